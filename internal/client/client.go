@@ -1,0 +1,78 @@
+// Package client is what the command line needs of a place where Aisle runs:
+// which services, revisions and pods there are, and what they logged.
+//
+// [Engine] speaks to the engine on this machine over its unix socket; a
+// cluster will implement [Client] too. Requests to services do not go through
+// here: they are plain HTTP to a service's URL.
+package client
+
+import (
+	"context"
+	"io"
+	"time"
+)
+
+// Client is a place where Aisle runs.
+type Client interface {
+	Services(ctx context.Context) ([]Service, error)
+	Revisions(ctx context.Context) ([]Revision, error)
+	Pods(ctx context.Context) ([]Pod, error)
+	// Logs copies what the pods of a service (or the one pod of that name)
+	// wrote, oldest first. With follow it goes on until ctx ends.
+	Logs(ctx context.Context, w io.Writer, name string, follow bool) error
+	Version(ctx context.Context) (Version, error)
+}
+
+// Service is one Knative Service.
+type Service struct {
+	Namespace      string `json:"namespace"`
+	Name           string `json:"name"`
+	URL            string `json:"url"`
+	LatestRevision string `json:"latestRevision"`
+	Ready          bool   `json:"ready"`            // no reason known why a request would fail; true at zero
+	Reason         string `json:"reason,omitempty"` // why it is not ready
+	Pods           int    `json:"pods"`             // that are ready
+}
+
+// Revision is one revision of a service and what the autoscaler made of it.
+type Revision struct {
+	Namespace   string    `json:"namespace"`
+	Name        string    `json:"name"`
+	Service     string    `json:"service"`
+	Image       string    `json:"image"`
+	Want        int       `json:"want"` // pods that the autoscaler wants
+	Ready       int       `json:"ready"`
+	Starting    int       `json:"starting"`
+	Draining    int       `json:"draining"`
+	MinScale    int       `json:"minScale"`
+	MaxScale    int       `json:"maxScale"`    // 0: no limit
+	Concurrency float64   `json:"concurrency"` // requests in the service now, waiting ones included
+	Waiting     int       `json:"waiting"`     // requests that no pod has yet
+	Why         string    `json:"why"`         // the reason for Want
+	Since       time.Time `json:"since"`       // when Want last changed
+}
+
+// Pod is one process on this machine (one Kubernetes pod in a cluster).
+type Pod struct {
+	Namespace  string    `json:"namespace"`
+	Name       string    `json:"name"`
+	Service    string    `json:"service"`
+	Revision   string    `json:"revision"`
+	Phase      string    `json:"phase"` // Starting, Ready, Draining
+	PID        int       `json:"pid,omitempty"`
+	Address    string    `json:"address,omitempty"`
+	Started    time.Time `json:"started"`
+	ReadyMs    float64   `json:"readyMs,omitempty"` // from its start to its first passed readiness probe
+	InFlight   int       `json:"inFlight"`
+	RSSBytes   int64     `json:"rssBytes,omitempty"`
+	CPUSeconds float64   `json:"cpuSeconds,omitempty"`
+}
+
+// Version is what is running.
+type Version struct {
+	Version string `json:"version"` // module version or VCS revision
+	Engine  string `json:"engine"`  // "local" or "knative"
+	Address string `json:"address"` // where services are reached, host:port
+	DataDir string `json:"dataDir,omitempty"`
+	PID     int    `json:"pid,omitempty"`
+}
