@@ -1,0 +1,57 @@
+# Aisle. `make help` lists the targets; the README says what they show.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# The unit of GOFLAGS is here so that every target builds alike, whatever the caller's environment says.
+export GOTOOLCHAIN ?= auto
+export CGO_ENABLED := 1
+AISLE_DATA ?= ../shared/data
+export AISLE_DATA
+TEST_FLAGS ?=
+BENCH_FLAGS ?=
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: build ## set up, categorise sample products, show the pods stop, serve until Ctrl-C (ONCE=1: end by itself)
+	@bin/aisle demo $(if $(filter-out 0 no false,$(ONCE)),--once)
+
+.PHONY: test
+test: check build ## set up and run every test (begins with check)
+	go test -race -timeout 20m $(TEST_FLAGS) ./...
+
+.PHONY: build
+build: prerequisites ## compile into bin/, with ONNX Runtime beside the binaries
+	@mkdir -p bin
+	go build -trimpath -ldflags=-s -o bin/ ./cmd/aisle ./functions/...
+	@go run ./hack/onnxruntime -o bin/libonnxruntime.so.1
+
+.PHONY: check
+check: prerequisites ## gofmt, vet, staticcheck
+	@out=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); if [ -n "$$out" ]; then echo "gofmt -w these files:"; echo "$$out"; exit 1; fi
+	go vet ./...
+	$$(go -C hack/tools tool -n staticcheck) ./...
+
+.PHONY: bench
+bench: build ## measure the README's figures (programs with committed inputs; ratio, median and spread)
+	go run ./hack/bench $(BENCH_FLAGS)
+
+.PHONY: clean
+clean: ## remove what was built here (not the caches of go, npm and ONNX Runtime)
+	rm -rf bin .cache
+
+# Prerequisites are few; what is missing is named, with the command that brings it.
+.PHONY: prerequisites
+prerequisites:
+	@missing=; \
+	command -v go  >/dev/null || missing+=" golang-go"; \
+	command -v gcc >/dev/null || missing+=" gcc libc6-dev"; \
+	command -v npm >/dev/null || python3 -m pip --version >/dev/null 2>&1 || missing+=" npm"; \
+	if [ -n "$$missing" ]; then \
+	  echo "missing:$$missing   (on Debian: apt-get install$$missing)" >&2; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q $$missing; else exit 1; fi; \
+	fi; \
+	case "$$(uname -sm)" in "Linux x86_64") ;; *) echo "Aisle runs on Linux x86_64 for now, not on $$(uname -sm): ONNX Runtime is pinned for that alone" >&2; exit 1;; esac
