@@ -1,0 +1,147 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"aisle.dev/aisle/internal/problem"
+)
+
+// SocketName is the engine's socket within its data directory.
+const SocketName = "engine.sock"
+
+// maxAnswer bounds a JSON answer of the engine. It is far above what the
+// largest sensible machine lists.
+const maxAnswer = 16 << 20
+
+// Engine is the [Client] of the engine on this machine.
+type Engine struct {
+	dataDir string
+	http    *http.Client
+}
+
+var _ Client = (*Engine)(nil)
+
+// NewEngine returns the client of the engine whose data directory is dataDir.
+// It does not connect: each call fails with a sentence that says what to do
+// while no engine runs there.
+func NewEngine(dataDir string) *Engine {
+	socket := filepath.Join(dataDir, SocketName)
+	return &Engine{
+		dataDir: dataDir,
+		http: &http.Client{Transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				d := net.Dialer{Timeout: 5 * time.Second}
+				return d.DialContext(ctx, "unix", socket)
+			},
+			DisableKeepAlives:  true, // the command line asks once
+			DisableCompression: true,
+		}},
+	}
+}
+
+// Services lists the services, by namespace and name.
+func (e *Engine) Services(ctx context.Context) ([]Service, error) {
+	var list []Service
+	return list, e.get(ctx, "/v1/services", &list)
+}
+
+// Revisions lists the revisions, by namespace and name.
+func (e *Engine) Revisions(ctx context.Context) ([]Revision, error) {
+	var list []Revision
+	return list, e.get(ctx, "/v1/revisions", &list)
+}
+
+// Pods lists the pods, by namespace and name.
+func (e *Engine) Pods(ctx context.Context) ([]Pod, error) {
+	var list []Pod
+	return list, e.get(ctx, "/v1/pods", &list)
+}
+
+// Version says what is running.
+func (e *Engine) Version(ctx context.Context) (Version, error) {
+	var v Version
+	return v, e.get(ctx, "/v1/version", &v)
+}
+
+// Logs implements [Client]. A follow that ends because ctx did returns nil.
+func (e *Engine) Logs(ctx context.Context, w io.Writer, name string, follow bool) error {
+	q := url.Values{"follow": {strconv.FormatBool(follow)}}
+	resp, err := e.do(ctx, "/v1/logs/"+url.PathEscape(name)+"?"+q.Encode())
+	if err == nil {
+		defer resp.Body.Close()
+		_, err = io.Copy(w, resp.Body)
+	}
+	if follow && ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (e *Engine) get(ctx context.Context, path string, into any) error {
+	resp, err := e.do(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into); err != nil {
+		return fmt.Errorf("read the engine's answer to %s: %w", path, err)
+	}
+	return nil
+}
+
+// do asks the engine; an answer other than 200 is returned as the error that
+// its problem+json describes.
+func (e *Engine) do(ctx context.Context, path string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://engine"+path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask the engine: %w", err)
+	}
+	resp, err := e.http.Do(req)
+	if err != nil {
+		return nil, e.explain(err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	var refusal struct{ Detail string }
+	if mt, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); mt == problem.ContentType {
+		_ = json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&refusal) // an unreadable one is reported by its status
+	}
+	if refusal.Detail == "" {
+		refusal.Detail = fmt.Sprintf("the engine answered %s with %s", path, resp.Status)
+	}
+	return nil, problem.New(resp.StatusCode, "%s", refusal.Detail)
+}
+
+// explain turns a failed connection into what the user can do about it.
+func (e *Engine) explain(err error) error {
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("ask the engine at %s: %w", e.dataDir, err)
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("no engine is running at %s; start one with: aisle up (%w)", e.dataDir, ErrNotRunning)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("the engine at %s belongs to another user; only its owner may ask it", e.dataDir)
+	case errors.Is(err, syscall.EINVAL):
+		return fmt.Errorf("the data directory %s has a name too long for a unix socket; choose a shorter --data-dir", e.dataDir)
+	}
+	return fmt.Errorf("ask the engine at %s: %w", e.dataDir, err)
+}
+
+// ErrNotRunning is in the chain of an error that means that no engine serves
+// the data directory.
+var ErrNotRunning = errors.New("not running")
