@@ -1,0 +1,116 @@
+package serve
+
+import (
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"aisle.dev/aisle/internal/problem"
+)
+
+const (
+	// bodyTimeout bounds how long a caller may take to send a body: a slow
+	// one must not hold memory and a connection for ever.
+	bodyTimeout = 30 * time.Second
+
+	// trusted is how much memory a Content-Length alone is worth. A longer
+	// body gets its memory as its bytes arrive.
+	trusted = 256 << 10
+)
+
+// ReadBody returns the whole body of r, decompressed, if it has at most max
+// bytes. It understands the content codings identity and gzip. Errors are
+// *problem.Error: 413 for too much (before or after decompression: a bomb is
+// given up at max bytes), 415 for another coding, 400 for a body that ends
+// too early or is not gzip, 408 for one that took too long.
+func ReadBody(w http.ResponseWriter, r *http.Request, max int64) ([]byte, error) {
+	var zip bool
+	switch enc := strings.ToLower(strings.TrimSpace(strings.Join(r.Header.Values("Content-Encoding"), ","))); enc {
+	case "", "identity":
+	case "gzip", "x-gzip":
+		zip = true
+	default:
+		w.Header().Set("Accept-Encoding", "gzip")
+		return nil, problem.New(http.StatusUnsupportedMediaType, "content coding %.40q is not understood; send the body plain or with gzip", enc)
+	}
+	if r.ContentLength > max {
+		return nil, tooLarge(max)
+	}
+
+	// A deadline on the reads of this body only: one for the whole request
+	// (http.Server.ReadTimeout) would end its context while it is answered.
+	rc := http.NewResponseController(w)
+	if rc.SetReadDeadline(time.Now().Add(bodyTimeout)) == nil {
+		defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
+	}
+
+	src := http.MaxBytesReader(w, r.Body, max)
+	if !zip {
+		data, err := readAll(src, sizeHint(r.ContentLength), max)
+		return data, explain(err, max)
+	}
+	zr, err := gzip.NewReader(src)
+	if err != nil {
+		return nil, explain(err, max)
+	}
+	data, err := readAll(zr, sizeHint(r.ContentLength*3), max)
+	return data, explain(err, max)
+}
+
+func sizeHint(n int64) int64 { return min(max(n, 512), trusted) }
+
+// errLong: the source has more than max bytes.
+var errLong = errors.New("body too long")
+
+// readAll reads src to its end into a buffer that begins with hint bytes and
+// never grows past about twice what has arrived.
+func readAll(src io.Reader, hint, max int64) ([]byte, error) {
+	// One byte more than hinted, so that a body of the announced length ends
+	// without growing the buffer.
+	buf := make([]byte, 0, min(hint, max)+1)
+	for {
+		n, err := src.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		switch {
+		case int64(len(buf)) > max:
+			return nil, errLong
+		case errors.Is(err, io.EOF):
+			return buf, nil
+		case err != nil:
+			return nil, err
+		}
+		if len(buf) == cap(buf) {
+			grown := make([]byte, len(buf), min(2*int64(cap(buf)), max+1))
+			copy(grown, buf)
+			buf = grown
+		}
+	}
+}
+
+func tooLarge(max int64) error {
+	return problem.New(http.StatusRequestEntityTooLarge, "the request body is larger than %d bytes (decompressed)", max)
+}
+
+func explain(err error, max int64) error {
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*http.MaxBytesError](err); ok && e != nil || errors.Is(err, errLong) {
+		return tooLarge(max)
+	}
+	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
+		return problem.New(http.StatusRequestTimeout, "the request body did not arrive within %s", bodyTimeout)
+	}
+	switch {
+	case errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum):
+		return problem.New(http.StatusBadRequest, "the request body is not valid gzip, though Content-Encoding says so")
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return problem.New(http.StatusBadRequest, "the request body ends too early")
+	}
+	return problem.New(http.StatusBadRequest, "the request body cannot be read: %s", fmt.Sprintf("%.200s", err))
+}
