@@ -1,0 +1,224 @@
+// Package feed reads files of products: CSV with a header, or NDJSON with one
+// product a line.
+//
+// A [Reader] holds one record at a time, whatever the file's size, and every
+// record is bounded. What is wrong with one record is that [Item]'s Err, which
+// names the line, and reading goes on; what is wrong with the file (it is not
+// text, there is no title column) is an error of [New] or of [Reader.Next] and
+// ends it. Pictures are named here and read by [Pictures]; nothing is fetched
+// and nothing is sent.
+package feed
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"aisle.dev/aisle/internal/product"
+)
+
+// MaxRecord bounds one CSV record; an NDJSON line may be [product.MaxBody]
+// long, since it can carry pictures.
+const MaxRecord = 4 << 20
+
+// maxIDs bounds how many ids are remembered to find one that occurs twice.
+const maxIDs = 4 << 20
+
+// Format is how a file is written.
+type Format string
+
+const (
+	Auto   Format = ""       // NDJSON when the first character is a brace, else CSV
+	CSV    Format = "csv"    // a header line; comma, semicolon, tab or bar
+	NDJSON Format = "ndjson" // one JSON object a line
+)
+
+// Options say how to read a file.
+type Options struct {
+	Name      string // of the file, for messages
+	Format    Format
+	Delimiter rune // of CSV; 0 finds it in the header
+	Columns   Columns
+	Category  bool // every record must have a category
+	Images    bool // pictures lie in a folder by id: records need an id, and neither title nor image
+}
+
+// Item is one record.
+type Item struct {
+	N        int             // the first record is 1
+	Line     int             // of the file, where the record begins
+	Product  product.Product // pictures that are files are not in it yet
+	Picture  string          // path of a picture, relative to the file; empty when there is none
+	Category string          // the true category, where the file has one
+	Err      error           // why the record cannot be used; the fields above may be empty
+}
+
+// Key names the record for people and in event ids: the product's id, or
+// "line-N".
+func (i Item) Key() string { return cmp.Or(i.Product.ID, fmt.Sprintf("line-%d", i.Line)) }
+
+// Reader reads records. It is not safe for concurrent use.
+type Reader struct {
+	opts   Options
+	in     *counter
+	source source
+	n      int
+	notes  []string
+	seed   maphash.Seed
+	lines  map[uint64]int // hash of an id -> its line
+}
+
+// source is one file format. An error from next other than a recordError ends
+// the file.
+type source interface {
+	next() (Item, error)
+}
+
+// recordError is what is wrong with one record.
+type recordError struct {
+	line int
+	err  error
+}
+
+func (e *recordError) Error() string { return e.err.Error() }
+func (e *recordError) Unwrap() error { return e.err }
+
+// New looks at the beginning of r. Its error says what the file is instead of
+// a file of products, or which columns it has instead of the wanted ones.
+func New(r io.Reader, opts Options) (*Reader, error) {
+	in := &counter{r: r}
+	buf := bufio.NewReaderSize(in, 64<<10)
+	fr := &Reader{opts: opts, in: in, seed: maphash.MakeSeed(), lines: map[uint64]int{}}
+	head, err := buf.Peek(16)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read %s: %w", opts.Name, err)
+	}
+	if len(bytes.TrimSpace(head)) == 0 && err != nil {
+		return nil, fmt.Errorf("%s is empty; it should hold a header line and products, or one JSON product a line", opts.Name)
+	}
+	if err := refuse(opts.Name, head); err != nil {
+		return nil, err
+	}
+	if bytes.HasPrefix(head, []byte("\xef\xbb\xbf")) {
+		_, _ = buf.Discard(3) // peeked: it is there
+	}
+	format := opts.Format
+	if format == Auto {
+		format = CSV
+		if first := bytes.TrimSpace(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf"))); len(first) > 0 && first[0] == '{' {
+			format = NDJSON
+		} else if len(first) > 0 && first[0] == '[' {
+			return nil, fmt.Errorf("%s is a JSON array; write one product a line instead: jq -c '.[]' %s", opts.Name, opts.Name)
+		}
+	}
+	switch format {
+	case CSV:
+		fr.source, fr.notes, err = newCSV(buf, opts)
+	case NDJSON:
+		fr.source, err = newNDJSON(buf, opts)
+	default:
+		err = fmt.Errorf("format %q is not known; use csv or ndjson", format)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return fr, nil
+}
+
+// refuse knows the files that are often given instead of CSV.
+func refuse(name string, head []byte) error {
+	for _, k := range []struct{ magic, is, instead string }{
+		{"\x1f\x8b", "compressed with gzip", "unpack it: gunzip -c " + name + " | aisle send -"},
+		{"PK\x03\x04", "a zip archive, perhaps an Excel workbook", "export it as CSV first"},
+		{"\xff\xfe", "UTF-16", "convert it: iconv -f utf-16 -t utf-8 " + name},
+		{"\xfe\xff", "UTF-16", "convert it: iconv -f utf-16 -t utf-8 " + name},
+	} {
+		if bytes.HasPrefix(head, []byte(k.magic)) {
+			return fmt.Errorf("%s is %s; %s", name, k.is, k.instead)
+		}
+	}
+	if bytes.IndexByte(head, 0) >= 0 {
+		return fmt.Errorf("%s is not text; it should be CSV with a header line, or NDJSON", name)
+	}
+	return nil
+}
+
+// Next returns the next record, or io.EOF after the last one.
+func (r *Reader) Next() (Item, error) {
+	item, err := r.source.next()
+	if bad, ok := errors.AsType[*recordError](err); ok {
+		item.Line, item.Err = bad.line, fmt.Errorf("line %d: %w", bad.line, bad.err)
+	} else if err != nil {
+		if n, ok := r.source.(*ndjsonSource); ok && errors.Is(err, io.EOF) {
+			r.notes = n.notes()
+		}
+		return Item{}, err
+	}
+	r.n++
+	item.N = r.n
+	if item.Err == nil {
+		item.Err = r.check(item)
+	}
+	return item, nil
+}
+
+// check finds what only the whole file shows, or what every format shares.
+func (r *Reader) check(item Item) error {
+	if id := item.Product.ID; id != "" && len(r.lines) < maxIDs {
+		h := maphash.String(r.seed, id)
+		if first, used := r.lines[h]; used {
+			return fmt.Errorf("line %d: the id %q was used on line %d already; ids must differ, or leave the column out", item.Line, clip(id), first)
+		}
+		r.lines[h] = item.Line
+	}
+	if r.opts.Category && item.Category == "" {
+		return fmt.Errorf("line %d: the category is empty", item.Line)
+	}
+	return nil
+}
+
+// Offset says how many bytes of the file have been read, some ahead of the
+// record that Next returned last.
+func (r *Reader) Offset() int64 { return r.in.n.Load() }
+
+// Notes says what of the file is not used: columns and members that nothing
+// was mapped to. For NDJSON it is complete at the end of the file.
+func (r *Reader) Notes() []string { return r.notes }
+
+// validText refuses what is no text, with what to do about it.
+func validText(name, text string) error {
+	if !utf8.ValidString(text) {
+		return fmt.Errorf("the %s is not valid UTF-8; if the file is Latin-1, convert it: iconv -f latin1 -t utf-8", name)
+	}
+	return nil
+}
+
+// place puts the text of an image cell where it belongs.
+func (i *Item) place(image string) error {
+	switch image = strings.TrimSpace(image); {
+	case image == "":
+	case strings.HasPrefix(image, "http://"), strings.HasPrefix(image, "https://"):
+		i.Product.Images = append(i.Product.Images, product.Image{URL: image})
+	case strings.HasPrefix(image, "data:"):
+		return errors.New("the image is a data: URL; give a path or an http(s) URL, or send NDJSON with images[].data")
+	case strings.ContainsRune(image, 0):
+		return errors.New("the image's path contains a NUL character")
+	default:
+		i.Picture = image
+	}
+	return nil
+}
+
+// clip shortens text for a message.
+func clip(s string) string {
+	if len(s) <= 60 {
+		return s
+	}
+	return strings.ToValidUTF8(s[:57], "") + "..."
+}
