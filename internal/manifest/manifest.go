@@ -65,8 +65,9 @@ type Service struct {
 	IdleTimeout          time.Duration // without a byte of the answer; 0: only Timeout
 	GracePeriod          time.Duration // from SIGTERM to SIGKILL; Knative takes Timeout
 
-	Image   string   // as in the manifest
-	Command []string // argv; a relative argv[0] is relative to the project's root
+	Image string // as in the manifest
+	// Command is what runs, before $(NAME) in it is replaced: see [Service.Argv].
+	Command []string
 	Env     []EnvVar // in order, references expanded, names unique
 	Mounts  []Mount
 	H2C     bool // the pod speaks HTTP/2 without TLS
@@ -99,22 +100,9 @@ type Probe struct {
 // HTTPGet asks for a path; any status from 200 to 399 is ready.
 type HTTPGet struct {
 	Path    string
-	Host    string // the Host header, where the manifest sets one
+	Host    string // the Host header, where httpHeaders has one
 	Headers []Header
 }
 
 // Header is one request header.
 type Header struct{ Name, Value string }
-
-// Invalid is everything that is wrong with a folder.
-type Invalid struct {
-	Dir      string
-	Problems []Problem
-}
-
-// Problem is one thing that is wrong.
-type Problem struct {
-	Object string // "Service default/title"; empty where no object is known
-	Path   string // "spec.template.spec.containers[0].imagee"; empty for a whole object
-	Reason string
-}

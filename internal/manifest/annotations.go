@@ -1,0 +1,76 @@
+package manifest
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"knative.dev/pkg/kmap"
+	"knative.dev/serving/pkg/apis/autoscaling"
+	"knative.dev/serving/pkg/apis/serving"
+)
+
+const alwaysInPath = "the engine's proxy is always in the path of a request"
+
+// templateAnnotations are Knative's annotations of a revision template, with
+// what one machine makes of them. Knative itself reads over an annotation that
+// it does not know; a misspelt max-scale would be no limit at all.
+var templateAnnotations = func() map[string]rule {
+	m := make(map[string]rule)
+	add := func(v verdict, reason string, keys ...kmap.KeyPriority) {
+		for _, spellings := range keys {
+			for _, k := range spellings {
+				m[k] = rule{v, reason}
+			}
+		}
+	}
+	add(honour, "", autoscaling.ClassAnnotation, autoscaling.InitialScaleAnnotation, autoscaling.MaxScaleAnnotation,
+		autoscaling.MetricAnnotation, autoscaling.MetricAggregationAlgorithmAnnotation, autoscaling.ActivationScale,
+		autoscaling.MinScaleAnnotation, autoscaling.PanicThresholdPercentageAnnotation,
+		autoscaling.PanicWindowPercentageAnnotation, autoscaling.ScaleDownDelayAnnotation,
+		autoscaling.ScaleToZeroPodRetentionPeriodAnnotation, autoscaling.TargetAnnotation,
+		autoscaling.TargetUtilizationPercentageAnnotation, autoscaling.WindowAnnotation,
+		serving.ProgressDeadlineAnnotation)
+	add(ignore, alwaysInPath, autoscaling.TargetBurstCapacityAnnotation)
+	add(ignore, "there is no queue-proxy process; the engine queues", serving.QueueSidecarResourcePercentageAnnotation,
+		serving.QueueSidecarCPUResourceRequestAnnotation, serving.QueueSidecarCPUResourceLimitAnnotation,
+		serving.QueueSidecarMemoryResourceRequestAnnotation, serving.QueueSidecarMemoryResourceLimitAnnotation,
+		serving.QueueSidecarEphemeralStorageResourceRequestAnnotation, serving.QueueSidecarEphemeralStorageResourceLimitAnnotation)
+	add(ignore, fromCluster, kmap.KeyPriority{serving.CreatorAnnotation, serving.UpdaterAnnotation})
+	return m
+}()
+
+var serviceAnnotations = func() map[string]rule {
+	m := map[string]rule{
+		serving.CreatorAnnotation: {ignore, fromCluster},
+		serving.UpdaterAnnotation: {ignore, fromCluster},
+	}
+	for _, k := range serving.RolloutDurationAnnotation {
+		m[k] = rule{ignore, "a new revision takes all requests as soon as it is ready"}
+	}
+	return m
+}()
+
+// checkAnnotations reports Knative's annotations that are unknown or ignored;
+// those of others are the others' business. Autoscaling annotations on the
+// Service itself are refused by Knative's validation.
+func checkAnnotations(f *findings, object, path string, have map[string]string, known map[string]rule) {
+	for _, key := range slices.Sorted(maps.Keys(have)) {
+		domain, _, _ := strings.Cut(key, "/")
+		if domain != "knative.dev" && !strings.HasSuffix(domain, ".knative.dev") {
+			continue
+		}
+		if domain == autoscaling.GroupName && path == "metadata.annotations" {
+			continue
+		}
+		switch r, ok := known[key]; {
+		case !ok:
+			f.refuse(object, join(path, key), "unknown annotation%s", meant(key, maps.Keys(known)))
+		case r.verdict == ignore:
+			f.ignore(object, join(path, key), r.reason)
+		}
+	}
+	if class, ok := have[autoscaling.ClassAnnotationKey]; ok && path != "metadata.annotations" && class != autoscaling.KPA {
+		f.refuse(object, join(path, autoscaling.ClassAnnotationKey), "%q needs a cluster; Knative's own autoscaler is %s", class, autoscaling.KPA)
+	}
+}
