@@ -1,0 +1,169 @@
+// Package composertest is a composer for tests: it speaks the composer's real
+// protocol over HTTP (CloudEvents in and out, problem+json, Server-Timing) and
+// answers by simple rules instead of models.
+//
+// The title leg takes the last word of the title for the label; the photo leg
+// takes the text of the first picture's bytes. Titles say what shall go wrong:
+//
+//	"busy N ..."   503 with Retry-After: 0, the first N times
+//	"slow ..."     no answer until the request is given up or the test ends
+//	"refuse ..."   422
+//	"broken ..."   every leg fails
+//	"half ..."     the photo leg fails
+//	"cold ..."     the first leg waited 40 ms for a pod, and the composer 20 ms
+package composertest
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"aisle.dev/aisle/internal/category"
+	"aisle.dev/aisle/internal/event"
+	"aisle.dev/aisle/internal/prediction"
+	"aisle.dev/aisle/internal/problem"
+	"aisle.dev/aisle/internal/product"
+)
+
+// Digest stands for every digest.
+const Digest = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+
+// Composer is an http.Handler.
+type Composer struct {
+	Done <-chan struct{} // ends what is slow; nil: only the request's end does
+
+	mu       sync.Mutex
+	tries    map[string]int // by event id
+	products []product.Product
+	active   int
+	most     int
+}
+
+// Products returns what was answered, in the order of arrival.
+func (c *Composer) Products() []product.Product {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]product.Product(nil), c.products...)
+}
+
+// MostAtOnce returns the largest number of requests at one moment.
+func (c *Composer) MostAtOnce() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.most
+}
+
+func (c *Composer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	c.active++
+	c.most = max(c.most, c.active)
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		c.active--
+		c.mu.Unlock()
+	}()
+	problem.Handler(c.serve, nil).ServeHTTP(w, r)
+}
+
+func (c *Composer) serve(w http.ResponseWriter, r *http.Request) error {
+	if r.Method != http.MethodPost {
+		return problem.New(http.StatusMethodNotAllowed, "POST only")
+	}
+	switch r.URL.Path {
+	case "/":
+		ev, structured, err := event.Read(w, r, product.MaxBody)
+		if err != nil {
+			return err
+		}
+		p, err := event.Product(ev)
+		if err != nil {
+			return err
+		}
+		result, err := c.categorise(w, r, ev.ID(), p)
+		if err != nil {
+			return err
+		}
+		out, err := event.New(event.TypeCategory, "/composertest", event.ID(ev.Source(), ev.ID()), event.SchemaCategory, result)
+		if err != nil {
+			return err
+		}
+		out.SetTime(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+		out.SetExtension("causationid", ev.ID())
+		out.SetExtension("aislestatus", string(result.Status))
+		return event.Write(w, out, structured)
+	}
+	return problem.New(http.StatusNotFound, "there is no %s here", r.URL.Path)
+}
+
+func (c *Composer) categorise(w http.ResponseWriter, r *http.Request, id string, p product.Product) (category.Result, error) {
+	c.mu.Lock()
+	if c.tries == nil {
+		c.tries = map[string]int{}
+	}
+	c.tries[id]++
+	try := c.tries[id]
+	c.mu.Unlock()
+
+	result := category.Result{ID: p.ID, Status: category.Complete, Composition: category.Composition{Name: "test", Digest: Digest}, DurationMs: 1.5}
+	legs := []category.Leg{
+		{Name: "title", Service: "title", Outcome: category.Answered, LatencyMs: 0.5},
+		{Name: "photo", Service: "photo", Outcome: category.Answered, LatencyMs: 1},
+	}
+	var busy int
+	switch how, _, _ := strings.Cut(p.Title, " "); how {
+	case "busy":
+		if n, _ := fmt.Sscanf(p.Title, "busy %d", &busy); n == 1 && try <= busy {
+			w.Header().Set("Retry-After", "0")
+			return result, problem.New(http.StatusServiceUnavailable, "the queue is full")
+		}
+	case "slow":
+		select {
+		case <-r.Context().Done():
+		case <-c.Done:
+		}
+		return result, r.Context().Err()
+	case "refuse":
+		return result, problem.New(http.StatusUnprocessableEntity, "this product is refused")
+	case "cold":
+		w.Header().Set("Server-Timing", "wake;dur=20.5")
+		legs[0].ColdMs, legs[0].LatencyMs = 40, 42
+	case "broken":
+		for i := range legs {
+			legs[i].Outcome, legs[i].Reason = category.LegFailed, "it is broken"
+		}
+		result.Status = category.Failed
+	case "half":
+		legs[1].Outcome, legs[1].Reason = category.LegFailed, "no answer within 2s"
+		result.Status = category.Partial
+	}
+	if words := strings.Fields(p.Title); len(words) > 0 && legs[0].Outcome == category.Answered {
+		legs[0].Label, legs[0].Confidence = words[len(words)-1], 0.9
+	} else if legs[0].Outcome == category.Answered {
+		legs[0].Outcome, legs[0].Reason = category.Skipped, "the product has no title"
+	}
+	if len(p.Images) > 0 && legs[1].Outcome == category.Answered {
+		legs[1].Label, legs[1].Confidence = string(p.Images[0].Data), 0.8
+		if p.Images[0].URL != "" {
+			legs[1].Label = "URL"
+		}
+	} else if legs[1].Outcome == category.Answered {
+		legs[1].Outcome, legs[1].Reason = category.Skipped, "the product has no image"
+	}
+	result.Legs = legs
+	for i, leg := range legs {
+		if leg.Outcome == category.Answered {
+			legs[i].Model = &prediction.Model{Name: leg.Name, Version: "1", Digest: Digest}
+			if result.Category == nil {
+				result.Category = &category.Category{Label: leg.Label, Path: []string{"Fashion", leg.Label}, Confidence: leg.Confidence}
+				result.Candidates = []prediction.Prediction{{Label: leg.Label, Probability: leg.Confidence}}
+			}
+		}
+	}
+	c.mu.Lock()
+	c.products = append(c.products, p)
+	c.mu.Unlock()
+	return result, nil
+}

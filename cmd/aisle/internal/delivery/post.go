@@ -1,0 +1,293 @@
+package delivery
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
+
+	"aisle.dev/aisle/internal/category"
+	"aisle.dev/aisle/internal/event"
+	"aisle.dev/aisle/internal/problem"
+)
+
+// maxAnswer bounds what is read of one answer.
+const maxAnswer = 4 << 20
+
+// Poster posts product events to one composer. It is safe for concurrent use.
+type Poster struct {
+	To       *url.URL
+	Source   string        // the events' source
+	Attempts int           // at most, for what may pass: 429, 502, 503, 504, a broken connection
+	Timeout  time.Duration // of one product, all attempts together
+	Client   *http.Client  // of [NewClient]
+}
+
+// ErrUnreachable is in the chain of an error that means that no composer
+// answers at the address.
+var ErrUnreachable = errors.New("not reachable")
+
+// fatal is an error that the next product would meet as well.
+type fatal struct{ err error }
+
+func (f *fatal) Error() string { return f.err.Error() }
+func (f *fatal) Unwrap() error { return f.err }
+
+// NewClient returns a client that keeps conns connections. Hosts named
+// localhost, or below it, are dialled as loopback (RFC 6761, section 6.3),
+// since resolvers may not know them, and never through a proxy.
+func NewClient(conns int) *http.Client {
+	dialer := net.Dialer{Timeout: 10 * time.Second}
+	return &http.Client{
+		Transport: &http.Transport{
+			Proxy: func(r *http.Request) (*url.URL, error) {
+				if isLocal(r.URL.Hostname()) {
+					return nil, nil
+				}
+				return http.ProxyFromEnvironment(r)
+			},
+			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				return dialer.DialContext(ctx, network, Loopback(addr))
+			},
+			MaxConnsPerHost:     conns,
+			MaxIdleConnsPerHost: conns,
+			IdleConnTimeout:     90 * time.Second,
+			DisableCompression:  true,
+			WriteBufferSize:     64 << 10, // a product with a photo in one write
+			ReadBufferSize:      16 << 10,
+		},
+		// The answer to an event is an event; following would post to elsewhere.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+func isLocal(host string) bool {
+	host = strings.TrimSuffix(host, ".")
+	return host == "localhost" || strings.HasSuffix(host, ".localhost")
+}
+
+// Loopback returns host:port with a host below .localhost replaced by
+// 127.0.0.1.
+func Loopback(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || !isLocal(host) {
+		return addr
+	}
+	return net.JoinHostPort("127.0.0.1", port)
+}
+
+// Check connects once, so that a long run does not begin with nobody there.
+func (p *Poster) Check(ctx context.Context) error {
+	port := p.To.Port()
+	if port == "" {
+		port = map[string]string{"https": "443"}[p.To.Scheme]
+		if port == "" {
+			port = "80"
+		}
+	}
+	if !isLocal(p.To.Hostname()) {
+		return nil // it may be behind a proxy; the first product will tell
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", Loopback(net.JoinHostPort(p.To.Hostname(), port)))
+	if err != nil {
+		return unreachable(p.To, err)
+	}
+	return conn.Close()
+}
+
+func unreachable(to *url.URL, err error) error {
+	why := err.Error()
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		why = "nothing listens there"
+	case errors.As(err, new(*net.DNSError)):
+		why = "its name is not known"
+	}
+	return fmt.Errorf("%s is %w: %s; start Aisle with: aisle up (or say where it runs: --to URL)", to, ErrUnreachable, why)
+}
+
+// Post sends one product and waits for its category event. Id is the event's,
+// subject the product's own (it may be empty), body the product's JSON.
+func (p *Poster) Post(ctx context.Context, id, subject string, body []byte) Answer {
+	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
+	defer cancel()
+	ev := ce.New(ce.CloudEventsVersionV1)
+	ev.SetType(event.TypeProduct)
+	ev.SetSource(p.Source)
+	ev.SetID(id)
+	ev.SetDataSchema(event.SchemaProduct)
+	ev.SetDataContentType(ce.ApplicationJSON)
+	if strings.TrimSpace(subject) != "" {
+		ev.SetSubject(subject)
+	}
+	ev.DataEncoded = body
+	header, body, err := event.Encode(ev, false)
+	if err != nil {
+		return Answer{Err: err}
+	}
+	return p.retry(ctx, func() (Answer, error, time.Duration) { return p.once(ctx, header, body) })
+}
+
+// once makes one attempt. A retryable error comes with what the service asked
+// to wait, or 0; one that is not is in the Answer.
+func (p *Poster) once(ctx context.Context, header http.Header, body []byte) (Answer, error, time.Duration) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.To.String(), nil)
+	if err != nil {
+		return Answer{Err: &fatal{err}}, nil, 0
+	}
+	// The caller uses body again, and the transport may still be reading it
+	// when the answer is there: wait until it has closed it.
+	var lent sync.WaitGroup
+	defer lent.Wait()
+	req.GetBody = func() (io.ReadCloser, error) { return lend(&lent, body), nil }
+	req.Body, _ = req.GetBody()
+	req.ContentLength = int64(len(body))
+	req.Header = header
+	resp, err := p.Client.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return Answer{Err: p.ended(ctx)}, nil, 0
+		}
+		return Answer{}, transport(p.To, err), 0
+	}
+	defer resp.Body.Close()
+	data, err := readAll(resp)
+	if err != nil {
+		if ctx.Err() != nil {
+			return Answer{Err: p.ended(ctx)}, nil, 0
+		}
+		return Answer{}, fmt.Errorf("the answer broke off: %w", err), 0
+	}
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return p.answer(resp, data), nil, 0
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return Answer{}, refusal(resp, data), RetryAfter(resp.Header.Get("Retry-After"), time.Now())
+	case http.StatusMisdirectedRequest, http.StatusNotFound, http.StatusMethodNotAllowed:
+		return Answer{Err: &fatal{fmt.Errorf("no composer answers at %s (%w): %w; see which services run with: aisle get services", p.To, refusal(resp, data), ErrUnreachable)}}, nil, 0
+	}
+	return Answer{Err: refusal(resp, data)}, nil, 0
+}
+
+// lent is a request body that says when the transport is done with it.
+type lent struct {
+	bytes.Reader
+	done func()
+}
+
+func lend(wg *sync.WaitGroup, body []byte) *lent {
+	wg.Add(1)
+	l := &lent{done: sync.OnceFunc(wg.Done)}
+	l.Reset(body)
+	return l
+}
+
+func (l *lent) Close() error {
+	l.done()
+	return nil
+}
+
+// transport describes a request without an answer; one that could not connect
+// is fatal once its attempts are used up.
+func transport(to *url.URL, err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		return &fatal{unreachable(to, err)}
+	}
+	return fmt.Errorf("the connection broke: %w", err)
+}
+
+func (p *Poster) ended(ctx context.Context) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("no answer within %v", p.Timeout)
+	}
+	return ctx.Err()
+}
+
+func readAll(resp *http.Response) ([]byte, error) {
+	if n := resp.ContentLength; n >= 0 && n <= maxAnswer {
+		data := make([]byte, n)
+		_, err := io.ReadFull(resp.Body, data)
+		return data, err
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err == nil && len(data) > maxAnswer {
+		err = fmt.Errorf("it is larger than %d MiB", maxAnswer>>20)
+	}
+	return data, err
+}
+
+func (p *Poster) answer(resp *http.Response, data []byte) Answer {
+	ev, _, err := event.Decode(resp.Header, data)
+	if err != nil || ev.Type() != event.TypeCategory {
+		return Answer{Err: &fatal{fmt.Errorf("%s answers, but not with category events: is it the composer? (%w)", p.To, ErrUnreachable)}}
+	}
+	a := Answer{Event: ev, Wake: Wake(resp.Header)}
+	if err := json.Unmarshal(ev.Data(), &a.Result); err != nil {
+		a.Err = fmt.Errorf("the category event's data cannot be read: %w", err)
+	} else if a.Result.Category == nil {
+		a.Err = NoCategory(a.Result)
+	}
+	return a
+}
+
+// NoCategory says why a result has no category: each leg's reason.
+func NoCategory(r category.Result) error {
+	var why []string
+	for _, leg := range r.Legs {
+		if leg.Outcome != category.Answered {
+			why = append(why, fmt.Sprintf("%s %s: %s", leg.Name, leg.Outcome, leg.Reason))
+		}
+	}
+	return fmt.Errorf("no category: %s", strings.Join(why, "; "))
+}
+
+// refusal reads a problem+json, or makes do with the status.
+func refusal(resp *http.Response, data []byte) error {
+	var p struct{ Detail string }
+	if mt, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); mt == problem.ContentType || mt == "application/json" {
+		_ = json.Unmarshal(data, &p) // without a detail the status must do
+	}
+	if p.Detail == "" {
+		return fmt.Errorf("HTTP %s", resp.Status)
+	}
+	return fmt.Errorf("HTTP %d: %s", resp.StatusCode, p.Detail)
+}
+
+// Wake reads what the answer's request waited for a pod to start, out of
+// "Server-Timing: wake;dur=MS".
+func Wake(h http.Header) time.Duration {
+	for _, line := range h.Values("Server-Timing") {
+		for metric := range strings.SplitSeq(line, ",") {
+			name, params, _ := strings.Cut(strings.TrimSpace(metric), ";")
+			if name != "wake" {
+				continue
+			}
+			for param := range strings.SplitSeq(params, ";") {
+				if ms, ok := strings.CutPrefix(strings.TrimSpace(param), "dur="); ok {
+					if d, err := time.ParseDuration(ms + "ms"); err == nil && d > 0 {
+						return d
+					}
+				}
+			}
+		}
+	}
+	return 0
+}
