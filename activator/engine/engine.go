@@ -1,16 +1,41 @@
 // Package engine runs Knative Services on one machine without a cluster: a
 // revision's pods are operating-system processes, started when a request
 // waits for one and stopped when Knative's autoscaler says so.
+//
+// Guarantees:
+//   - A request for a service at zero is held, within bounds, and answered once
+//     a pod is ready; it is never lost to a pod that was just told to stop.
+//   - What was started is stopped: by a normal end of Run, and by the kernel or
+//     the next engine after an abrupt one.
+//   - At zero, without requests, nothing runs: no ticker, no timer, no probe.
+//   - One engine at a time uses a data directory, and all that it remembers is
+//     there.
+//
+// Non-goals: isolation of pods from each other (they are processes of one
+// user), reloading manifests, and several revisions of one service at a time.
 package engine
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"knative.dev/pkg/kmeta"
+	"knative.dev/serving/pkg/apis/serving"
 
+	"aisle.dev/aisle/activator/engine/pod"
+	"aisle.dev/aisle/activator/scale"
 	"aisle.dev/aisle/internal/client"
+	"aisle.dev/aisle/internal/manifest"
 )
 
 // DefaultAddress is where services are reached when Options names no address.
@@ -33,21 +58,301 @@ type Options struct {
 	Started func(client.Version)
 }
 
-// Engine is one machine's services. Make one with [New].
+// Engine is one machine's services. Make one with [New], and call Run once.
 type Engine struct {
-	opts Options
+	opts     Options
+	log      *slog.Logger
+	services []manifest.Service
+	deciders *scale.Config
+	metrics  *metrics
+	hurry    chan struct{} // closed by Hurry
+	hurried  sync.Once
+
+	// Set by Run before anything is served.
+	machine  *pod.Machine
+	state    *stateFile
+	revs     []*revision // one per service, by namespace and name
+	version  client.Version
+	stopping chan struct{} // closed when Run begins to stop
+
+	mu     sync.Mutex // guards what follows
+	awake  int        // revisions that are not at rest
+	resign *time.Timer
 }
 
 // New loads and checks the manifests; nothing is started and nothing written.
 // Its error names the file and field at fault.
 func New(opts Options) (*Engine, error) {
-	return nil, errors.New("engine: not written yet")
+	e := &Engine{opts: opts, log: opts.Logger, hurry: make(chan struct{}), stopping: make(chan struct{})}
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
+	if e.opts.Registry == nil {
+		e.opts.Registry = prometheus.NewRegistry()
+	}
+	if e.opts.Address == "" {
+		e.opts.Address = DefaultAddress
+	}
+	for _, dir := range []*string{&e.opts.Root, &e.opts.DataDir} {
+		if *dir == "" {
+			return nil, errors.New("the engine needs a root and a data directory")
+		}
+		abs, err := filepath.Abs(*dir)
+		if err != nil {
+			return nil, fmt.Errorf("find %s: %w", *dir, err)
+		}
+		*dir = abs
+	}
+	set, err := loadManifests(e.opts.Root, opts.Manifests)
+	if err != nil {
+		return nil, err
+	}
+	if len(set.Services) == 0 {
+		return nil, fmt.Errorf("%s has no Service; there is nothing to run", opts.Manifests)
+	}
+	e.services = set.Services
+	for _, i := range set.Ignored {
+		e.log.Warn("ignored on one machine", "object", i.Object, "field", i.Path, "reason", i.Reason)
+	}
+	if e.deciders, err = scale.ParseConfig(set.Autoscaler); err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, s := range e.services {
+		_, err := scale.New(scaleRevision(s, serviceState{Generation: 1}), e.deciders)
+		errs = append(errs, err, e.checkCommand(s))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	if e.metrics, err = newMetrics(e.opts.Registry); err != nil {
+		return nil, fmt.Errorf("register the engine's metrics: %w", err)
+	}
+	return e, nil
 }
 
-// Run serves until ctx ends, then drains and stops everything that it
-// started before it returns. A normal stop returns nil.
-func (e *Engine) Run(ctx context.Context) error { return errors.New("engine: not written yet") }
+// loadManifests reads an overlay of the project with its bases, and any other
+// folder by itself.
+func loadManifests(root, dir string) (*manifest.Set, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("find %s: %w", dir, err)
+	}
+	if below, err := filepath.Rel(root, abs); err == nil && filepath.IsLocal(below) {
+		return manifest.LoadWithin(root, dir)
+	}
+	return manifest.Load(dir)
+}
+
+// checkCommand refuses a service whose program is not there: better now than
+// when its first request waits.
+func (e *Engine) checkCommand(s manifest.Service) error {
+	path := s.Command[0]
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(e.opts.Root, path)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("service %s/%s: its image %s is the program %s, which is not there; build it first (make build)", s.Namespace, s.Name, s.Image, path)
+	}
+	if info.IsDir() || info.Mode()&0o111 == 0 {
+		return fmt.Errorf("service %s/%s: %s is not an executable file", s.Namespace, s.Name, path)
+	}
+	return nil
+}
+
+func scaleRevision(s manifest.Service, st serviceState) scale.Revision {
+	return scale.Revision{
+		Namespace: s.Namespace, Name: revisionName(s.Name, st.Generation),
+		Annotations: s.Annotations, ContainerConcurrency: s.ContainerConcurrency,
+		Initialised: st.Initialised,
+	}
+}
+
+// revisionName is Knative's rule (configuration/resources.MakeRevision).
+func revisionName(service string, generation int64) string {
+	return kmeta.ChildName(service, fmt.Sprintf("-%05d", generation))
+}
+
+// defaultProgress is Knative's default of config-deployment's progress-deadline.
+const defaultProgress = 10 * time.Minute
+
+func progressDeadline(annotations map[string]string) time.Duration {
+	if d, err := time.ParseDuration(annotations[serving.ProgressDeadlineAnnotationKey]); err == nil && d > 0 {
+		return d
+	}
+	return defaultProgress
+}
 
 // Hurry makes a Run that is stopping kill its pods at once instead of waiting
 // for their grace: what a second Ctrl-C asks for. It may be called at any time.
-func (e *Engine) Hurry() {}
+func (e *Engine) Hurry() { e.hurried.Do(func() { close(e.hurry) }) }
+
+// Run serves until ctx ends, then drains and stops everything that it
+// started before it returns. A normal stop returns nil.
+func (e *Engine) Run(ctx context.Context) (err error) {
+	held, err := lock(e.opts.DataDir)
+	if err != nil {
+		return err
+	}
+	defer held.Close()
+	if e.state, err = openState(e.opts.DataDir); err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", e.opts.Address)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w; give the engine another address", e.opts.Address, err)
+	}
+	defer listener.Close()
+	socket, err := listenAdmin(e.opts.DataDir)
+	if err != nil {
+		return err
+	}
+	defer socket.Close() // removes the file
+	machine, killed, err := pod.NewMachine(e.opts.Root, e.opts.DataDir)
+	for _, k := range killed {
+		e.log.Warn("killed a process that an earlier engine left behind", "pod", k.Pod, "pid", k.PID)
+	}
+	if err != nil {
+		return err
+	}
+	defer machine.Close()
+	e.machine = machine
+	if err := e.makeRevisions(); err != nil {
+		return err
+	}
+	e.version = client.Version{
+		Version: e.opts.Version, Engine: "local", Address: listener.Addr().String(),
+		DataDir: e.opts.DataDir, PID: os.Getpid(),
+	}
+	return e.serve(ctx, listener, socket)
+}
+
+func (e *Engine) makeRevisions() error {
+	for _, s := range e.services {
+		st, err := e.state.generation(s.Namespace+"/"+s.Name, s.Digest)
+		if err != nil {
+			return err
+		}
+		decider, err := scale.New(scaleRevision(s, st), e.deciders)
+		if err != nil {
+			return err
+		}
+		e.revs = append(e.revs, e.newRevision(s, decider, st))
+	}
+	if err := e.opts.Registry.Register(gauges(e.revs)); err != nil {
+		return fmt.Errorf("register the engine's metrics: %w", err)
+	}
+	return nil
+}
+
+func listenAdmin(dataDir string) (net.Listener, error) {
+	path := filepath.Join(dataDir, client.SocketName)
+	if len(path) > 107 { // sun_path of unix(7)
+		return nil, fmt.Errorf("the admin socket's path %s is longer than the system's 107 bytes; choose a shorter --data-dir", path)
+	}
+	// We hold the lock: a socket that is there is that of a killed engine.
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("remove the admin socket of an earlier engine: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen for commands: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("make the admin socket its owner's only: %w", err)
+	}
+	return l, nil
+}
+
+// maxHeader bounds a request's header.
+const maxHeader = 64 << 10
+
+// serve runs the servers and the revisions until ctx ends or a server fails.
+func (e *Engine) serve(ctx context.Context, listener, socket net.Listener) error {
+	errorLog := slog.NewLogLogger(e.log.Handler(), slog.LevelDebug)
+	front := &http.Server{
+		Handler:           e.newProxy(),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    maxHeader,
+		Protocols:         new(http.Protocols),
+		ErrorLog:          errorLog,
+		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+	}
+	front.Protocols.SetHTTP1(true)
+	front.Protocols.SetUnencryptedHTTP2(true)
+	back := &http.Server{Handler: e.admin(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 10 * time.Second, MaxHeaderBytes: maxHeader, ErrorLog: errorLog}
+
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var revisions, servers sync.WaitGroup
+	for _, r := range e.revs {
+		revisions.Go(func() { r.run(run) })
+	}
+	failed := make(chan error, 2)
+	for _, s := range []struct {
+		*http.Server
+		net.Listener
+	}{{front, listener}, {back, socket}} {
+		servers.Go(func() {
+			if err := s.Server.Serve(s.Listener); !errors.Is(err, http.ErrServerClosed) {
+				failed <- err
+			}
+		})
+	}
+	e.log.Info("engine started", "address", e.version.Address, "services", len(e.revs), "dataDir", e.opts.DataDir)
+	if e.opts.Started != nil {
+		e.opts.Started(e.version)
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+		err = fmt.Errorf("serve requests: %w", err)
+	}
+	e.log.Info("engine stopping")
+	close(e.stopping)
+	// 1. No new connection; the requests at hand go on. Their answers close
+	//    their connections.
+	shut, hard := context.WithCancel(context.WithoutCancel(ctx))
+	defer hard()
+	servers.Go(func() { _ = front.Shutdown(shut) }) // what it cannot end is closed below
+	// 2. Requests that wait are refused; pods drain, are told SIGTERM, and after
+	//    their grace SIGKILL. Hurry skips the waiting.
+	stop()
+	revisions.Wait()
+	// 3. No pod is left that could answer: what is still connected is closed.
+	hard()
+	_ = front.Close()
+	_ = back.Close()
+	servers.Wait()
+	// 4. Nothing is awake any more, nor will be.
+	e.mu.Lock()
+	if e.resign != nil {
+		e.resign.Stop()
+	}
+	e.mu.Unlock()
+	e.log.Info("engine stopped")
+	return err
+}
+
+// settle is how long nothing must have happened before memory is given back.
+const settle = 3 * time.Second
+
+// busy counts the revisions that are awake. When the last one has come to
+// rest, the memory that requests took is given back to the system: an idle
+// engine's cost is its resident memory.
+func (e *Engine) busy(n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.awake += n
+	if e.resign != nil {
+		e.resign.Stop()
+		e.resign = nil
+	}
+	if e.awake == 0 {
+		e.resign = time.AfterFunc(settle, debug.FreeOSMemory)
+	}
+}

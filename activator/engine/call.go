@@ -1,0 +1,364 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"knative.dev/networking/pkg/http/stats"
+
+	"aisle.dev/aisle/activator/engine/lane"
+	"aisle.dev/aisle/internal/problem"
+)
+
+// call is one request on its way through a revision to a pod.
+type call struct {
+	arrived time.Time
+	limit   *time.Timer // cancels the request when the service's timeout is over
+	cancel  context.CancelCauseFunc
+	body    *callerBody // nil for a request without one
+	code    int         // answered; 0 before
+}
+
+type (
+	callKey struct{} // of a *call in a request's context
+	connKey struct{} // of the caller's net.Conn
+)
+
+// statusGone is what a request counts as whose caller went away.
+const statusGone = 499
+
+// serve answers one request from one of the revision's pods.
+func (r *revision) serve(w http.ResponseWriter, req *http.Request) {
+	c := &call{arrived: time.Now()}
+	r.stats.HandleEvent(stats.ReqEvent{Time: c.arrived, Type: stats.ReqIn})
+	ctx, cancel := context.WithCancelCause(req.Context())
+	c.cancel = cancel
+	c.limit = time.AfterFunc(r.spec.Timeout, func() { cancel(errTimeout) })
+	defer func() { // deferred: ReverseProxy panics to abort an answer half sent
+		c.limit.Stop()
+		cancel(nil)
+		now := time.Now()
+		r.stats.HandleEvent(stats.ReqEvent{Time: now, Type: stats.ReqOut})
+		r.metrics.answered(c.code)
+		if r.log.Enabled(req.Context(), slog.LevelDebug) {
+			r.log.Debug("request", "method", req.Method, "path", req.URL.Path, "code", c.code, "ms", float64(now.Sub(c.arrived).Microseconds())/1000)
+		}
+	}()
+	ctx = context.WithValue(ctx, callKey{}, c)
+	req = req.WithContext(ctx)
+	if req.Body != nil && req.Body != http.NoBody {
+		c.body = &callerBody{ReadCloser: req.Body}
+		req.Body = c.body
+	}
+	r.reverse.ServeHTTP(&codeWriter{w, c}, req)
+}
+
+func (r *revision) newReverseProxy() *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Rewrite: func(pr *httputil.ProxyRequest) {
+			pr.Out.URL.Scheme = "http"
+			pr.Out.URL.Host = "pod" // which one is decided by RoundTrip
+			pr.Out.Host = pr.In.Host
+			pr.SetXForwarded()
+		},
+		Transport:    r,
+		BufferPool:   bufferPool{},
+		ErrorHandler: r.refuse,
+		ErrorLog:     slog.NewLogLogger(r.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// maxTries bounds how many pods a request is offered to. Only a pod that has
+// refused the connection, and so has seen nothing of the request, is followed
+// by another.
+const maxTries = 4
+
+// RoundTrip implements [http.RoundTripper] for the revision's ReverseProxy: it
+// waits for a place in a pod, which the answer's body gives back when it is
+// closed.
+func (r *revision) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx := req.Context()
+	c := ctx.Value(callKey{}).(*call)
+	for try := 1; ; try++ {
+		lease, err := r.acquire(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		p := lease.Pod
+		granted := time.Now()
+		resp, err := r.ask(req, p)
+		if err == nil {
+			if p.ready.After(c.arrived) {
+				wake := granted.Sub(c.arrived)
+				r.metrics.wake.Observe(wake.Seconds())
+				resp.Header.Add("Server-Timing", fmt.Sprintf("wake;dur=%.1f", float64(wake.Microseconds())/1000))
+			}
+			resp.Body = r.holding(resp.Body, lease, c)
+			return resp, nil
+		}
+		refused := errors.Is(err, syscall.ECONNREFUSED) && isDial(err)
+		if refused {
+			r.lane.Close(p)
+		}
+		lease.Release()
+		if refused {
+			r.tell(event{p, podRefused, ""})
+			if try < maxTries {
+				continue
+			}
+		}
+		return nil, r.explain(ctx, p, err)
+	}
+}
+
+// tell gives the revision's goroutine an event, unless it has ended.
+func (r *revision) tell(ev event) {
+	select {
+	case r.event <- ev:
+	case <-r.ended:
+	}
+}
+
+func isDial(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "dial"
+}
+
+// ask sends the request to one pod and returns when its answer begins.
+func (r *revision) ask(req *http.Request, p *podState) (*http.Response, error) {
+	req.URL.Host = p.process.Address
+	if d := r.spec.ResponseStartTimeout; d > 0 {
+		c := req.Context().Value(callKey{}).(*call)
+		defer time.AfterFunc(d, func() { c.cancel(errSilent) }).Stop()
+	}
+	body := req.Body
+	if body != nil {
+		// The transport closes the body when it cannot connect; the next pod
+		// needs it. ReverseProxy closes it in the end.
+		req.Body = io.NopCloser(body)
+		defer func() { req.Body = body }()
+	}
+	return p.transport.RoundTrip(req)
+}
+
+// acquire waits for a place.
+func (r *revision) acquire(ctx context.Context, c *call) (*lane.Lease[*podState], error) {
+	if lease := r.lane.Try(); lease != nil {
+		return lease, nil
+	}
+	if conn, ok := ctx.Value(connKey{}).(net.Conn); ok && c.body != nil {
+		stop := watchCaller(conn, c.cancel)
+		defer stop()
+	}
+	lease, err := r.lane.Acquire(ctx)
+	if u, ok := errors.AsType[*unavailable](err); ok {
+		return nil, &problem.Error{Status: http.StatusServiceUnavailable, Detail: u.reason, RetryAfter: max(time.Second, time.Until(u.until))}
+	}
+	switch {
+	case err == nil:
+		return lease, nil
+	case errors.Is(err, lane.ErrFull):
+		return nil, &problem.Error{
+			Status: http.StatusServiceUnavailable, RetryAfter: retryFull,
+			Detail: fmt.Sprintf("%d requests wait for %s already; try again later", queueDepth, r.service),
+		}
+	case errors.Is(err, errTimeout):
+		return nil, problem.New(http.StatusGatewayTimeout, "no pod of %s was free within the service's timeout of %s; see: aisle get revisions", r.service, r.spec.Timeout)
+	}
+	return nil, err
+}
+
+// explain turns a failed exchange with a pod into an answer.
+func (r *revision) explain(ctx context.Context, p *podState, err error) error {
+	cause := context.Cause(ctx)
+	switch {
+	case errors.Is(cause, errTimeout), errors.Is(cause, errSilent):
+		return problem.New(http.StatusGatewayTimeout, "%s: %v", r.service, cause)
+	case cause != nil:
+		return cause // the caller has gone
+	}
+	if c := ctx.Value(callKey{}).(*call); c.body != nil {
+		if err := c.body.failure(); err != nil {
+			return problem.New(http.StatusBadRequest, "the request's body could not be read: %v", err)
+		}
+	}
+	// The connection breaks a moment before the process can be reaped.
+	select {
+	case <-p.process.Exited():
+		return problem.New(http.StatusBadGateway, "%s: pod %s ended while it worked on the request, with %s; see: aisle logs %s", r.service, p.name, p.process.Outcome(), p.name)
+	case <-time.After(50 * time.Millisecond):
+	}
+	r.log.Warn("a pod did not answer", "pod", p.name, "err", err)
+	return problem.New(http.StatusBadGateway, "%s: pod %s broke off the connection before it answered; see: aisle logs %s", r.service, p.name, p.name)
+}
+
+// refuse is the ReverseProxy's error handler.
+func (r *revision) refuse(w http.ResponseWriter, req *http.Request, err error) {
+	if _, ok := errors.AsType[*problem.Error](err); !ok {
+		if req.Context().Err() != nil { // nobody is there to be told
+			req.Context().Value(callKey{}).(*call).code = statusGone
+			panic(http.ErrAbortHandler)
+		}
+		r.log.Warn("request failed", "err", err)
+		err = problem.New(http.StatusBadGateway, "%s: the request could not be passed on", r.service)
+	}
+	problem.Write(w, err)
+}
+
+// holding wraps an answer's body so that closing it gives the place back. An
+// upgraded connection stays one.
+func (r *revision) holding(body io.ReadCloser, lease *lane.Lease[*podState], c *call) io.ReadCloser {
+	h := &holder{ReadCloser: body, lease: lease}
+	if d := r.spec.IdleTimeout; d > 0 {
+		h.pause = d
+		h.idle = time.AfterFunc(d, func() { c.cancel(errIdle) })
+	}
+	if conn, ok := body.(io.ReadWriteCloser); ok {
+		return &upgraded{holder: h, Writer: conn}
+	}
+	return h
+}
+
+type holder struct {
+	io.ReadCloser
+	lease *lane.Lease[*podState]
+	pause time.Duration
+	idle  *time.Timer // nil without an idle timeout
+}
+
+func (h *holder) Read(b []byte) (int, error) {
+	n, err := h.ReadCloser.Read(b)
+	if h.idle != nil {
+		h.idle.Reset(h.pause)
+	}
+	return n, err
+}
+
+func (h *holder) Close() error {
+	if h.idle != nil {
+		h.idle.Stop()
+	}
+	err := h.ReadCloser.Close()
+	h.lease.Release()
+	return err
+}
+
+type upgraded struct {
+	*holder
+	io.Writer
+}
+
+// codeWriter notes the answer's status.
+type codeWriter struct {
+	http.ResponseWriter
+	call *call
+}
+
+func (w *codeWriter) WriteHeader(code int) {
+	if code >= 200 || code == http.StatusSwitchingProtocols {
+		w.call.code = code
+	}
+	w.ResponseWriter.WriteHeader(code)
+}
+
+// Unwrap lets ReverseProxy flush and hijack.
+func (w *codeWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// callerBody is a request's body; it remembers what went wrong in reading it.
+type callerBody struct {
+	io.ReadCloser
+
+	mu  sync.Mutex
+	err error // guarded by mu
+}
+
+func (b *callerBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.mu.Lock()
+		b.err = err
+		b.mu.Unlock()
+	}
+	return n, err
+}
+
+func (b *callerBody) failure() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err
+}
+
+// watchCaller cancels a request whose caller hangs up while it waits. net/http
+// notices that by itself only once the body has been read, and the body is not
+// read before there is a pod to send it to.
+func watchCaller(conn net.Conn, cancel context.CancelCauseFunc) (stop func()) {
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return func() {}
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return func() {}
+	}
+	quit := make(chan struct{})
+	var done sync.WaitGroup
+	done.Go(func() {
+		look := time.NewTicker(100 * time.Millisecond)
+		defer look.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-look.C:
+			}
+			gone := false
+			err := raw.Control(func(fd uintptr) {
+				info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+				gone = err == nil && info.State != unix.BPF_TCP_ESTABLISHED
+			})
+			if gone || err != nil {
+				cancel(context.Canceled)
+				return
+			}
+		}
+	})
+	return func() { close(quit); done.Wait() }
+}
+
+// idlePod is how long an unused connection to a pod is kept: less than the
+// five seconds after which Node's and Python's usual servers close theirs, so
+// that no request is sent into a connection that is being closed.
+const idlePod = 4 * time.Second
+
+func newTransport(h2c bool) *http.Transport {
+	t := &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+		DisableCompression:  true,
+		MaxIdleConnsPerHost: 256,
+		IdleConnTimeout:     idlePod,
+		ReadBufferSize:      16 << 10,
+		WriteBufferSize:     16 << 10,
+		Protocols:           new(http.Protocols),
+	}
+	t.Protocols.SetHTTP1(!h2c)
+	t.Protocols.SetUnencryptedHTTP2(h2c)
+	return t
+}
+
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// bufferPool lends ReverseProxy the buffers for copying bodies.
+type bufferPool struct{}
+
+func (bufferPool) Get() []byte  { return buffers.Get().(*[32 << 10]byte)[:] }
+func (bufferPool) Put(b []byte) { buffers.Put((*[32 << 10]byte)(b)) }

@@ -1,0 +1,145 @@
+package pod
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Bounds of what pods' output may take up: two files of MaxLog per pod, and
+// the logs of KeptLogs pods per revision. A pod's output goes straight to its
+// file, with no copying in between, so MaxLog is enforced by [Trim], and
+// overshot by what a pod writes between two calls.
+const (
+	MaxLog   = 8 << 20
+	KeptLogs = 10
+)
+
+const logSuffix = ".log"
+
+// OpenLog opens the log of a pod for appending.
+func OpenLog(dir, pod string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the log folder: %w", err)
+	}
+	return os.OpenFile(filepath.Join(dir, pod+logSuffix), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+}
+
+// Trim keeps a pod's log within its bound: when it has outgrown limit, it
+// becomes the older file and an empty one is begun. What the pod writes during
+// the copy can be lost.
+func Trim(dir, pod string, limit int64) error {
+	path := filepath.Join(dir, pod+logSuffix)
+	info, err := os.Stat(path)
+	if err != nil || info.Size() <= limit {
+		return err
+	}
+	src, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	// Of a log that overshot, the newest part is kept.
+	if _, err := src.Seek(-limit, io.SeekEnd); err != nil {
+		return err
+	}
+	dst, err := os.OpenFile(path+".1.new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(dst, io.LimitReader(src, limit))
+	if err = errors.Join(err, dst.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".1.new", path+".1"); err != nil {
+		return err
+	}
+	return src.Truncate(0) // the pod goes on at the start: it appends
+}
+
+// Prune removes all but the newest KeptLogs logs of a revision. The logs of
+// pods for which live is true stay.
+func Prune(dir, revision string, live func(pod string) bool) error {
+	names, err := Logs(dir, func(pod string) bool { return strings.HasPrefix(pod, revision+"-") })
+	if err != nil || len(names) <= KeptLogs {
+		return err
+	}
+	for _, n := range names[:len(names)-KeptLogs] {
+		if live(n) {
+			continue
+		}
+		for _, suffix := range []string{logSuffix, logSuffix + ".1"} {
+			if e := os.Remove(filepath.Join(dir, n+suffix)); e != nil && !errors.Is(e, fs.ErrNotExist) {
+				err = errors.Join(err, e)
+			}
+		}
+	}
+	return err
+}
+
+// Logs names the pods whose logs are kept and for which match is true, those
+// that wrote last at the end.
+func Logs(dir string, match func(pod string) bool) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	type log struct {
+		pod string
+		at  int64
+	}
+	var logs []log
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), logSuffix)
+		if !ok || !match(name) {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil {
+			continue // removed meanwhile
+		}
+		logs = append(logs, log{name, info.ModTime().UnixNano()})
+	}
+	slices.SortStableFunc(logs, func(a, b log) int {
+		if a.at != b.at {
+			return int(min(1, max(-1, a.at-b.at)))
+		}
+		return strings.Compare(a.pod, b.pod)
+	})
+	names := make([]string, len(logs))
+	for i, l := range logs {
+		names[i] = l.pod
+	}
+	return names, nil
+}
+
+// maxTail bounds how much of a log's end Tail reads.
+const maxTail = 4 << 10
+
+// Tail returns the last lines of a pod's log, at most n of them.
+func Tail(dir, pod string, n int) string {
+	f, err := os.Open(filepath.Join(dir, pod+logSuffix))
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return ""
+	}
+	text, err := io.ReadAll(io.NewSectionReader(f, max(0, info.Size()-maxTail), maxTail))
+	if err != nil {
+		return ""
+	}
+	lines := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
+	if len(lines) > 1 && info.Size() > maxTail {
+		lines = lines[1:] // the first is a torn one
+	}
+	return strings.ToValidUTF8(string(bytes.Join(lines[max(0, len(lines)-n):], []byte("\n"))), "�")
+}

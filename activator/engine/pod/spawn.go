@@ -1,0 +1,131 @@
+// Package pod runs one pod of a revision as one process of this machine.
+//
+// It guarantees that
+//   - a process is started with exactly the environment it is given, in its
+//     own process group, with /dev/null as its input and a bounded log file as
+//     its output;
+//   - it dies with the engine, whatever kills the engine (a parent-death
+//     signal, and a record that lets the next engine finish the job);
+//   - it is reaped as soon as it ends, and whatever it left in its process
+//     group is killed before its pid can be given to another process;
+//   - its port is its own: no other pod and no other engine gets it, nor is it
+//     given out again while a request to the old pod could still be under way.
+//
+// It does not decide when a pod is started or stopped, and it isolates nothing:
+// a pod has the user, files and network of the engine. A grandchild that leaves
+// the process group (setsid) is not followed.
+package pod
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+)
+
+// Spawner starts processes. All forks happen on one operating-system thread
+// that lives until Close: the kernel sends the parent-death signal when the
+// forking thread ends, not when the process does.
+type Spawner struct {
+	starts chan start
+	quit   chan struct{}
+	done   chan struct{}
+}
+
+type start struct {
+	cmd   Command
+	reply chan<- started
+}
+
+type started struct {
+	proc *Process
+	err  error
+}
+
+// Command is what to run. Nothing is inherited: Env is the whole environment.
+type Command struct {
+	Path string
+	Args []string // without the program's name
+	Dir  string
+	Env  []string // NAME=value
+	Log  *os.File // stdout and stderr; opened with O_APPEND
+}
+
+var errClosed = errors.New("the engine is stopping")
+
+// NewSpawner starts the forking thread.
+func NewSpawner() *Spawner {
+	s := &Spawner{starts: make(chan start), quit: make(chan struct{}), done: make(chan struct{})}
+	go s.loop()
+	return s
+}
+
+func (s *Spawner) loop() {
+	defer close(s.done)
+	// Never unlocked, so that the thread ends with this goroutine and the
+	// kernel kills what Close's caller left running.
+	runtime.LockOSThread()
+	null, err := os.Open(os.DevNull)
+	if err == nil {
+		defer null.Close()
+	}
+	for {
+		select {
+		case <-s.quit:
+			return
+		case st := <-s.starts:
+			if err != nil {
+				st.reply <- started{err: err}
+				continue
+			}
+			p, err := spawn(st.cmd, null)
+			st.reply <- started{p, err}
+		}
+	}
+}
+
+// Start starts a process and returns once it has been executed.
+func (s *Spawner) Start(cmd Command) (*Process, error) {
+	reply := make(chan started, 1)
+	select {
+	case s.starts <- start{cmd, reply}:
+		r := <-reply
+		return r.proc, r.err
+	case <-s.done:
+		return nil, errClosed
+	}
+}
+
+// Close ends the forking thread, and with it every process still running.
+// It must be called once.
+func (s *Spawner) Close() {
+	close(s.quit)
+	<-s.done
+}
+
+// spawn must run on the spawner's thread.
+func spawn(cmd Command, stdin *os.File) (*Process, error) {
+	proc, err := os.StartProcess(cmd.Path, append([]string{cmd.Path}, cmd.Args...), &os.ProcAttr{
+		Dir:   cmd.Dir,
+		Env:   append([]string{}, cmd.Env...), // not nil: nil would inherit the engine's
+		Files: []*os.File{stdin, cmd.Log, cmd.Log},
+		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
+	})
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%s does not exist; build it first (make build)", cmd.Path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
+	}
+	p := &Process{proc: proc, exited: make(chan struct{})}
+	// Read before anything waits for the process: until then its pid cannot
+	// be another's, even if it has already ended.
+	if p.startTime, err = StartTime(proc.Pid); err != nil {
+		_ = syscall.Kill(-proc.Pid, syscall.SIGKILL)
+		_, _ = proc.Wait()
+		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
+	}
+	go p.reap()
+	return p, nil
+}

@@ -1,0 +1,257 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"aisle.dev/aisle/activator/engine/pod"
+	"aisle.dev/aisle/internal/client"
+	"aisle.dev/aisle/internal/manifest"
+)
+
+// Phases of a pod.
+const (
+	phaseStarting = "Starting"
+	phaseReady    = "Ready"
+	phaseDraining = "Draining"
+)
+
+var (
+	errNotExist = fs.ErrNotExist
+	errRefused  = errors.New("stopped listening on its port")
+	errStopped  = errors.New("it was told to stop")
+)
+
+// podState is one pod of a revision. Its goroutine, [revision.tend], starts
+// its process and stays with it to the end.
+type podState struct {
+	name      string
+	transport *http.Transport // to this pod alone: its connections end with it
+
+	// Sent at most once, by the revision's goroutine: why the pod is to stop.
+	order chan order
+
+	// Set before the pod is ready, read by requests that hold a place in it.
+	process *pod.Pod
+	ready   time.Time // under the revision's mu for others
+
+	// Under the revision's mu.
+	phase   string
+	started time.Time
+	pid     int
+	address string
+	late    bool // it did not get ready in time
+}
+
+// order tells a pod's goroutine to end it: after drained is closed, by
+// SIGTERM and its grace; or at once, because of err.
+type order struct {
+	drained <-chan struct{}
+	err     error
+}
+
+func (p *podState) give(err error) {
+	select {
+	case p.order <- order{err: err}:
+	default: // it is on its way out already
+	}
+}
+
+// drain tells a pod to stop. REQUIRES: r.mu is held.
+func (r *revision) drain(p *podState, drained <-chan struct{}) {
+	p.phase = phaseDraining
+	select {
+	case p.order <- order{drained: drained}:
+	default:
+	}
+}
+
+// podAlphabet is Kubernetes' for generated names: no vowels, no words.
+const podAlphabet = "bcdfghjklmnpqrstvwxz2456789"
+
+func podName(revision string) string {
+	suffix := make([]byte, 5)
+	for i := range suffix {
+		suffix[i] = podAlphabet[rand.IntN(len(podAlphabet))]
+	}
+	return revision + "-" + string(suffix)
+}
+
+// isPodOf reports whether a pod's name is one that podName gives.
+func isPodOf(name, revision string) bool {
+	suffix, ok := strings.CutPrefix(name, revision+"-")
+	return ok && len(suffix) == 5 && strings.Trim(suffix, podAlphabet) == ""
+}
+
+// begin adds a pod and starts it. REQUIRES: r.mu is held.
+func (r *revision) begin() {
+	p := &podState{name: podName(r.name), order: make(chan order, 1), phase: phaseStarting, started: time.Now()}
+	p.transport = newTransport(r.spec.H2C)
+	r.pods = append(r.pods, p)
+	r.tends.Go(func() {
+		reason := r.tend(p)
+		p.transport.CloseIdleConnections()
+		r.event <- event{p, podEnded, reason}
+		if err := pod.Prune(r.machine.LogDir(r.spec.Namespace), r.name, r.has); err != nil {
+			r.log.Warn("old logs stay", "err", err)
+		}
+	})
+}
+
+// tend runs one pod and returns, once its process has gone, how it ended.
+func (r *revision) tend(p *podState) string {
+	process, err := r.machine.Start(r.podSpec(p.name))
+	if err != nil {
+		return fmt.Sprintf("did not start: %v", err)
+	}
+	defer process.Remove()
+	r.mu.Lock()
+	p.process, p.pid, p.address, p.started = process, process.PID(), process.Address, process.Started
+	r.mu.Unlock()
+	r.log.Debug("pod started", "pod", p.name, "pid", process.PID(), "address", process.Address)
+
+	o, err := r.await(p)
+	if err == nil && o == nil {
+		r.event <- event{p, podReady, ""}
+		select {
+		case <-process.Exited():
+			return "ended by itself with " + process.Outcome()
+		case got := <-p.order:
+			o = &got
+		}
+	}
+	if o != nil && o.err == nil {
+		return r.end(p, o.drained)
+	}
+	if o != nil {
+		err = o.err
+	}
+	process.Kill()
+	<-process.Exited()
+	return err.Error()
+}
+
+// await waits until the pod is ready; its error says why it will not be. An
+// order that comes first is returned.
+func (r *revision) await(p *podState) (*order, error) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	ready := make(chan error, 1)
+	probe := podProbe(r.spec.Readiness)
+	go func() { ready <- probe.Wait(ctx, p.process.Address) }()
+	abandon := func(why error) error {
+		cancel(why)
+		return <-ready
+	}
+	deadline := time.NewTimer(r.progress)
+	defer deadline.Stop()
+	select {
+	case err := <-ready:
+		cancel(nil)
+		return nil, err
+	case <-p.process.Exited():
+		_ = abandon(errStopped)
+		return nil, fmt.Errorf("ended before it was ready, with %s", p.process.Outcome())
+	case o := <-p.order:
+		_ = abandon(errStopped)
+		return &o, nil
+	case <-deadline.C:
+		r.mu.Lock()
+		p.late = true
+		r.mu.Unlock()
+		return nil, abandon(fmt.Errorf("was not ready within its progress deadline of %s", r.progress))
+	}
+}
+
+// end drains and stops a ready pod. Its grace counts from here, for the
+// requests that it still has as for what it does on SIGTERM, of which it gets
+// at least lastGrace.
+func (r *revision) end(p *podState, drained <-chan struct{}) string {
+	begun := time.Now()
+	patience := time.NewTimer(r.spec.GracePeriod)
+	defer patience.Stop()
+	how := "drained"
+	select {
+	case <-drained:
+	case <-patience.C:
+		how = fmt.Sprintf("had requests left after its grace period of %s", r.spec.GracePeriod)
+	case <-r.hurry:
+		how = "did not drain: the engine was told to hurry"
+	case <-p.process.Exited():
+		return "ended while it drained, with " + p.process.Outcome()
+	}
+	p.transport.CloseIdleConnections()
+	if p.process.Stop(max(lastGrace, r.spec.GracePeriod-time.Since(begun)), r.hurry) {
+		return how + ", and was killed because it did not end on SIGTERM"
+	}
+	return how + ", " + p.process.Outcome()
+}
+
+// lastGrace is what a pod gets between SIGTERM and SIGKILL even if its requests
+// used up the grace period.
+const lastGrace = 2 * time.Second
+
+func (r *revision) has(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.pods, func(p *podState) bool { return p.name == name })
+}
+
+// podSpec is the pod as the machine starts it.
+func (r *revision) podSpec(name string) pod.Spec {
+	s := pod.Spec{Namespace: r.spec.Namespace, Name: name, Command: r.spec.Command}
+	for _, e := range r.spec.Env {
+		s.Env = append(s.Env, pod.EnvVar(e))
+	}
+	// Knative's runtime contract; PORT is the machine's to give.
+	s.Env = append(s.Env, pod.EnvVar{Name: "K_SERVICE", Value: r.spec.Name},
+		pod.EnvVar{Name: "K_CONFIGURATION", Value: r.spec.Name},
+		pod.EnvVar{Name: "K_REVISION", Value: r.name})
+	for _, m := range r.spec.Mounts {
+		s.Mounts = append(s.Mounts, pod.Mount(m))
+	}
+	return s
+}
+
+func podProbe(p *manifest.Probe) pod.Probe {
+	if p == nil {
+		return pod.Probe{}
+	}
+	probe := pod.Probe{Delay: p.InitialDelay, Timeout: p.Timeout, Success: p.SuccessThreshold}
+	if p.HTTPGet != nil {
+		probe.HTTP, probe.Path, probe.Host = true, p.HTTPGet.Path, p.HTTPGet.Host
+		probe.Header = http.Header{}
+		for _, h := range p.HTTPGet.Headers {
+			probe.Header.Add(h.Name, h.Value)
+		}
+	}
+	return probe
+}
+
+// podViews lists the revision's pods for those who ask.
+func (r *revision) podViews() []client.Pod {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	views := make([]client.Pod, 0, len(r.pods))
+	for _, p := range r.pods {
+		v := client.Pod{
+			Namespace: r.spec.Namespace, Name: p.name, Service: r.spec.Name, Revision: r.name,
+			Phase: p.phase, PID: p.pid, Address: p.address, Started: p.started,
+		}
+		if !p.ready.IsZero() {
+			v.ReadyMs = float64(p.ready.Sub(p.started).Microseconds()) / 1000
+			v.InFlight = r.lane.Held(p)
+		}
+		if p.pid != 0 {
+			v.RSSBytes, v.CPUSeconds = pod.Usage(p.pid)
+		}
+		views = append(views, v)
+	}
+	return views
+}

@@ -1,0 +1,390 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http/httputil"
+	"slices"
+	"sync"
+	"time"
+
+	"knative.dev/networking/pkg/http/stats"
+
+	"aisle.dev/aisle/activator/engine/lane"
+	"aisle.dev/aisle/activator/engine/pod"
+	"aisle.dev/aisle/activator/scale"
+	"aisle.dev/aisle/internal/client"
+	"aisle.dev/aisle/internal/manifest"
+)
+
+// revision is the unit of scaling and routing. One goroutine, run, decides
+// and owns its pods; requests pass through its lane without it.
+type revision struct {
+	name     string
+	service  string // namespace/name
+	spec     manifest.Service
+	progress time.Duration // how long a pod may take to get ready
+	machine  *pod.Machine
+	keep     func() error  // remembers that the initial scale has been reached
+	hurry    chan struct{} // closed: kill instead of waiting
+	busy     func(int)     // told +1 when the revision leaves zero, -1 when it is back there
+	metrics  *serviceMetrics
+	log      *slog.Logger
+
+	reverse *httputil.ReverseProxy
+	lane    *lane.Lane[*podState]
+	stats   *stats.RequestStats
+	wake    chan struct{} // capacity 1: a request waits
+	event   chan event    // from pods' goroutines and requests; received until run returns
+	ended   chan struct{} // closed when run has returned
+	tends   sync.WaitGroup
+
+	// Only run's goroutine uses these.
+	decider    *scale.Decider
+	recorded   time.Time // when the load was recorded last; zero while at rest
+	kept       bool      // keep has succeeded, or was not needed
+	quarantine time.Time // no pod is started before; zero: at once
+
+	mu       sync.Mutex // guards what follows; taken after no other lock
+	pods     []*podState
+	decision scale.Decision
+	since    time.Time // when decision.Want last changed
+	failures int       // pods that failed in a row
+	trouble  string    // why the last pod failed; empty once one is ready
+}
+
+// event is what happened to a pod.
+type event struct {
+	pod    *podState
+	kind   eventKind
+	reason string
+}
+
+type eventKind int
+
+const (
+	podReady   eventKind = iota
+	podEnded             // its process has gone and it left nothing
+	podRefused           // its port refuses connections although its process runs
+)
+
+func (e *Engine) newRevision(spec manifest.Service, decider *scale.Decider, st serviceState) *revision {
+	r := &revision{
+		name:     revisionName(spec.Name, st.Generation),
+		service:  spec.Namespace + "/" + spec.Name,
+		spec:     spec,
+		progress: progressDeadline(spec.Annotations),
+		machine:  e.machine,
+		hurry:    e.hurry,
+		busy:     e.busy,
+		metrics:  e.metrics.of(spec.Namespace + "/" + spec.Name),
+		stats:    stats.NewRequestStats(time.Now()),
+		wake:     make(chan struct{}, 1),
+		event:    make(chan event),
+		ended:    make(chan struct{}),
+		decider:  decider,
+		kept:     st.Initialised,
+	}
+	r.keep = func() error { return e.state.initialised(r.service) }
+	r.log = e.log.With("service", r.service, "revision", r.name)
+	r.reverse = r.newReverseProxy()
+	r.lane = lane.New[*podState](int(spec.ContainerConcurrency), queueDepth, func() {
+		select {
+		case r.wake <- struct{}{}:
+		default: // it has been told already
+		}
+	})
+	return r
+}
+
+// run owns the revision until ctx ends, and returns when all its pods have
+// gone. At zero, without a request, it does nothing at all.
+func (r *revision) run(ctx context.Context) {
+	defer close(r.ended)
+	defer r.tends.Wait()
+	next := time.NewTimer(0) // the first decision is that of the initial scale
+	defer next.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			r.stop()
+			return
+		case <-r.wake:
+			if r.alive() == 0 {
+				r.reset(next, r.decide(time.Now()))
+			}
+		case ev := <-r.event:
+			r.handle(ev)
+			r.reset(next, r.decide(time.Now()))
+		case <-next.C:
+			r.reset(next, r.decide(time.Now()))
+		}
+	}
+}
+
+func (r *revision) reset(t *time.Timer, at time.Time) {
+	t.Stop()
+	if !at.IsZero() {
+		t.Reset(max(0, time.Until(at)))
+	}
+}
+
+// alive counts the pods that are starting or ready.
+func (r *revision) alive() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v := r.count()
+	return v.Starting + v.Ready
+}
+
+// decide records the load when a second is over, asks the autoscaler, starts
+// and stops pods, and returns when to decide again; the zero time means that
+// everything rests.
+func (r *revision) decide(now time.Time) time.Time {
+	if r.recorded.IsZero() { // from rest: what the statistics saw until now is nothing
+		r.recorded = now
+		r.stats.Report(now)
+		r.busy(+1)
+	}
+	if now.Sub(r.recorded) >= scale.Tick {
+		seen := r.stats.Report(now)
+		r.decider.Record(now, seen.AverageConcurrency, seen.RequestCount/now.Sub(r.recorded).Seconds())
+		r.recorded = now
+		r.trim()
+	}
+	if !r.quarantine.IsZero() && !now.Before(r.quarantine) {
+		r.quarantine = time.Time{}
+		r.lane.Accept()
+	}
+	waiting, held := r.lane.Counts()
+	r.mu.Lock()
+	v := r.count()
+	d := r.decider.Decide(now, scale.Snapshot{Ready: v.Ready, Starting: v.Starting, InFlight: held, Waiting: waiting})
+	if d.Want != r.decision.Want || r.since.IsZero() {
+		r.log.Debug("decided", "want", d.Want, "why", d.Why, "ready", v.Ready, "starting", v.Starting, "waiting", waiting, "inFlight", held)
+		r.since = now
+	}
+	r.decision = d
+	r.apply(d.Want, v)
+	v = r.count()
+	quiet := len(r.pods) == 0
+	r.mu.Unlock()
+
+	if d.Initialised && !r.kept {
+		if err := r.keep(); err != nil {
+			r.log.Error("the initial scale will be honoured again at the next start", "err", err)
+		}
+		r.kept = true
+	}
+	switch {
+	case d.NextCheck.IsZero() && quiet && !r.quarantine.IsZero():
+		return r.quarantine // to accept requests again
+	case d.NextCheck.IsZero() && quiet:
+		r.recorded = time.Time{}
+		r.busy(-1)
+		return time.Time{}
+	case d.NextCheck.IsZero():
+		return now.Add(scale.Tick) // pods are draining
+	}
+	next := d.NextCheck
+	if tick := r.recorded.Add(scale.Tick); tick.Before(next) {
+		next = tick
+	}
+	if !r.quarantine.IsZero() && r.quarantine.Before(next) {
+		next = r.quarantine
+	}
+	return next
+}
+
+// apply starts or stops pods until want are alive. REQUIRES: r.mu is held.
+func (r *revision) apply(want int, v client.Revision) {
+	alive := v.Starting + v.Ready
+	if alive < want && r.quarantine.IsZero() {
+		for range want - alive {
+			r.begin()
+		}
+	}
+	for alive > want {
+		p := r.dispensable()
+		if p.phase != phaseReady {
+			r.drain(p, done)
+		} else if want > 0 {
+			r.drain(p, r.lane.Close(p))
+		} else if r.lane.CloseIdle(p) {
+			// Zero was decided for want of requests: a request that came
+			// since is answered by this pod, and the next decision knows.
+			r.drain(p, done)
+		} else {
+			return
+		}
+		alive--
+	}
+}
+
+// done is a drain that has ended before it began.
+var done = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// dispensable is the live pod to stop first: one that is still starting, then
+// the one with the fewest requests, then the newest. REQUIRES: r.mu is held.
+func (r *revision) dispensable() *podState {
+	var best *podState
+	var fewest int
+	for _, p := range r.pods { // oldest first
+		n := 0
+		switch p.phase {
+		case phaseDraining:
+			continue
+		case phaseReady:
+			n = 1 + r.lane.Held(p)
+		}
+		if best == nil || n <= fewest {
+			best, fewest = p, n
+		}
+	}
+	return best
+}
+
+// handle takes in what happened to a pod.
+func (r *revision) handle(ev event) {
+	p := ev.pod
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch ev.kind {
+	case podReady:
+		if p.phase != phaseStarting {
+			return // told to stop meanwhile
+		}
+		p.phase, p.ready = phaseReady, time.Now()
+		took := p.ready.Sub(p.started)
+		r.metrics.ready.Observe(took.Seconds())
+		r.trouble = ""
+		r.quarantine = time.Time{}
+		r.lane.Open(p)
+		r.log.Info("pod ready", "pod", p.name, "pid", p.pid, "ms", float64(took.Microseconds())/1000)
+	case podRefused:
+		if p.phase == phaseReady {
+			r.lane.Close(p)
+			p.give(errRefused)
+		}
+	case podEnded:
+		r.lane.Close(p)
+		r.pods = slices.DeleteFunc(r.pods, func(q *podState) bool { return q == p })
+		if p.phase == phaseDraining {
+			if !p.ready.IsZero() {
+				r.failures = 0
+			}
+			r.log.Info("pod stopped", "pod", p.name, "how", ev.reason)
+			return
+		}
+		r.failed(p, ev.reason, time.Now())
+	}
+}
+
+// How long is waited before a pod is started again that failed n times in a
+// row: not at all after the first time, then twice as long each time.
+const (
+	firstBackOff = time.Second
+	maxBackOff   = time.Minute
+	stable       = 10 * time.Second // a pod that was ready for this long has not failed to start
+)
+
+func backOff(failures int) time.Duration {
+	if failures < 2 {
+		return 0
+	}
+	return min(maxBackOff, firstBackOff<<min(failures-2, 10))
+}
+
+// failed takes in that a pod ended unasked, or never got ready.
+// REQUIRES: r.mu is held.
+func (r *revision) failed(p *podState, reason string, now time.Time) {
+	r.metrics.crashes.Inc()
+	if p.phase == phaseReady && now.Sub(p.ready) >= stable {
+		r.failures = 0
+	}
+	r.failures++
+	wait := backOff(r.failures)
+	if p.late {
+		wait = max(wait, firstBackOff) // those who wait have waited long enough
+	}
+	tail := pod.Tail(r.machine.LogDir(r.spec.Namespace), p.name, 5)
+	r.log.Error("pod failed", "pod", p.name, "reason", reason, "failures", r.failures, "again", wait, "log", tail)
+	r.trouble = fmt.Sprintf("pod %s %s", p.name, reason)
+	if tail != "" {
+		r.trouble += "; it wrote last: " + tail
+	}
+	if wait > 0 {
+		r.quarantine = now.Add(wait)
+		r.lane.Refuse(&unavailable{
+			reason: fmt.Sprintf("%s: pod %s %s; see: aisle logs %s", r.service, p.name, reason, p.name),
+			until:  r.quarantine,
+		})
+	}
+}
+
+// stop drains every pod and waits for their ends.
+func (r *revision) stop() {
+	r.mu.Lock()
+	for _, p := range r.pods {
+		if p.phase != phaseDraining {
+			r.drain(p, r.lane.Close(p))
+		}
+	}
+	r.lane.Refuse(errStopping)
+	left := len(r.pods)
+	r.mu.Unlock()
+	for left > 0 {
+		r.handle(<-r.event)
+		r.mu.Lock()
+		left = len(r.pods)
+		r.mu.Unlock()
+	}
+}
+
+// trim keeps the logs of the running pods within bounds.
+func (r *revision) trim() {
+	r.mu.Lock()
+	pods := slices.Clone(r.pods)
+	r.mu.Unlock()
+	for _, p := range pods {
+		if err := pod.Trim(r.machine.LogDir(r.spec.Namespace), p.name, pod.MaxLog); err != nil && !errors.Is(err, errNotExist) {
+			r.log.Warn("a pod's log grows beyond its bound", "pod", p.name, "err", err)
+		}
+	}
+}
+
+// count counts the pods by phase. REQUIRES: r.mu is held.
+func (r *revision) count() client.Revision {
+	v := client.Revision{
+		Namespace: r.spec.Namespace, Name: r.name, Service: r.spec.Name, Image: r.spec.Image,
+		Want: r.decision.Want, Why: r.decision.Why, Since: r.since,
+		MinScale: r.decider.MinScale(), MaxScale: r.decider.MaxScale(),
+	}
+	for _, p := range r.pods {
+		switch p.phase {
+		case phaseStarting:
+			v.Starting++
+		case phaseReady:
+			v.Ready++
+		case phaseDraining:
+			v.Draining++
+		}
+	}
+	return v
+}
+
+// view is how the revision stands, for those who ask.
+func (r *revision) view() client.Revision {
+	waiting, held := r.lane.Counts()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v := r.count()
+	v.Waiting, v.Concurrency = waiting, float64(waiting+held)
+	return v
+}
