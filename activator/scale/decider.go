@@ -109,6 +109,10 @@ func newVariant(pa *v1alpha1.PodAutoscaler, cfg *Config) variant {
 		retention:   cfg.autoscaler.ScaleToZeroPodRetentionPeriod,
 		giveUpAfter: progressDeadline + activationBuffer,
 	}
+	if p.limit > 0 {
+		// Else it would never be reached, and hold its pods for ever.
+		p.initial = min(p.initial, p.limit)
+	}
 	if d, ok := pa.ScaleToZeroPodRetention(); ok {
 		p.retention = d
 	}

@@ -38,6 +38,9 @@ type load struct {
 	// told is what a wake-up has recorded ahead of the second's own record,
 	// which would count the same requests again.
 	told float64
+	// The second that was recorded in last, and all that was recorded in it.
+	second time.Time
+	sum    float64
 
 	// What the scaler was told last, for Why.
 	overWindow, overBurst float64
@@ -67,14 +70,21 @@ func (l *load) record(now time.Time, concurrency, requestsPerSecond float64) {
 // wake counts requests that wait at zero at once, so that the scaler sees them
 // before the second is over.
 func (l *load) wake(now time.Time, waiting float64) {
-	if waiting <= l.told {
-		return
+	known := 0.0
+	if now.Truncate(asconfig.BucketSize).Equal(l.second) {
+		known = l.sum
 	}
-	l.add(now, waiting-l.told)
-	l.told = waiting
+	if missing := waiting - known; missing > 0 {
+		l.add(now, missing)
+		l.told += missing
+	}
 }
 
 func (l *load) add(now time.Time, v float64) {
+	if second := now.Truncate(asconfig.BucketSize); !second.Equal(l.second) {
+		l.second, l.sum = second, 0
+	}
+	l.sum += v
 	l.stable.Record(now, v)
 	l.panic.Record(now, v)
 }
