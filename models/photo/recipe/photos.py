@@ -1,0 +1,86 @@
+"""The photos as arrays: read once, kept in the work folder.
+
+What the network sees in evaluation is exactly model.yaml's preprocessing:
+decoded to RGB, resized to SIZE x SIZE without keeping the aspect by an
+antialiased triangle filter, scaled to [0, 1], minus MEAN, over STD.
+"""
+
+import csv
+import dataclasses
+import pathlib
+
+import numpy as np
+import torch
+from PIL import Image
+
+SIZE = 96
+STORED = 128  # training crops and turns these, so they are a little larger
+MEAN = (0.85, 0.84, 0.83)  # the photos are mostly white
+STD = (0.3, 0.3, 0.3)
+AUXILIARY = ("gender", "baseColour")  # also learned in training, dropped at export
+
+
+@dataclasses.dataclass
+class Photos:
+    labels: list[str]
+    ids: np.ndarray
+    part: np.ndarray  # "train", "validation" or "test"
+    target: torch.Tensor  # [n] index of the label
+    auxiliary: torch.Tensor  # [n, len(AUXILIARY)]
+    classes: list[int]  # how many values each auxiliary attribute has
+    stored: np.ndarray  # uint8 [n, STORED, STORED, 3]
+    exact: np.ndarray  # uint8 [n, SIZE, SIZE, 3]
+
+
+def load(data: pathlib.Path, work: pathlib.Path) -> Photos:
+    """Reads what models/split wrote into work and the photos under data."""
+    labels = (work / "labels.txt").read_text(encoding="utf-8").splitlines()
+    with open(work / "split.csv", encoding="utf-8") as f:
+        part = {r["id"]: r["split"] for r in csv.DictReader(f)}
+    with open(data / "products.csv", encoding="utf-8") as f:
+        rows = [r for r in csv.DictReader(f) if r["has_image"] == "1" and r["id"] in part]
+    rows.sort(key=lambda r: int(r["id"]))
+    ids = np.array([int(r["id"]) for r in rows])
+    stored, exact = pixels(data, work, ids, STORED), pixels(data, work, ids, SIZE)
+    index = {label: i for i, label in enumerate(labels)}
+    columns, classes = [], []
+    for name in AUXILIARY:
+        values = sorted({r[name] for r in rows})
+        columns.append([values.index(r[name]) for r in rows])
+        classes.append(len(values))
+    return Photos(
+        labels=labels,
+        ids=ids,
+        part=np.array([part[r["id"]] for r in rows]),
+        target=torch.tensor([index[r["articleType"]] for r in rows]),
+        auxiliary=torch.tensor(columns).T.contiguous(),
+        classes=classes,
+        stored=stored,
+        exact=exact,
+    )
+
+
+def pixels(data: pathlib.Path, work: pathlib.Path, ids: np.ndarray, size: int) -> np.ndarray:
+    path, marker = work / f"photos-{size}.npy", work / f"photos-{size}-ids.npy"
+    if marker.exists() and np.array_equal(np.load(marker), ids):
+        return np.load(path, mmap_mode="r")
+    out = np.empty((len(ids), size, size, 3), np.uint8)
+    for i, id_ in enumerate(ids):
+        with Image.open(data / "images" / f"{id_}.jpg") as im:
+            out[i] = np.asarray(im.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
+        if i % 1000 == 999:
+            print(f"reading photos at {size} px: {i + 1} of {len(ids)}", flush=True)
+    np.save(path, out)
+    np.save(marker, ids)  # last: it says that the array is whole
+    return out
+
+
+def normalise(x: torch.Tensor) -> torch.Tensor:
+    """x: float [n, 3, h, w] in [0, 1]."""
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
+    return ((x - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def tensor(pixels_: np.ndarray) -> torch.Tensor:
+    """uint8 [n, h, w, 3] to float [n, 3, h, w] in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pixels_)).permute(0, 3, 1, 2).float() / 255

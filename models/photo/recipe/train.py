@@ -1,0 +1,198 @@
+"""Trains the photo network from scratch on the CPU.
+
+    train.py --data DATA/fashion --work CACHE [--threads 2]
+
+Resumable: a checkpoint is kept in the work folder after every epoch, and
+randomness is a function of the step, so that a run that was stopped ends like
+one that was not. The result is CACHE/photo.pt.
+"""
+
+import argparse
+import copy
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import pathlib
+import resource
+import sys
+import time
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a busy machine has better uses for a spinning thread
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+import photos
+from network import Network
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    # Cycles of (pixels, epochs) phases and the peak of each cycle's learning rate.
+    cycles: tuple = ((((64, 12), (80, 8), (96, 7)), 0.08), (((96, 16),), 0.06))
+    batch: int = 64
+    decay: float = 5e-4
+    smoothing: float = 0.1
+    mixup: float = 0.2  # Beta parameter
+    mixup_share: float = 0.5  # of the steps
+    plain: float = 0.15  # the last share of a cycle has no mixup
+    auxiliary: float = 0.15  # weight of each auxiliary loss
+    average: float = 0.998  # exponential moving average of the weights
+    seed: int = 0
+
+    def epochs(self):
+        """Yields (pixels, share of its cycle passed before the epoch, share after, peak, first of cycle)."""
+        for phases, peak in self.cycles:
+            sizes = [pixels for pixels, n in phases for _ in range(n)]
+            for k, pixels in enumerate(sizes):
+                yield pixels, k / len(sizes), (k + 1) / len(sizes), peak
+
+
+def rate(at: float, peak: float, warm: float) -> float:
+    """One cycle: cosine up from a tenth over the first warm share, cosine down to 0."""
+    if at < warm:
+        return peak * (0.1 + 0.9 * (1 - math.cos(math.pi * at / warm)) / 2)
+    return peak * max(1e-4, 0.5 * (1 + math.cos(math.pi * (at - warm) / (1 - warm))))
+
+
+def augment(x: torch.Tensor, size: int, g: torch.Generator) -> torch.Tensor:
+    """Scale, aspect, flip, shift, small rotation; saturation, contrast about white."""
+    n = len(x)
+    r = lambda: torch.rand(n, generator=g)
+    low = 0.65**0.5
+    scale, aspect = low + (1.08 - low) * r(), torch.exp((r() - 0.5) * 0.3)
+    sx, sy = scale * aspect, scale / aspect
+    flip, turn = (r() < 0.5).float() * 2 - 1, (r() - 0.5) * 0.2
+    tx, ty = (r() * 2 - 1) * (1 - sx).abs(), (r() * 2 - 1) * (1 - sy).abs()
+    theta = torch.stack(
+        [
+            torch.stack([sx * flip * turn.cos(), -sy * turn.sin(), tx], 1),
+            torch.stack([sx * flip * turn.sin(), sy * turn.cos(), ty], 1),
+        ],
+        1,
+    )
+    grid = F.affine_grid(theta, [n, 3, size, size], align_corners=False)
+    x = F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    around = lambda width: (1 + (r() - 0.5) * width).view(-1, 1, 1, 1)
+    grey = x.mean(1, keepdim=True)
+    x = grey + (x - grey) * around(0.6) * (r() > 0.1).float().view(-1, 1, 1, 1)
+    return 1 - (1 - x) * around(0.5)
+
+
+def loss(out, target, auxiliary, recipe: Recipe) -> torch.Tensor:
+    logits, others = out
+    total = F.cross_entropy(logits, target, label_smoothing=recipe.smoothing)
+    for k, other in enumerate(others):
+        total = total + recipe.auxiliary * F.cross_entropy(other, auxiliary[:, k], label_smoothing=recipe.smoothing)
+    return total
+
+
+@torch.no_grad()
+def predict(model: Network, pixels: np.ndarray) -> torch.Tensor:
+    model.eval()
+    out = [model(photos.normalise(photos.tensor(pixels[i : i + 64]))) for i in range(0, len(pixels), 64)]
+    model.train()
+    return torch.cat(out)
+
+
+def cpu() -> float:
+    u = resource.getrusage(resource.RUSAGE_SELF)
+    return u.ru_utime + u.ru_stime
+
+
+def main() -> None:
+    args = argparse.ArgumentParser()
+    args.add_argument("--data", type=pathlib.Path, required=True)
+    args.add_argument("--work", type=pathlib.Path, required=True)
+    args.add_argument("--threads", type=int, default=2)
+    args.add_argument("--seed", type=int, default=Recipe.seed)
+    args = args.parse_args()
+    torch.set_num_threads(args.threads)
+    recipe = Recipe(seed=args.seed)
+    data = photos.load(args.data, args.work)
+    key = hashlib.sha256(repr((recipe, data.ids.tolist(), data.part.tolist())).encode()).hexdigest()
+
+    torch.manual_seed(recipe.seed)
+    model = Network(len(data.labels), data.classes).to(memory_format=torch.channels_last)
+    average = copy.deepcopy(model)
+    weights = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    optimiser = torch.optim.SGD(
+        [{"params": weights, "weight_decay": recipe.decay}, {"params": others, "weight_decay": 0.0}],
+        lr=0.1, momentum=0.9, nesterov=True,
+    )
+    checkpoint, first, spent = args.work / "photo.checkpoint", 0, 0.0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=False)
+        if saved["key"] == key:  # else it is of another recipe or other data: begin anew
+            model.load_state_dict(saved["model"])
+            average.load_state_dict(saved["average"])
+            optimiser.load_state_dict(saved["optimiser"])
+            first, spent = saved["epoch"], saved["cpu"]
+
+    train, check = (np.flatnonzero(data.part == p) for p in ("train", "validation"))
+    epochs, steps = list(recipe.epochs()), len(train) // recipe.batch
+    cost = [pixels**2 for pixels, *_ in epochs]
+    began, begun = time.time(), cpu()
+    model.train()
+    for e in range(first, len(epochs)):
+        pixels, before, after, peak = epochs[e]
+        warm = 0.2 if e < sum(n for _, n in recipe.cycles[0][0]) else 0.05
+        order, running = np.random.default_rng([recipe.seed, e]).permutation(train), 0.0
+        for i in range(steps):
+            at = before + (after - before) * i / steps
+            for group in optimiser.param_groups:
+                group["lr"] = rate(at, peak, warm)
+            g = torch.Generator().manual_seed(recipe.seed * 10**6 + e * steps + i)
+            pick = np.sort(order[i * recipe.batch : (i + 1) * recipe.batch])
+            x = photos.normalise(augment(photos.tensor(data.stored[pick]), pixels, g))
+            target, auxiliary = data.target[pick], data.auxiliary[pick]
+            if at < 1 - recipe.plain and torch.rand(1, generator=g).item() < recipe.mixup_share:
+                share = float(np.random.default_rng([recipe.seed, e, i]).beta(recipe.mixup, recipe.mixup))
+                other = torch.randperm(len(x), generator=g)
+                out = model((share * x + (1 - share) * x[other]).contiguous(memory_format=torch.channels_last))
+                l = share * loss(out, target, auxiliary, recipe) + (1 - share) * loss(out, target[other], auxiliary[other], recipe)
+            else:
+                l = loss(model(x), target, auxiliary, recipe)
+            optimiser.zero_grad(set_to_none=True)
+            l.backward()
+            optimiser.step()
+            running += l.item() / steps
+            with torch.no_grad():
+                keep = min(recipe.average, (1 + e * steps + i) / (10 + e * steps + i))
+                for a, b in zip(average.state_dict().values(), model.state_dict().values()):
+                    if a.dtype.is_floating_point:
+                        a.lerp_(b, 1 - keep)
+                    else:
+                        a.copy_(b)
+            if sys.stderr.isatty() and i % 5 == 0:
+                print(f"\r{bar(cost, e, (i + 1) / steps)} step {i + 1}/{steps}", end="", file=sys.stderr, flush=True)
+        saved = {
+            "key": key, "epoch": e + 1, "cpu": spent + cpu() - begun, "model": model.state_dict(),
+            "average": average.state_dict(), "optimiser": optimiser.state_dict(),
+        }
+        torch.save(saved, checkpoint.with_suffix(".tmp"))
+        os.replace(checkpoint.with_suffix(".tmp"), checkpoint)
+        note = ""
+        if e % 4 == 3 or e == len(epochs) - 1:
+            right = [(predict(m, data.exact[check]).argmax(1) == data.target[check]).float().mean() for m in (model, average)]
+            note = " validation %.4f, averaged %.4f" % tuple(right)
+        print(f"\r{bar(cost, e, 1)} epoch {e + 1}/{len(epochs)} at {pixels} px loss {running:.3f}{note}"
+              f" cpu {saved['cpu'] / 60:.1f} min, wall {(time.time() - began) / 60:.1f} min", flush=True)
+    result = {
+        "average": average.state_dict(), "labels": data.labels, "classes": data.classes,
+        "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))), "cpu": spent + cpu() - begun,
+    }
+    torch.save(result, args.work / "photo.pt")
+
+
+def bar(cost: list[int], epoch: int, share: float) -> str:
+    done = (sum(cost[:epoch]) + cost[epoch] * share) / sum(cost)
+    return "[" + ("#" * int(30 * done)).ljust(30, ".") + f"] {100 * done:3.0f}%"
+
+
+if __name__ == "__main__":
+    main()
