@@ -1,0 +1,113 @@
+package imaging
+
+import (
+	"bytes"
+	"image"
+	"image/jpeg"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/image/draw"
+
+	"aisle.dev/aisle/internal/model"
+)
+
+// photos are real ones of 224x224 where the data is, else the drawing.
+func photos(b *testing.B) [][]byte {
+	b.Helper()
+	dir := os.Getenv("AISLE_DATA")
+	if dir == "" {
+		dir = "../../../shared/data"
+	}
+	names, _ := filepath.Glob(filepath.Join(dir, "fashion/images/1*.jpg"))
+	if len(names) == 0 {
+		names = []string{"testdata/base420.jpg"}
+	}
+	var out [][]byte
+	for _, n := range names[:min(len(names), 64)] {
+		out = append(out, mustRead(b, n))
+	}
+	return out
+}
+
+var spec96 = model.Image{Width: 96, Height: 96, Mean: [3]float32{0.5, 0.5, 0.5}, Std: [3]float32{0.25, 0.25, 0.25}}
+
+// BenchmarkTensor is the whole pipeline, from a JPEG's bytes to a tensor of
+// 96x96; BenchmarkDecode is the decoder's part of it, BenchmarkResize the
+// rest. BenchmarkDrawApproxBiLinear is the rest by x/image/draw's fastest
+// filter that looks at several pixels (which is not antialiased).
+func BenchmarkTensor(b *testing.B) {
+	data := photos(b)
+	dst := make([]float32, 3*96*96)
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		if err := Tensor(dst, data[i%len(data)], spec96); err != nil {
+			b.Fatal(err)
+		}
+		i++
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	data := photos(b)
+	i := 0
+	for b.Loop() {
+		if _, err := jpeg.Decode(bytes.NewReader(data[i%len(data)])); err != nil {
+			b.Fatal(err)
+		}
+		i++
+	}
+}
+
+func decoded(b *testing.B) []image.Image {
+	var out []image.Image
+	for _, d := range photos(b) {
+		m, err := jpeg.Decode(bytes.NewReader(d))
+		if err != nil {
+			b.Fatal(err)
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+func BenchmarkResize(b *testing.B) {
+	imgs := decoded(b)
+	dst := make([]float32, 3*96*96)
+	var s scratch
+	i := 0
+	for b.Loop() {
+		m := imgs[i%len(imgs)]
+		s.tensor(dst, m, header{format: "jpeg", width: m.Bounds().Dx(), height: m.Bounds().Dy(), orientation: 1}, spec96)
+		i++
+	}
+}
+
+func BenchmarkDrawApproxBiLinear(b *testing.B) {
+	imgs := decoded(b)
+	out := image.NewRGBA(image.Rect(0, 0, 96, 96))
+	dst := make([]float32, 3*96*96)
+	i := 0
+	for b.Loop() {
+		m := imgs[i%len(imgs)]
+		draw.ApproxBiLinear.Scale(out, out.Rect, m, m.Bounds(), draw.Src, nil)
+		for p := range 96 * 96 {
+			for c := range 3 {
+				dst[c*96*96+p] = (float32(out.Pix[4*p+c])/255 - spec96.Mean[c]) / spec96.Std[c]
+			}
+		}
+		i++
+	}
+}
+
+func BenchmarkSniff(b *testing.B) {
+	data := photos(b)[0]
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, _, err := Sniff(data); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
