@@ -5,11 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"reflect"
 	"regexp"
 	"strings"
 
-	"sigs.k8s.io/yaml"
+	"sigs.k8s.io/kustomize/kyaml/yaml"
 )
 
 // imagesFile lies beside a folder's kustomization. It is not one of its
@@ -62,19 +61,13 @@ func readImages(f *findings, t *tree, dir string) images {
 		f.refuse(found.file, "", "%s", plain(err))
 		return found
 	}
-	var raw any
-	var m imageMap
+	var raw map[string]any
 	if err := yaml.Unmarshal(data, &raw); err != nil {
 		f.refuse(found.file, "", "%s", plain(err))
 		return found
 	}
-	before := len(f.problems)
-	checkShape(f, found.file, "", raw, reflect.TypeFor[imageMap]())
-	if len(f.problems) > before {
-		return found
-	}
-	if err := yaml.Unmarshal(data, &m); err != nil {
-		f.refuse(found.file, "", "%s", plain(err))
+	m, ok := decode[imageMap](f, found.file, raw)
+	if !ok {
 		return found
 	}
 	if m.APIVersion != imagesVersion || m.Kind != imagesKind {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -37,9 +38,12 @@ func (t *tree) build(f *findings, dir string) resmap.ResMap {
 	return built
 }
 
-// plain puts an error of kustomize's on one line.
+// kustomize tries a file and then a folder of that name, and tells of both.
+var asFolder = regexp.MustCompile(`accumulating resources: accumulation err='(.*)': must build at directory: .*`)
+
+// plain puts an error on one line, less what kustomize wraps around it.
 func plain(err error) string {
-	return strings.Join(strings.Fields(err.Error()), " ")
+	return asFolder.ReplaceAllString(strings.Join(strings.Fields(err.Error()), " "), "$1")
 }
 
 var kustomizationNames = []string{"kustomization.yaml", "kustomization.yml", "Kustomization"}

@@ -147,7 +147,6 @@ type loader struct {
 	settings settings
 	maps     map[types.NamespacedName]ConfigMap
 	services []rawService
-	seen     map[string]bool
 }
 
 type rawService struct {
@@ -168,16 +167,6 @@ func (l *loader) take(res *resource.Resource) {
 		return
 	}
 	version := res.GetApiVersion()
-	if l.seen == nil {
-		l.seen = make(map[string]bool)
-	}
-	// Kustomize compares ids with an empty namespace as such.
-	if id := version + " " + object; l.seen[id] {
-		l.findings.refuse(object, "", "is there twice")
-		return
-	} else {
-		l.seen[id] = true
-	}
 	switch {
 	case version == serviceVersion && kind == "Service":
 		l.services = append(l.services, rawService{object, value})

@@ -220,10 +220,7 @@ func (r reducer) probe(c corev1.Container) *Probe {
 		if get.Scheme != "" && get.Scheme != corev1.URISchemeHTTP {
 			r.refuse(at+".httpGet.scheme", "%q: pods speak plain HTTP", get.Scheme)
 		}
-		out.HTTPGet = &HTTPGet{Path: path.Join("/", get.Path)}
-		if strings.HasSuffix(get.Path, "/") && out.HTTPGet.Path != "/" {
-			out.HTTPGet.Path += "/"
-		}
+		out.HTTPGet = &HTTPGet{Path: "/" + strings.TrimPrefix(get.Path, "/")}
 		for _, h := range get.HTTPHeaders {
 			if strings.EqualFold(h.Name, "Host") {
 				out.HTTPGet.Host = h.Value

@@ -9,10 +9,12 @@ import (
 // meant is " did you mean …?" for a name that is not known, or empty where no
 // known name is near.
 func meant(name string, known iter.Seq[string]) string {
-	best, distance := "", 1+min(3, len(name)/3)
+	// One slip in three letters is a slip; more is another word.
+	limit := 1 + min(3, (len(name)+2)/3)
+	best, distance := "", limit
 	for k := range known {
-		d := editDistance(strings.ToLower(name), strings.ToLower(k), distance)
-		if d < distance || d == distance && best != "" && k < best {
+		d := editDistance(strings.ToLower(name), strings.ToLower(k), limit)
+		if d < distance || d == distance && d < limit && k < best {
 			best, distance = k, d
 		}
 	}

@@ -1,0 +1,376 @@
+package manifest
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+const good = `apiVersion: serving.knative.dev/v1
+kind: Service
+metadata:
+  name: photo
+spec:
+  template:
+    metadata:
+      annotations:
+        autoscaling.knative.dev/max-scale: "4"
+    spec:
+      containerConcurrency: 16
+      timeoutSeconds: 30
+      containers:
+        - image: ko://aisle.dev/aisle/functions/classifier
+          env:
+            - name: MODEL
+              value: models/photo
+          readinessProbe:
+            httpGet:
+              path: /readyz
+`
+
+const configMap = `apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: settings
+data:
+  colour: red
+  place: /srv/$(NOT)
+`
+
+func kustomization(resources ...string) string {
+	return "resources:\n- " + strings.Join(resources, "\n- ") + "\n"
+}
+
+// folder writes files and gives the folder that they lie in. Without a
+// kustomization one is made that has all of them.
+func folder(tb testing.TB, files map[string]string) string {
+	tb.Helper()
+	dir := tb.TempDir()
+	if _, ok := files["kustomization.yaml"]; !ok {
+		var names []string
+		for name := range files {
+			if name != imagesFile {
+				names = append(names, name)
+			}
+		}
+		files["kustomization.yaml"] = kustomization(names...)
+	}
+	for name, content := range files {
+		p := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			tb.Fatal(err)
+		}
+		if err := os.WriteFile(p, []byte(content), 0o644); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// edit replaces the one place where old is.
+func edit(tb testing.TB, s, old, with string) string {
+	tb.Helper()
+	if strings.Count(s, old) != 1 {
+		tb.Fatalf("%q is there %d times", old, strings.Count(s, old))
+	}
+	return strings.Replace(s, old, with, 1)
+}
+
+func TestLoad(t *testing.T) {
+	full := edit(t, good, "          env:\n", `          command: [python3, serve.py]
+          args: ["--port=$(PORT)", "--colour=$(COLOUR)", "$$(COLOUR)", "$(UNKNOWN)"]
+          ports:
+            - name: h2c
+              containerPort: 9000
+          envFrom:
+            - prefix: S_
+              configMapRef:
+                name: settings
+            - configMapRef:
+                name: absent
+                optional: true
+          volumeMounts:
+            - name: files
+              mountPath: /etc/aisle/
+            - name: all
+              mountPath: /all
+          env:
+            - name: COLOUR
+              valueFrom:
+                configMapKeyRef:
+                  name: settings
+                  key: colour
+            - name: TWICE
+              value: once
+            - name: TWICE
+              value: $(COLOUR)-$(TWICE)-$(S_colour)
+            - name: OPTIONAL
+              valueFrom:
+                configMapKeyRef:
+                  name: settings
+                  key: shape
+                  optional: true
+`)
+	full = edit(t, full, "              path: /readyz\n", `              path: ready/?deep=1
+              port: 9000
+              httpHeaders:
+                - name: host
+                  value: photo.example
+                - name: X-Probe
+                  value: "1"
+            periodSeconds: 2
+            initialDelaySeconds: 3
+      volumes:
+        - name: files
+          configMap:
+            name: settings
+            items:
+              - key: colour
+                path: deep/colour.txt
+        - name: all
+          configMap:
+            name: settings
+      responseStartTimeoutSeconds: 5
+      idleTimeoutSeconds: 7
+`)
+	dir := folder(t, map[string]string{
+		"service.yaml": full, "settings.yaml": configMap,
+		"autoscaler.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: config-autoscaler\n  namespace: knative-serving\ndata:\n  stable-window: 10s\n  _example: text\n",
+	})
+	set, err := LoadWithin(dir, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(set.Services) != 1 {
+		t.Fatalf("%d services", len(set.Services))
+	}
+	got := set.Services[0]
+	if len(got.Digest) != 64 {
+		t.Errorf("digest %q", got.Digest)
+	}
+	got.Digest = ""
+	want := Service{
+		Namespace: "default", Name: "photo",
+		Annotations:          map[string]string{"autoscaling.knative.dev/max-scale": "4"},
+		ContainerConcurrency: 16,
+		Timeout:              30 * time.Second,
+		ResponseStartTimeout: 5 * time.Second,
+		IdleTimeout:          7 * time.Second,
+		GracePeriod:          30 * time.Second,
+		Image:                "ko://aisle.dev/aisle/functions/classifier",
+		Command:              []string{"python3", "serve.py", "--port=$(PORT)", "--colour=$(COLOUR)", "$$(COLOUR)", "$(UNKNOWN)"},
+		Env: []EnvVar{
+			{"S_colour", "red"}, {"S_place", "/srv/$(NOT)"},
+			{"COLOUR", "red"}, {"TWICE", "red-once-red"}, {"MODEL", "models/photo"},
+		},
+		Mounts: []Mount{
+			{"/etc/aisle", map[string][]byte{"deep/colour.txt": []byte("red")}},
+			{"/all", map[string][]byte{"colour": []byte("red"), "place": []byte("/srv/$(NOT)")}},
+		},
+		H2C: true,
+		Readiness: &Probe{
+			HTTPGet: &HTTPGet{Path: "/ready/?deep=1", Host: "photo.example", Headers: []Header{{"X-Probe", "1"}}},
+			Period:  2 * time.Second, InitialDelay: 3 * time.Second, Timeout: time.Second,
+			SuccessThreshold: 1, FailureThreshold: 3,
+		},
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff([]string{"python3", "serve.py", "--port=4711", "--colour=red", "$(COLOUR)", "$(UNKNOWN)"}, got.Argv(EnvVar{"PORT", "4711"})); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff(map[string]string{"stable-window": "10s", "_example": "text"}, set.Autoscaler); d != "" || set.Defaults != nil {
+		t.Error(d, set.Defaults)
+	}
+	if d := cmp.Diff(map[types.NamespacedName]ConfigMap{{Namespace: "default", Name: "settings"}: {"colour": []byte("red"), "place": []byte("/srv/$(NOT)")}}, set.ConfigMaps); d != "" {
+		t.Error(d)
+	}
+	if len(set.Ignored) != 0 {
+		t.Errorf("ignored: %v", set.Ignored)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	minimal := "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata:\n  name: a\nspec:\n  template:\n    spec:\n      containers:\n      - image: example.com/thing:1\n"
+	dir := folder(t, map[string]string{
+		"a.yaml":      minimal,
+		"images.yaml": "apiVersion: aisle.dev/v1alpha1\nkind: ImageMap\nimages:\n- image: example.com/thing:1\n  command: [bin/thing, -v]\n  env:\n  - name: FROM\n    value: map\n",
+		"config.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: config-defaults\n  namespace: knative-serving\ndata:\n  container-concurrency: \"7\"\n  revision-timeout-seconds: \"20\"\n  revision-idle-timeout-seconds: \"9\"\n  revision-cpu-limit: 2000m\n",
+	})
+	set, err := LoadWithin(dir, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := set.Services[0]
+	got.Digest = ""
+	if d := cmp.Diff(Service{
+		Namespace: "default", Name: "a", Image: "example.com/thing:1", Command: []string{"bin/thing", "-v"},
+		Env: []EnvVar{{"FROM", "map"}}, ContainerConcurrency: 7, Timeout: 20 * time.Second, GracePeriod: 20 * time.Second, IdleTimeout: 9 * time.Second,
+		Readiness: &Probe{SuccessThreshold: 1},
+	}, got); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff([]Ignored{{"ConfigMap knative-serving/config-defaults", "data.revision-cpu-limit", noLimits}}, set.Ignored); d != "" {
+		t.Error(d)
+	}
+}
+
+// The digest makes revisions: it follows the template and the command, and
+// nothing else.
+func TestDigest(t *testing.T) {
+	digest := func(files map[string]string) string {
+		dir := folder(t, files)
+		set, err := LoadWithin(dir, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return set.Services[0].Digest
+	}
+	mapped := func(command string) string {
+		return "apiVersion: aisle.dev/v1alpha1\nkind: ImageMap\nimages:\n- image: ko://aisle.dev/aisle/functions/classifier\n  command: [" + command + "]\n"
+	}
+	first := digest(map[string]string{"a.yaml": good})
+	for _, c := range []struct {
+		name  string
+		files map[string]string
+		same  bool
+	}{
+		{"again", map[string]string{"b.yaml": good}, true},
+		{"a label on the service", map[string]string{"a.yaml": edit(t, good, "  name: photo\n", "  name: photo\n  labels: {a: b}\n")}, true},
+		{"a default written out", map[string]string{"a.yaml": edit(t, good, "        - image:", "        - name: user-container\n          image:")}, true},
+		{"another annotation", map[string]string{"a.yaml": edit(t, good, `"4"`, `"5"`)}, false},
+		{"another value", map[string]string{"a.yaml": edit(t, good, "models/photo", "models/title")}, false},
+		{"another image", map[string]string{"a.yaml": edit(t, good, "functions/classifier", "functions/composer")}, false},
+		{"another command for the image", map[string]string{"a.yaml": good, "images.yaml": mapped("x")}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := digest(c.files); (got == first) != c.same {
+				t.Errorf("same is %v", !c.same)
+			}
+		})
+	}
+}
+
+func TestIgnored(t *testing.T) {
+	service := edit(t, good, "          env:\n", `          imagePullPolicy: Always
+          livenessProbe:
+            httpGet: {path: /healthz}
+          resources:
+            limits: {cpu: "1"}
+          env:
+`)
+	service = edit(t, service, "      containerConcurrency:", "      serviceAccountName: robot\n      containerConcurrency:")
+	service = edit(t, service, `max-scale: "4"`, "max-scale: \"4\"\n        autoscaling.knative.dev/target-burst-capacity: \"0\"")
+	service = edit(t, service, "  name: photo\n", "  name: photo\n  labels: {a: b}\n  annotations:\n    serving.knative.dev/rollout-duration: 10s\n    example.com/owner: us\n")
+	dir := folder(t, map[string]string{
+		"a.yaml": service,
+		"b.yaml": "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata:\n  name: none\nspec: {podSelector: {}}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: config-network\n  namespace: knative-serving\n",
+	})
+	set, err := LoadWithin(dir, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, i := range set.Ignored {
+		if i.Reason == "" {
+			t.Errorf("%v: no reason", i)
+		}
+		got = append(got, strings.TrimSuffix(i.Object+" "+i.Path, " "))
+	}
+	const c = "Service default/photo spec.template.spec.containers[0]"
+	if d := cmp.Diff([]string{
+		"ConfigMap knative-serving/config-network",
+		"Namespace default/shop",
+		"NetworkPolicy default/none",
+		`Service default/photo metadata.annotations["serving.knative.dev/rollout-duration"]`,
+		"Service default/photo metadata.labels",
+		c + ".imagePullPolicy", c + ".livenessProbe", c + ".resources",
+		"Service default/photo spec.template.spec.serviceAccountName",
+		`Service default/photo spec.template.metadata.annotations["autoscaling.knative.dev/target-burst-capacity"]`,
+	}, got, cmp.Transformer("sorted", sorted)); d != "" {
+		t.Error(d)
+	}
+}
+
+// Two loads of one folder give the same, and the order is by name.
+func TestDeterministic(t *testing.T) {
+	dir := folder(t, map[string]string{
+		"z.yaml": good, "a.yaml": edit(t, good, "name: photo", "name: another"),
+		"m.yaml": edit(t, good, "name: photo", "name: photo\n  namespace: shop"), "s.yaml": configMap,
+	})
+	first, err := LoadWithin(dir, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, s := range first.Services {
+		names = append(names, s.Namespace+"/"+s.Name)
+	}
+	if d := cmp.Diff([]string{"default/another", "default/photo", "shop/photo"}, names); d != "" {
+		t.Error(d)
+	}
+	second, err := LoadWithin(dir, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(first, second); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestLoadWhere(t *testing.T) {
+	root := folder(t, map[string]string{
+		"kustomization.yaml":      kustomization("base"),
+		"base/kustomization.yaml": kustomization("a.yaml"), "base/a.yaml": good,
+		"overlays/local/kustomization.yaml": kustomization("../../base"),
+	})
+	overlay := filepath.Join(root, "overlays", "local")
+	if _, err := LoadWithin(root, overlay); err != nil {
+		t.Error(err)
+	}
+	if _, err := LoadWithin(overlay, overlay); err == nil || !strings.Contains(err.Error(), "outside of what may be read") {
+		t.Errorf("a base above the root: %v", err)
+	}
+	if _, err := LoadWithin(overlay, root); err == nil || !strings.Contains(err.Error(), "outside") {
+		t.Errorf("a folder above the root: %v", err)
+	}
+	if _, err := Load(root); err != nil {
+		t.Errorf("outside of the working directory: %v", err)
+	}
+	t.Chdir(root)
+	if _, err := Load("overlays/local"); err != nil {
+		t.Errorf("in the working directory: %v", err)
+	}
+	if _, err := Load("overlays/remote"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a folder that is not there: %v", err)
+	}
+	if err := os.Symlink("/etc/hosts", filepath.Join(root, "base", "hosts.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "base", "kustomization.yaml"), []byte(kustomization("a.yaml", "hosts.yaml")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load("overlays/local"); err == nil || !strings.Contains(err.Error(), "hosts.yaml") {
+		t.Errorf("a link out of the root: %v", err)
+	}
+}
+
+func sorted(s []string) []string { return slices.Sorted(slices.Values(s)) }
+
+func BenchmarkLoad(b *testing.B) {
+	dir := folder(b, map[string]string{"a.yaml": good, "s.yaml": configMap})
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := LoadWithin(dir, dir); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
