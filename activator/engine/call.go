@@ -8,8 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/http/httputil"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -96,7 +98,7 @@ func (r *revision) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		p := lease.Pod
 		granted := time.Now()
-		resp, err := r.ask(req, p)
+		resp, sent, err := r.ask(req, p)
 		if err == nil {
 			if p.ready.After(c.arrived) {
 				wake := granted.Sub(c.arrived)
@@ -106,7 +108,7 @@ func (r *revision) RoundTrip(req *http.Request) (*http.Response, error) {
 			resp.Body = r.holding(resp.Body, lease, c)
 			return resp, nil
 		}
-		refused := errors.Is(err, syscall.ECONNREFUSED) && isDial(err)
+		refused := !sent && errors.Is(err, syscall.ECONNREFUSED) && isDial(err)
 		if refused {
 			r.lane.Close(p)
 		}
@@ -134,21 +136,25 @@ func isDial(err error) bool {
 	return ok && op.Op == "dial"
 }
 
-// ask sends the request to one pod and returns when its answer begins.
-func (r *revision) ask(req *http.Request, p *podState) (*http.Response, error) {
+// ask sends the request to one pod and returns when its answer begins. sent
+// says that the pod may have seen something of it: the transport itself tries
+// an idempotent request a second time when its connection breaks, and then
+// fails to connect to a pod that has crashed over it.
+func (r *revision) ask(req *http.Request, p *podState) (resp *http.Response, sent bool, err error) {
+	var wrote atomic.Bool
+	req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{WroteHeaders: func() { wrote.Store(true) }}))
 	req.URL.Host = p.process.Address
 	if d := r.spec.ResponseStartTimeout; d > 0 {
 		c := req.Context().Value(callKey{}).(*call)
 		defer time.AfterFunc(d, func() { c.cancel(errSilent) }).Stop()
 	}
-	body := req.Body
-	if body != nil {
+	if req.Body != nil {
 		// The transport closes the body when it cannot connect; the next pod
 		// needs it. ReverseProxy closes it in the end.
-		req.Body = io.NopCloser(body)
-		defer func() { req.Body = body }()
+		req.Body = io.NopCloser(req.Body)
 	}
-	return p.transport.RoundTrip(req)
+	resp, err = p.transport.RoundTrip(req)
+	return resp, wrote.Load(), err
 }
 
 // acquire waits for a place.
@@ -300,7 +306,8 @@ func (b *callerBody) failure() error {
 
 // watchCaller cancels a request whose caller hangs up while it waits. net/http
 // notices that by itself only once the body has been read, and the body is not
-// read before there is a pod to send it to.
+// read before there is a pod to send it to. Of a caller whose body is larger
+// than the system's socket buffers, nothing can be noticed before that either.
 func watchCaller(conn net.Conn, cancel context.CancelCauseFunc) (stop func()) {
 	sc, ok := conn.(syscall.Conn)
 	if !ok {

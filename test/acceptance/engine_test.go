@@ -1,0 +1,281 @@
+package acceptance
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"aisle.dev/aisle/activator/engine"
+	"aisle.dev/aisle/internal/client"
+)
+
+// engineEnv makes this test binary be an engine instead of running tests: the
+// engine then is a process of its own that can be killed, and is built with
+// -race when the tests are. `aisle up` is the same with flags in place of JSON
+// (its own tests are in cmd/aisle).
+const engineEnv = "AISLE_ACCEPTANCE_ENGINE"
+
+// secret is in every engine's environment, and in no pod's.
+const secret = "AISLE_ACCEPTANCE_SECRET"
+
+var shared struct {
+	root string // has bin/fixture
+	*engineProcess
+}
+
+func TestMain(m *testing.M) {
+	if text := os.Getenv(engineEnv); text != "" {
+		if err := runEngine([]byte(text)); err != nil {
+			fmt.Fprintln(os.Stderr, "engine:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	flag.Parse()
+	code, err := runTests(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "acceptance:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func runTests(m *testing.M) (code int, err error) {
+	root, err := os.MkdirTemp("", "aisle-acceptance-")
+	if err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(root)) }()
+	build := exec.Command("go", "build", "-o", filepath.Join(root, "bin", "fixture"), "./fixture")
+	if out, err := build.CombinedOutput(); err != nil {
+		return 1, fmt.Errorf("build the fixture: %w\n%s", err, out)
+	}
+	shared.root = root
+	if shared.engineProcess, err = startEngine(root, filepath.Join(root, "data"), servicesDir); err != nil {
+		return 1, err
+	}
+	code = m.Run()
+	pods, err := shared.Pods(context.Background())
+	if err == nil {
+		err = shared.stop(patience)
+	}
+	if code != 0 {
+		shared.dump(os.Stderr)
+	}
+	for _, p := range pods {
+		if alive(p.PID) {
+			err = errors.Join(err, fmt.Errorf("pod %s (process %d) outlived the engine", p.Name, p.PID))
+		}
+	}
+	if err == nil && code == 0 {
+		err = goleak.Find()
+	}
+	return code, err
+}
+
+const servicesDir = "testdata/services"
+
+// engineProcess is an engine in a process of its own.
+type engineProcess struct {
+	*client.Engine
+	cmd     *exec.Cmd
+	hold    io.Closer // the engine ends when its standard input does
+	version client.Version
+	log     *logBuffer
+	exited  chan struct{}
+	err     error // of Wait; set before exited is closed
+}
+
+var _ place = (*engineProcess)(nil)
+
+func (e *engineProcess) address() string        { return e.version.Address }
+func (e *engineProcess) engine() *engineProcess { return e }
+
+type engineConfig struct{ Manifests, Root, DataDir string }
+
+// runEngine is the engine's main.
+func runEngine(text []byte) error {
+	var c engineConfig
+	if err := json.Unmarshal(text, &c); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	e, err := engine.New(engine.Options{
+		Manifests: c.Manifests, Root: c.Root, DataDir: c.DataDir, Address: "127.0.0.1:0", Version: "test",
+		Logger:  slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Started: func(v client.Version) { _ = json.NewEncoder(os.Stdout).Encode(v) },
+	})
+	if err != nil {
+		return err
+	}
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		e.Hurry()
+	}()
+	go func() { // the tests are gone, however they ended
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		cancel()
+		e.Hurry()
+	}()
+	return e.Run(ctx)
+}
+
+// startEngine starts an engine and returns once it accepts requests.
+func startEngine(root, dataDir, manifests string) (*engineProcess, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	manifests, err = filepath.Abs(manifests)
+	if err != nil {
+		return nil, err
+	}
+	config, err := json.Marshal(engineConfig{manifests, root, dataDir})
+	if err != nil {
+		return nil, err
+	}
+	e := &engineProcess{Engine: client.NewEngine(dataDir), log: &logBuffer{}, exited: make(chan struct{})}
+	e.cmd = exec.Command(self)
+	e.cmd.Env = append(os.Environ(), engineEnv+"="+string(config), secret+"=do not pass on", "GORACE=halt_on_error=1")
+	e.cmd.Stderr = e.log
+	if e.hold, err = e.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := e.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := e.cmd.Start(); err != nil {
+		return nil, err
+	}
+	err = json.NewDecoder(bufio.NewReader(out)).Decode(&e.version)
+	go func() {
+		e.err = e.cmd.Wait()
+		close(e.exited)
+	}()
+	if err != nil {
+		_ = e.hold.Close()
+		<-e.exited
+		return nil, fmt.Errorf("engine: %w: %s", e.err, e.log)
+	}
+	return e, nil
+}
+
+// newEngine starts an engine for one test. Its data directory is dataDir, a
+// fresh one if that is empty.
+func newEngine(t *testing.T, dataDir, manifests string) *engineProcess {
+	t.Helper()
+	if dataDir == "" {
+		dataDir = newDataDir(t)
+	}
+	e, err := startEngine(shared.root, dataDir, manifests)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = e.cmd.Process.Kill() // most tests have ended it already
+		<-e.exited
+		if t.Failed() {
+			e.dump(os.Stderr)
+		}
+	})
+	return e
+}
+
+// newDataDir is short: a unix socket's path is.
+func newDataDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(shared.root, "d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// stop ends the engine in the normal way and expects it to have gone well.
+func (e *engineProcess) stop(within time.Duration) error {
+	if err := e.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	select {
+	case <-e.exited:
+		return e.err
+	case <-time.After(within):
+		return fmt.Errorf("the engine did not stop within %s", within)
+	}
+}
+
+// kill is SIGKILL.
+func (e *engineProcess) kill(t *testing.T) {
+	t.Helper()
+	if err := e.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-e.exited
+}
+
+// dump shows the end of the engine's log.
+func (e *engineProcess) dump(w io.Writer) {
+	lines := strings.Split(strings.TrimSpace(e.log.String()), "\n")
+	fmt.Fprintf(w, "--- the engine's log, last of %d lines ---\n%s\n", len(lines), strings.Join(lines[max(0, len(lines)-150):], "\n"))
+}
+
+// logBuffer is a bytes.Buffer for two goroutines.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf strings.Builder
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// alive reports whether a process runs; a zombie does not.
+func alive(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(text), ") ")
+	return err == nil && !strings.HasPrefix(rest, "Z")
+}
+
+func awaitGone(t *testing.T, pid int) {
+	t.Helper()
+	await(t, fmt.Sprintf("process %d to go", pid), func() string {
+		if alive(pid) {
+			return "it runs"
+		}
+		return ""
+	})
+}

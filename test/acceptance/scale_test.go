@@ -1,0 +1,222 @@
+package acceptance
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestFromZero(t *testing.T) {
+	t.Parallel()
+	c := call(t, shared)
+	if own := pods(t, shared, "echo"); len(own) > 0 {
+		t.Fatalf("pods before the first request: %+v", own)
+	}
+	cold := c.get(t, "echo", "/echo")
+	if cold.wake() == "" {
+		t.Errorf("the first answer's Server-Timing is %q, without wake", cold.header.Values("Server-Timing"))
+	}
+	if got := cold.header.Values("Server-Timing"); len(got) == 0 || got[0] != "app;dur=1" {
+		t.Errorf("Server-Timing %q has lost the service's own", got)
+	}
+	warm := c.get(t, "echo", "/echo")
+	if warm.wake() != "" {
+		t.Errorf("a warm answer says %q", warm.wake())
+	}
+	own := pods(t, shared, "echo")
+	if len(own) != 1 || own[0].Phase != "Ready" || own[0].ReadyMs <= 0 || own[0].PID == 0 || own[0].RSSBytes == 0 {
+		t.Errorf("pods %+v", own)
+	}
+	r := revision(t, shared, "echo")
+	if r.Name != "echo-00001" || r.Ready != 1 || r.Want != 1 || r.Why == "" || r.Since.IsZero() {
+		t.Errorf("revision %+v", r)
+	}
+	s := service(t, shared, "echo")
+	if !s.Ready || s.Pods != 1 || !strings.HasPrefix(s.URL, "http://echo.default.localhost:") {
+		t.Errorf("service %+v", s)
+	}
+}
+
+func TestToZeroAndBack(t *testing.T) {
+	t.Parallel()
+	c := call(t, shared)
+	c.get(t, "resting", "/sleep?ms=0")
+	first := pods(t, shared, "resting")
+	if len(first) != 1 {
+		t.Fatalf("pods %+v", first)
+	}
+	awaitNoPods(t, shared, "resting")
+	awaitGone(t, first[0].PID)
+	if s := service(t, shared, "resting"); !s.Ready || s.Reason != "" {
+		t.Errorf("at zero: %+v", s)
+	}
+	if c.get(t, "resting", "/sleep?ms=0").wake() == "" {
+		t.Error("the pod of before answered")
+	}
+	if again := pods(t, shared, "resting"); len(again) != 1 || again[0].Address == first[0].Address {
+		t.Errorf("pods %+v, on the port of before: %s", again, first[0].Address)
+	}
+}
+
+// load keeps n requests in a service until ctx ends, and returns how many were
+// answered with 200 and what else came.
+func load(ctx context.Context, c *caller, service, path string, n int) (ok int, bad []string) {
+	type result struct {
+		ok  int
+		bad []string
+	}
+	results := make(chan result)
+	for range n {
+		go func() {
+			var r result
+			for ctx.Err() == nil {
+				switch a := c.do(context.WithoutCancel(ctx), http.MethodGet, service, path, ""); {
+				case a.err != nil:
+					r.bad = append(r.bad, a.err.Error())
+				case a.status != http.StatusOK:
+					r.bad = append(r.bad, fmt.Sprintf("%d %s", a.status, a.body))
+				default:
+					r.ok++
+				}
+			}
+			results <- r
+		}()
+	}
+	for range n {
+		r := <-results
+		ok += r.ok
+		bad = append(bad, r.bad...)
+	}
+	return ok, bad
+}
+
+func TestScaleOutAndIn(t *testing.T) {
+	t.Parallel()
+	c := call(t, shared)
+	ctx, stop := context.WithCancel(t.Context())
+	loaded := make(chan []string, 1)
+	go func() {
+		_, bad := load(ctx, c, "wide", "/sleep?ms=100", 3)
+		loaded <- bad
+	}()
+	awaitReady(t, shared, "wide", 3)
+	stop()
+	if bad := <-loaded; len(bad) > 0 {
+		t.Errorf("failed while it scaled out: %q", bad)
+	}
+	// A trickle while the others go: nothing may be lost to a drained pod.
+	trickle, enough := context.WithCancel(t.Context())
+	defer enough()
+	go func() {
+		_, bad := load(trickle, c, "wide", "/sleep?ms=5", 1)
+		loaded <- bad
+	}()
+	await(t, "wide to be one pod", func() string {
+		if own := pods(t, shared, "wide"); len(own) != 1 {
+			return fmt.Sprintf("%+v", own)
+		}
+		return ""
+	})
+	enough()
+	if bad := <-loaded; len(bad) > 0 {
+		t.Errorf("failed while it scaled in: %q", bad)
+	}
+}
+
+func TestMaxScale(t *testing.T) {
+	t.Parallel()
+	c := call(t, shared)
+	ctx, stop := context.WithTimeout(t.Context(), 5*time.Second)
+	defer stop()
+	loaded := make(chan []string, 1)
+	go func() {
+		_, bad := load(ctx, c, "capped", "/sleep?ms=100", 8)
+		loaded <- bad
+	}()
+	most := 0
+	for done := false; !done; {
+		r := revision(t, shared, "capped")
+		most = max(most, r.Ready+r.Starting)
+		for _, p := range pods(t, shared, "capped") {
+			if p.InFlight > 1 {
+				t.Errorf("pod %s has %d requests; containerConcurrency is 1", p.Name, p.InFlight)
+			}
+		}
+		select {
+		case bad := <-loaded:
+			if len(bad) > 0 {
+				t.Errorf("failed: %q", bad)
+			}
+			done = true
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	if most != 2 {
+		t.Errorf("%d pods at most, want max-scale 2 reached and kept", most)
+	}
+}
+
+func TestMinScale(t *testing.T) {
+	t.Parallel()
+	awaitReady(t, shared, "floor", 1)
+	first := pods(t, shared, "floor")
+	// Longer than the stable window and the grace period together.
+	for end := time.After(9 * time.Second); ; {
+		if own := pods(t, shared, "floor"); len(own) != 1 || own[0].PID != first[0].PID {
+			t.Fatalf("pods %+v, want the one of the beginning, %+v", own, first)
+		}
+		select {
+		case <-end:
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// Two pods with two requests each; one of each ends, the revision scales in to
+// one pod, and the drained pod's other request is answered all the same.
+func TestDrainWithRequestInFlight(t *testing.T) {
+	t.Parallel()
+	c := call(t, shared)
+	var answers []<-chan answer
+	for i, path := range []string{"/sleep?ms=15000", "/sleep?ms=3000", "/sleep?ms=15000", "/sleep?ms=3000"} {
+		answers = append(answers, c.begin(t.Context(), "halved", path))
+		await(t, fmt.Sprintf("request %d to be in the service", i), func() string {
+			if r := revision(t, shared, "halved"); r.Concurrency < float64(i+1) {
+				return fmt.Sprintf("%+v", r)
+			}
+			return ""
+		})
+	}
+	await(t, "a pod to drain with a request in flight", func() string {
+		own := pods(t, shared, "halved")
+		for _, p := range own {
+			if p.Phase == "Draining" && p.InFlight > 0 {
+				return ""
+			}
+		}
+		return fmt.Sprintf("%+v", own)
+	})
+	for _, a := range answers {
+		(<-a).want(t, http.StatusOK)
+	}
+}
+
+func TestInitialScale(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t, "", servicesDir)
+	awaitReady(t, e, "begun", 1)
+	awaitNoPods(t, e, "begun")
+	engineOnly(t, e, "a cluster's controller is not restarted by tests")
+	if err := e.stop(patience); err != nil {
+		t.Fatal(err)
+	}
+	again := newEngine(t, e.version.DataDir, servicesDir)
+	awaitReady(t, again, "floor", 1) // so it has decided
+	if own := pods(t, again, "begun"); len(own) > 0 {
+		t.Errorf("a restarted engine started what was idle: %+v", own)
+	}
+}
