@@ -1,0 +1,80 @@
+// Composer turns product events into category events: it asks the
+// classifiers of a composition and reduces what they answer. See
+// internal/compose.
+//
+// Environment: PORT (8080), COMPOSITION (path of the composition file;
+// required), LEG_URL (template of a leg's address), NAMESPACE (of legs that
+// name none; default), SOURCE (of its events; /aisle/composer), MAX_INFLIGHT
+// (products at once; 128), LOG_LEVEL (info).
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"aisle.dev/aisle/internal/compose"
+	"aisle.dev/aisle/internal/serve"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Getenv, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "composer:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, getenv func(string) string, stderr io.Writer) error {
+	var level slog.Level
+	if s := getenv("LOG_LEVEL"); s != "" {
+		if err := level.UnmarshalText([]byte(s)); err != nil {
+			return fmt.Errorf("LOG_LEVEL %q: want debug, info, warn or error", s)
+		}
+	}
+	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level}))
+	max := 0
+	if s := getenv("MAX_INFLIGHT"); s != "" {
+		var err error
+		if max, err = strconv.Atoi(s); err != nil || max < 1 {
+			return fmt.Errorf("MAX_INFLIGHT %q: want a number of products, 1 or more", s)
+		}
+	}
+	path := getenv("COMPOSITION")
+	if path == "" {
+		return errors.New("COMPOSITION is not set: it names the composition file, such as manifests/base/composition.yaml")
+	}
+	composition, err := compose.Load(path)
+	if err != nil {
+		return err
+	}
+	reg := prometheus.NewRegistry()
+	c, err := compose.New(compose.Options{
+		Composition: composition,
+		LegURL:      getenv("LEG_URL"),
+		Namespace:   getenv("NAMESPACE"),
+		Source:      getenv("SOURCE"),
+		MaxInFlight: max,
+		Logger:      log,
+		Registerer:  reg,
+	})
+	if err != nil {
+		return err
+	}
+	return serve.Run(ctx, serve.Options{
+		Port: getenv("PORT"), Handler: c.Handler(), Gatherer: reg, Logger: log,
+		Listening: func(a net.Addr) {
+			log.Info("ready", "address", a.String(), "composition", composition.Name, "legs", len(composition.Legs), "digest", composition.Digest)
+		},
+	})
+}

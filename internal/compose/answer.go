@@ -1,0 +1,149 @@
+package compose
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"aisle.dev/aisle/internal/prediction"
+	"aisle.dev/aisle/internal/problem"
+)
+
+// maxAnswer bounds a leg's answer.
+const maxAnswer = 1 << 20
+
+var digest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+
+// parseAnswer reads a classifier's answer. It accepts nothing that would
+// make the composition's answer wrong: every label once, every probability
+// in [0, 1], a sum of at most one, and a model that can be named.
+func parseAnswer(body []byte) (prediction.Result, error) {
+	var r prediction.Result
+	if err := json.Unmarshal(body, &r); err != nil {
+		return r, fmt.Errorf("it is not the JSON of a prediction: %s", printable(err.Error()))
+	}
+	switch {
+	case len(r.Predictions) == 0:
+		return r, errors.New("it has no predictions")
+	case r.Model.Name == "":
+		return r, errors.New("it does not name its model")
+	case !digest.MatchString(r.Model.Digest):
+		return r, fmt.Errorf("the model's digest is %.80q", r.Model.Digest)
+	}
+	seen := make(map[string]struct{}, len(r.Predictions))
+	var sum float64
+	for _, p := range r.Predictions {
+		if p.Label == "" {
+			return r, errors.New("a label is empty")
+		}
+		if !(p.Probability >= 0 && p.Probability <= 1) {
+			return r, fmt.Errorf("the probability of %.80q is %v", p.Label, p.Probability)
+		}
+		if _, twice := seen[p.Label]; twice {
+			return r, fmt.Errorf("the label %.80q is there twice", p.Label)
+		}
+		seen[p.Label] = struct{}{}
+		sum += p.Probability
+	}
+	if sum > 1.001 { // probabilities are rounded for the wire
+		return r, fmt.Errorf("the probabilities sum to %.4f", sum)
+	}
+	if sum == 0 {
+		return r, errors.New("all probabilities are 0")
+	}
+	return r, nil
+}
+
+// best returns the prediction with the highest probability, the first of
+// equals.
+func best(ps []prediction.Prediction) prediction.Prediction {
+	top := ps[0]
+	for _, p := range ps[1:] {
+		if p.Probability > top.Probability {
+			top = p
+		}
+	}
+	return top
+}
+
+// parseRefusal reads what a leg said no with: its problem+json, or the
+// beginning of whatever text it sent.
+func parseRefusal(body []byte) (typ, detail string) {
+	var p struct{ Type, Detail, Error string }
+	if json.Unmarshal(body, &p) == nil {
+		if p.Detail == "" {
+			p.Detail = p.Error
+		}
+		if p.Detail != "" {
+			return p.Type, printable(p.Detail)
+		}
+	}
+	return "", printable(string(body))
+}
+
+// printable makes one bounded line of a text that somebody else wrote.
+func printable(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < 0x20 || r == 0x7f || r == '\ufffd' {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, " "))
+	if r := []rune(strings.Join(strings.Fields(s), " ")); len(r) > 300 {
+		return string(r[:300]) + "..."
+	} else {
+		return string(r)
+	}
+}
+
+// coldStart reads how long a request waited for a pod to start: the engine
+// says Server-Timing: wake;dur=MS.
+func coldStart(h http.Header) float64 {
+	for _, line := range h.Values("Server-Timing") {
+		for metric := range strings.SplitSeq(line, ",") {
+			name, params, _ := strings.Cut(metric, ";")
+			if strings.TrimSpace(name) != "wake" {
+				continue
+			}
+			for param := range strings.SplitSeq(params, ";") {
+				v, ok := strings.CutPrefix(strings.TrimSpace(param), "dur=")
+				if !ok {
+					continue
+				}
+				if ms, err := strconv.ParseFloat(v, 64); err == nil && ms >= 0 && !math.IsInf(ms, 0) {
+					return ms
+				}
+			}
+		}
+	}
+	return 0
+}
+
+// retryAfter reads a Retry-After header, in seconds or as a date; 0 when
+// there is none that can be read.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	v := h.Get("Retry-After")
+	if s, err := strconv.ParseUint(v, 10, 31); err == nil {
+		return time.Duration(s) * time.Second
+	}
+	if t, err := http.ParseTime(v); err == nil {
+		return max(0, t.Sub(now))
+	}
+	return 0
+}
+
+// isInputFault reports whether a leg's status says that the product itself
+// is at fault.
+func isInputFault(status int, typ string) bool {
+	switch status {
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity:
+		return typ != problem.TypeNothingToRead
+	}
+	return false
+}

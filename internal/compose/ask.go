@@ -1,0 +1,301 @@
+package compose
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+
+	"aisle.dev/aisle/internal/category"
+	"aisle.dev/aisle/internal/prediction"
+	"aisle.dev/aisle/internal/problem"
+	"aisle.dev/aisle/internal/product"
+)
+
+const (
+	maxTries    = 3                      // of one leg and product
+	firstPause  = 100 * time.Millisecond // before the second try; doubled before the third; jittered by half
+	tripsAfter  = 5                      // failures in a row open a leg's circuit breaker
+	openFor     = 3 * time.Second        // then one request is let through
+	maxPatience = 30 * time.Second       // what a Retry-After of ours says at most
+)
+
+// leg is one leg of a running composer.
+type leg struct {
+	LegSpec
+	namespace string // the one that it is in
+	url       string
+	client    *http.Client
+	reads     reads
+	breaker   circuitbreaker.CircuitBreaker[any]
+}
+
+func newLeg(s LegSpec, template, namespace string, rt http.RoundTripper) (*leg, error) {
+	u, err := address(template, s, namespace)
+	if err != nil {
+		return nil, err
+	}
+	if s.Namespace != "" {
+		namespace = s.Namespace
+	}
+	return &leg{
+		LegSpec: s, namespace: namespace, url: u,
+		client: &http.Client{
+			Transport:     rt,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		breaker: circuitbreaker.NewBuilder[any]().WithFailureThreshold(tripsAfter).WithSuccessThreshold(1).WithDelay(openFor).Build(),
+	}, nil
+}
+
+// result is what became of a leg for one product.
+type result struct {
+	category.Leg
+	predictions []prediction.Prediction // when it answered
+	refused     *problem.Error          // the leg found the input at fault
+	patience    time.Duration           // failed: when to come again, if the leg said so
+}
+
+// reply is one response of a leg, or why there is none.
+type reply struct {
+	status int
+	header http.Header
+	body   []byte
+	err    error
+}
+
+// ask asks the leg about one product. It returns by ctx's deadline.
+func (l *leg) ask(ctx context.Context, p Product) (r result) {
+	start := time.Now()
+	r.Name, r.Service = l.Name, l.Service
+	defer func() { r.LatencyMs = ms(time.Since(start)) }()
+
+	if fields := l.reads.known(); fields != nil && !p.Has(fields) {
+		r.skip(fields)
+		return r
+	}
+	if l.Deadline > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, l.Deadline)
+		defer cancel()
+	}
+	widened := false
+	for pause := firstPause; ; pause *= 2 {
+		if !l.breaker.TryAcquirePermit() {
+			if r.Reason == "" {
+				r.fail("its circuit breaker is open: the last %d requests to %s failed in a row, so it is not asked for %s", tripsAfter, l.Service, openFor)
+			}
+			r.Outcome = category.LegFailed
+			r.patience = max(r.patience, l.breaker.RemainingDelay())
+			return r
+		}
+		load, err := payloadFor(p.Product, p.JSON, l.reads.known())
+		if err != nil {
+			l.breaker.RecordSuccess()
+			r.fail("the product cannot be written: %v", err)
+			return r
+		}
+		r.Attempts++
+		got := l.once(ctx, p.Header, load)
+		again := l.judge(ctx, &r, got)
+		narrow := l.learn(got, p.Product, load)
+		if r.Outcome != category.LegFailed {
+			if narrow && !widened {
+				// The answer is about a product without some field that the
+				// leg reads: a new revision's. Ask again, with that field.
+				widened, pause = true, pause/2
+				r = result{Leg: category.Leg{Name: l.Name, Service: l.Service, Attempts: r.Attempts, ColdMs: r.ColdMs}}
+				continue
+			}
+			return r
+		}
+		if !again || r.Attempts >= maxTries {
+			return r
+		}
+		wait := max(r.patience, pause/2+rand.N(pause))
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
+			r.Reason += fmt.Sprintf("; there was no time to try again in %s", wait.Round(time.Millisecond))
+			return r
+		}
+		select {
+		case <-ctx.Done():
+			return r
+		case <-time.After(wait):
+		}
+	}
+}
+
+// learn takes from a reply what the leg reads, and reports whether the
+// product has some of that and it was not sent.
+func (l *leg) learn(got reply, p product.Product, sent payload) bool {
+	declared := parseReads(got.header.Get(prediction.HeaderReads))
+	if declared == nil {
+		return false
+	}
+	l.reads.learn(declared)
+	return len(keptBack(p, sent, declared)) > 0
+}
+
+// once sends one request and reads the whole answer.
+func (l *leg) once(ctx context.Context, trace http.Header, load payload) reply {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.url, bytes.NewReader(load.body))
+	if err != nil {
+		return reply{err: err}
+	}
+	for k, v := range trace {
+		req.Header[k] = v
+	}
+	req.Header.Set("Content-Type", load.contentType)
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", "aisle-composer")
+	resp, err := l.client.Do(req)
+	if err != nil {
+		return reply{err: err}
+	}
+	defer resp.Body.Close()
+	body, err := readAnswer(resp)
+	if err != nil {
+		return reply{status: resp.StatusCode, header: resp.Header, err: err}
+	}
+	return reply{status: resp.StatusCode, header: resp.Header, body: body}
+}
+
+var errLong = fmt.Errorf("its answer is larger than %d bytes", maxAnswer)
+
+func readAnswer(resp *http.Response) ([]byte, error) {
+	if resp.ContentLength > maxAnswer {
+		return nil, errLong
+	}
+	var buf bytes.Buffer
+	if n := resp.ContentLength; n > 0 {
+		buf.Grow(int(n) + bytes.MinRead) // ReadFrom wants room for one read more
+	}
+	if _, err := buf.ReadFrom(io.LimitReader(resp.Body, maxAnswer+1)); err != nil {
+		return nil, err
+	}
+	if buf.Len() > maxAnswer {
+		return nil, errLong
+	}
+	return buf.Bytes(), nil
+}
+
+// judge turns a reply into the leg's result, tells the breaker, and reports
+// whether a failure is worth another try.
+func (l *leg) judge(ctx context.Context, r *result, got reply) (again bool) {
+	r.ColdMs += coldStart(got.header)
+	r.patience = retryAfter(got.header, time.Now())
+	alive := l.breaker.RecordSuccess
+	dead := l.breaker.RecordFailure
+	switch {
+	case got.err != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), context.DeadlineExceeded):
+		// Whoever asked has gone: this says nothing of the leg. A trial
+		// request must be given back all the same.
+		if l.breaker.IsHalfOpen() {
+			dead()
+		}
+		r.fail("the request was given up by its sender")
+		return false
+	case errors.Is(got.err, errLong):
+		dead()
+		r.fail("%s gave no usable answer: %v", l.Service, got.err)
+		return false
+	case got.err != nil:
+		dead()
+		r.fail("%s", l.explain(ctx, got.err))
+		return ctx.Err() == nil
+	case got.status == http.StatusOK:
+		answer, err := parseAnswer(got.body)
+		if err != nil {
+			dead()
+			r.fail("%s gave no usable answer: %v", l.Service, err)
+			return false
+		}
+		alive()
+		r.answer(answer)
+		return false
+	}
+	typ, detail := parseRefusal(got.body)
+	said := fmt.Sprintf("%s answered %d %s", l.Service, got.status, http.StatusText(got.status))
+	if detail != "" {
+		said += ": " + detail
+	}
+	switch {
+	case got.status == http.StatusUnprocessableEntity && typ == problem.TypeNothingToRead:
+		alive()
+		r.skip(parseReads(got.header.Get(prediction.HeaderReads)))
+		return false
+	case isInputFault(got.status, typ):
+		alive()
+		r.fail("%s", said)
+		r.refused = problem.New(http.StatusUnprocessableEntity, "leg %s cannot classify this product: %s", l.Name, detail)
+		return false
+	case got.status == http.StatusNotFound, got.status == http.StatusMisdirectedRequest:
+		alive() // whoever said this lives, and says it at once
+		r.fail("there is no service %q in namespace %q that classifies (%s)", l.Service, l.namespace, said)
+		return false
+	case got.status == http.StatusTooManyRequests, got.status == http.StatusServiceUnavailable && r.patience > 0:
+		alive() // busy, not broken
+		r.fail("%s", said)
+		return true
+	case got.status >= 500 && got.status != http.StatusNotImplemented:
+		dead()
+		r.fail("%s", said)
+		return true
+	}
+	dead()
+	r.fail("%s", said)
+	return false
+}
+
+// explain says in a sentence why there was no answer.
+func (l *leg) explain(ctx context.Context, err error) string {
+	var dns *net.DNSError
+	switch {
+	case errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil:
+		return fmt.Sprintf("%s did not answer in time", l.Service)
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return fmt.Sprintf("there is no service %q in namespace %q: %s is not known", l.Service, l.namespace, dns.Name)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Sprintf("%s cannot be reached: the connection was refused", l.Service)
+	}
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			break
+		}
+		err = inner // the outer ones repeat the URL
+	}
+	return fmt.Sprintf("%s cannot be reached: %s", l.Service, printable(err.Error()))
+}
+
+func (r *result) answer(a prediction.Result) {
+	top := best(a.Predictions)
+	r.Outcome, r.Reason = category.Answered, ""
+	r.Label, r.Confidence, r.Model = top.Label, top.Probability, &a.Model
+	r.predictions = a.Predictions
+}
+
+func (r *result) skip(fields []string) {
+	r.Outcome = category.Skipped
+	r.Reason = "the product has nothing that it reads"
+	if len(fields) > 0 {
+		r.Reason += fmt.Sprintf(" (%s)", strings.Join(fields, ", "))
+	}
+}
+
+func (r *result) fail(format string, args ...any) {
+	r.Outcome, r.Reason = category.LegFailed, fmt.Sprintf(format, args...)
+}
+
+func ms(d time.Duration) float64 {
+	return float64(d.Round(time.Microsecond)) / float64(time.Millisecond)
+}

@@ -1,0 +1,188 @@
+package compose
+
+import (
+	"encoding/json"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"aisle.dev/aisle/internal/category"
+	"aisle.dev/aisle/internal/event"
+	"aisle.dev/aisle/internal/problem"
+	"aisle.dev/aisle/internal/product"
+	"aisle.dev/aisle/internal/serve"
+)
+
+// HeaderIdempotencyKey is echoed. The composer keeps no answers: a repeated
+// request is answered anew, and by the same models alike.
+const HeaderIdempotencyKey = "Idempotency-Key"
+
+const maxKey = 255
+
+// maxEvent bounds an event: a product, perhaps in base64, and attributes.
+const maxEvent = product.MaxBody*4/3 + event.MaxAttributes*event.MaxAttribute
+
+// Handler serves
+//
+//	POST /category/predict          a product as JSON -> a category.Result
+//	POST /                          a product event -> a category event
+//	GET  /                          what this composer is
+//	GET  /schemas/product.v1.json   and category.v1.json: the JSON Schemas
+//
+// Refusals are problem+json (internal/problem).
+func (c *Composer) Handler() http.Handler {
+	routes := map[string]map[string]func(http.ResponseWriter, *http.Request) error{
+		"/category/predict": {http.MethodPost: c.limited(c.predict)},
+		"/":                 {http.MethodPost: c.limited(c.event), http.MethodGet: c.about},
+		product.SchemaPath:  {http.MethodGet: schema(product.Schema())},
+		category.SchemaPath: {http.MethodGet: schema(category.Schema())},
+	}
+	return problem.Handler(func(w http.ResponseWriter, r *http.Request) error {
+		methods, ok := routes[r.URL.Path]
+		if !ok {
+			return problem.New(http.StatusNotFound, "there is nothing at %.200q; post a product to /category/predict or a CloudEvent to /", r.URL.Path)
+		}
+		method := r.Method
+		if method == http.MethodHead {
+			method = http.MethodGet
+		}
+		h, ok := methods[method]
+		if !ok {
+			var allowed []string
+			for _, m := range []string{http.MethodGet, http.MethodPost} {
+				if methods[m] != nil {
+					allowed = append(allowed, m)
+				}
+			}
+			w.Header().Set("Allow", strings.Join(allowed, ", "))
+			return problem.New(http.StatusMethodNotAllowed, "%.20q is not for %s; use %s", r.Method, r.URL.Path, strings.Join(allowed, " or "))
+		}
+		return h(w, r)
+	}, func(r *http.Request, err error) {
+		c.log.Error("request failed", "path", r.URL.Path, "error", err)
+	})
+}
+
+// limited takes a slot before a body is read, and counts what is refused.
+func (c *Composer) limited(h func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		select {
+		case c.slots <- struct{}{}:
+		default:
+			c.metrics.products.WithLabelValues("overload").Inc()
+			e := problem.New(http.StatusServiceUnavailable, "%d products are being categorised already; send this one again shortly", cap(c.slots))
+			e.RetryAfter = time.Second
+			return e
+		}
+		c.metrics.inFlight.Inc()
+		defer func() {
+			c.metrics.inFlight.Dec()
+			<-c.slots
+		}()
+		err := h(w, r)
+		if err != nil {
+			status := "rejected"
+			if problem.Status(err) >= 500 {
+				status = string(category.Failed)
+			}
+			c.metrics.products.WithLabelValues(status).Inc()
+		}
+		return err
+	}
+}
+
+// predict answers a product in JSON.
+func (c *Composer) predict(w http.ResponseWriter, r *http.Request) error {
+	if key := r.Header.Get(HeaderIdempotencyKey); key != "" {
+		if len(key) > maxKey || strings.ContainsFunc(key, func(c rune) bool { return c < 0x20 || c > 0x7e }) {
+			return problem.New(http.StatusBadRequest, "the %s is not at most %d printable ASCII characters", HeaderIdempotencyKey, maxKey)
+		}
+		w.Header().Set(HeaderIdempotencyKey, key)
+	}
+	if err := wantJSON(r.Header.Get("Content-Type")); err != nil {
+		return err
+	}
+	body, err := serve.ReadBody(w, r, product.MaxBody)
+	if err != nil {
+		return err
+	}
+	p, err := product.Decode(body)
+	if err != nil {
+		return err
+	}
+	res, err := c.Compose(r.Context(), Product{Product: p, JSON: body, Header: trace(r.Header, nil)})
+	if err != nil {
+		return err
+	}
+	buf, err := json.Marshal(res)
+	if err != nil {
+		return err
+	}
+	c.metrics.products.WithLabelValues(string(res.Status)).Inc()
+	write(w, "application/json", append(buf, '\n'))
+	return nil
+}
+
+// wantJSON accepts a body without a Content-Type: it has to be JSON anyway.
+func wantJSON(contentType string) error {
+	if contentType == "" {
+		return nil
+	}
+	mt, params, err := mime.ParseMediaType(contentType)
+	if err != nil || mt != "application/json" && mt != "text/json" && !strings.HasSuffix(mt, "+json") {
+		return problem.New(http.StatusUnsupportedMediaType, "the Content-Type is %.80q; a product is sent as application/json", contentType)
+	}
+	if cs := params["charset"]; cs != "" && !strings.EqualFold(cs, "utf-8") {
+		return problem.New(http.StatusUnsupportedMediaType, "the charset %.40q is not read; send UTF-8", cs)
+	}
+	if strings.HasPrefix(mt, "application/cloudevents") {
+		return problem.New(http.StatusUnsupportedMediaType, "this is for plain products; post CloudEvents to /")
+	}
+	return nil
+}
+
+func (c *Composer) about(w http.ResponseWriter, _ *http.Request) error {
+	type legAbout struct {
+		Name     string   `json:"name"`
+		Service  string   `json:"service"`
+		URL      string   `json:"url"`
+		Weight   float64  `json:"weight"`
+		Required bool     `json:"required,omitempty"`
+		Reads    []string `json:"reads,omitempty"` // once known
+		Breaker  string   `json:"breaker"`
+	}
+	legs := make([]legAbout, len(c.legs))
+	for i, l := range c.legs {
+		legs[i] = legAbout{l.Name, l.Service, l.url, c.spec.Pool.Weights[i], l.Required, l.reads.known(), l.breaker.State().String()}
+	}
+	buf, err := json.Marshal(map[string]any{
+		"composition": category.Composition{Name: c.spec.Name, Digest: c.spec.Digest},
+		"deadline":    c.spec.Deadline.String(),
+		"reducer":     map[string]any{"type": "logpool", "temperature": c.spec.Pool.Temperature},
+		"legs":        legs,
+		"post":        map[string]string{"/category/predict": "a product as JSON", "/": "a CloudEvent of type " + event.TypeProduct},
+		"schemas":     []string{product.SchemaPath, category.SchemaPath},
+	})
+	if err != nil {
+		return err
+	}
+	write(w, "application/json", append(buf, '\n'))
+	return nil
+}
+
+func schema(text []byte) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, _ *http.Request) error {
+		w.Header().Set("Cache-Control", "public, max-age=3600")
+		write(w, "application/schema+json", text)
+		return nil
+	}
+}
+
+func write(w http.ResponseWriter, contentType string, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	_, _ = w.Write(body) // the client has gone; there is nobody left to tell
+}
