@@ -175,6 +175,7 @@ func (d *Decider) Decide(now time.Time, s Snapshot) Decision {
 		ready:   s.Ready,
 		running: s.Ready + s.Starting,
 		applied: d.applied,
+		waiting: s.Waiting > 0,
 		busy:    s.InFlight+s.Waiting > 0,
 		proxied: now.Sub(d.began),
 	})

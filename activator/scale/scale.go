@@ -12,7 +12,7 @@
 //   - Time is what the caller says it is. Nothing here reads a clock, starts a
 //     goroutine or a timer, logs, or registers a metric.
 //   - Want is never below min-scale, never above max-scale, and never 0 while a
-//     request waits or is being answered.
+//     request waits, or is being answered by a pod that is not draining.
 //   - Zero comes only after the stable window has been without a request and
 //     the retention period has passed since.
 //
@@ -60,7 +60,7 @@ type Revision struct {
 type Snapshot struct {
 	Ready    int // pods that take requests
 	Starting int // pods that are started and not yet ready
-	InFlight int // requests that pods are answering
+	InFlight int // requests that pods are answering, draining ones too
 	Waiting  int // requests that no pod has yet
 	// Unreachable says that no route leads to the revision any more: neither
 	// min-scale nor the initial scale keeps its pods.

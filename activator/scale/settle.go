@@ -65,6 +65,7 @@ type input struct {
 	ready   int
 	running int           // ready and starting
 	applied int           // what was wanted last
+	waiting bool          // a request waits
 	busy    bool          // a request waits or is being answered
 	proxied time.Duration // how long the proxy has been in the path of every request
 }
@@ -96,9 +97,9 @@ func settle(p policy, st state, in input) outcome {
 func bound(p policy, st state, in input) (n int, why string) {
 	n = in.desired
 	switch {
-	case in.busy && in.running == 0:
+	case in.waiting && in.running == 0:
 		n, why = max(1, n, p.activation), "a request waits for a pod"
-	case in.busy && n == 0:
+	case in.busy && n == 0 && in.running > 0: // else a draining pod answers it
 		n, why = 1, "a request is being answered"
 	}
 	floor, name := p.floor, "min-scale"

@@ -102,15 +102,16 @@ func TestSettle(t *testing.T) {
 			input{desired: 0, ready: 1, running: 1, applied: 1}, 1, active, "waiting for the first pods to be ready", 50 * time.Second},
 
 		// ours: requests at hand
-		{"a waiting request wakes", base, been(inactive, 0), input{busy: true}, 1, activating, "a request waits for a pod", 0},
+		{"a waiting request wakes", base, been(inactive, 0), input{waiting: true, busy: true}, 1, activating, "a request waits for a pod", 0},
 		{"and wakes as many as activation-scale", with(func(p *policy) { p.activation = 3 }), been(inactive, 0),
-			input{busy: true}, 3, activating, "a request waits for a pod", 0},
+			input{waiting: true, busy: true}, 3, activating, "a request waits for a pod", 0},
 		{"never more than the limit", with(func(p *policy) { p.activation, p.limit = 3, 2 }), been(inactive, 0),
-			input{busy: true}, 2, activating, "max-scale 2; the load asks for 3", 0},
+			input{waiting: true, busy: true}, 2, activating, "max-scale 2; the load asks for 3", 0},
 		{"it does not lessen what the load asks for", base, been(inactive, 0),
-			input{busy: true, desired: 4}, 4, activating, "a request waits for a pod", 0},
+			input{waiting: true, busy: true, desired: 4}, 4, activating, "a request waits for a pod", 0},
 		{"a pod that answers is kept", base, been(active, 0),
 			input{busy: true, ready: 1, running: 1, applied: 1}, 1, active, "a request is being answered", 0},
+		{"a draining pod that answers needs no other", base, been(inactive, 0), input{busy: true, proxied: forever}, 0, inactive, "", 0},
 		{"a retained pod that gets a request is active again", base, been(inactive, 99),
 			input{busy: true, ready: 1, running: 1, applied: 1}, 1, active, "a request is being answered", 0},
 	} {
