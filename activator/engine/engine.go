@@ -218,12 +218,12 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	}
 	defer machine.Close()
 	e.machine = machine
-	if err := e.makeRevisions(); err != nil {
-		return err
-	}
 	e.version = client.Version{
 		Version: e.opts.Version, Engine: "local", Address: listener.Addr().String(),
 		DataDir: e.opts.DataDir, PID: os.Getpid(),
+	}
+	if err := e.makeRevisions(); err != nil {
+		return err
 	}
 	return e.serve(ctx, listener, socket)
 }
@@ -238,6 +238,7 @@ func (e *Engine) makeRevisions() error {
 		if err != nil {
 			return err
 		}
+		s.Env = here(s.Env, e.version.Address)
 		e.revs = append(e.revs, e.newRevision(s, decider, st))
 	}
 	if err := e.opts.Registry.Register(gauges(e.revs)); err != nil {
