@@ -1,0 +1,185 @@
+package compose
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestParse(t *testing.T) {
+	got := composition(t, `apiVersion: aisle.dev/v1alpha1
+kind: Composition
+metadata: {name: products}
+spec:
+  deadline: 3s
+  legs:
+    - {name: title, service: title-v2, weight: 0.9, namespace: shop, deadline: 500ms, required: true}
+    - {name: photo, service: photo}
+  reducer: {type: logpool, temperature: 1.3}
+  taxonomy: taxonomy.csv
+`)
+	want := []LegSpec{
+		{Name: "title", Service: "title-v2", Namespace: "shop", Deadline: 500 * time.Millisecond, Required: true},
+		{Name: "photo", Service: "photo"},
+	}
+	if diff := cmp.Diff(want, got.Legs); diff != "" {
+		t.Error(diff)
+	}
+	if got.Deadline != 3*time.Second || got.Pool.Temperature != 1.3 || !cmp.Equal(got.Pool.Weights, []float64{0.9, 1}) || got.Name != "products" {
+		t.Errorf("%+v", got)
+	}
+	if c := composition(t, strings.Replace(twoLegs, "  deadline: 10s\n", "", 1)); c.Deadline != DefaultDeadline {
+		t.Errorf("deadline %s", c.Deadline)
+	}
+}
+
+func TestDigestIsThatOfBothFiles(t *testing.T) {
+	c := composition(t, twoLegs)
+	if want := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(twoLegs+smallTaxonomy))); c.Digest != want {
+		t.Errorf("%s, want %s", c.Digest, want)
+	}
+	plain := composition(t, strings.Replace(twoLegs, "  taxonomy: taxonomy.csv\n", "", 1))
+	if plain.Digest == c.Digest || plain.Taxonomy != nil {
+		t.Error("a composition without a taxonomy has the same digest")
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	tests := []struct{ name, old, new, says string }{
+		{"empty", twoLegs, "", "empty"},
+		{"not yaml", twoLegs, "\t", "cannot start any token"},
+		{"a list", twoLegs, "[]", "line 1: cannot unmarshal !!seq here"},
+		{"legs is a text", "    - {name: title, service: title}\n    - {name: photo, service: photo, weight: 0.8}\n", "    title\n", "line 7: cannot unmarshal !!str `title` here"},
+		{"second document", "spec:", "spec:\n---\nspec:", "second document"},
+		{"a document after it", "taxonomy.csv\n", "taxonomy.csv\n---\na: b\n", "second document"},
+		{"other kind", "kind: Composition", "kind: Model", `"Model"`},
+		{"other version", "v1alpha1", "v9", "v9"},
+		{"misspelt field", "weight: 0.8", "wieght: 0.8", `line 8: unknown field "wieght"`},
+		{"misspelt spec", "spec:", "sepc:", `unknown field "sepc"`},
+		{"field twice", "  deadline: 10s", "  deadline: 10s\n  deadline: 10s", "line 6"},
+		{"no name", "{name: products}", "{}", "metadata.name"},
+		{"no legs", "title, service: title}\n    - {name: photo, service: photo, weight: 0.8}", "", "line"},
+		{"legs is empty", "    - {name: title, service: title}\n    - {name: photo, service: photo, weight: 0.8}\n", "", "spec.legs is empty"},
+		{"too many legs", "    - {name: title, service: title}\n", manyLegs(), "at most 32"},
+		{"leg without service", ", service: photo", "", `spec.legs[1].service ""`},
+		{"leg without name", "name: photo, ", "", `spec.legs[1].name ""`},
+		{"service that is a URL", "service: photo", "service: http://photo", "spec.legs[1].service"},
+		{"service with a slash", "service: photo", "service: a/b", "spec.legs[1].service"},
+		{"two of a name", "name: photo", "name: title", "spec.legs[0] too"},
+		{"bad namespace", "weight: 0.8", "namespace: a.b", "spec.legs[1].namespace"},
+		{"weight 0", "weight: 0.8", "weight: 0", "spec.legs[1].weight"},
+		{"weight below 0", "weight: 0.8", "weight: -1", "spec.legs[1].weight"},
+		{"weight NaN", "weight: 0.8", "weight: .nan", "spec.legs[1].weight"},
+		{"weight infinite", "weight: 0.8", "weight: .inf", "spec.legs[1].weight"},
+		{"weight is text", "weight: 0.8", "weight: heavy", "line 8"},
+		{"no such reducer", "logpool", "average", "spec.reducer.type"},
+		{"no reducer", "  reducer: {type: logpool, temperature: 1.0}\n", "", "spec.reducer.type"},
+		{"temperature 0", "temperature: 1.0", "temperature: 0", "spec.reducer.temperature"},
+		{"temperature NaN", "temperature: 1.0", "temperature: .nan", "spec.reducer.temperature"},
+		{"deadline 0", "deadline: 10s", "deadline: 0s", "spec.deadline"},
+		{"deadline below 0", "deadline: 10s", "deadline: -1s", "spec.deadline"},
+		{"endless deadline", "deadline: 10s", "deadline: 24h", "spec.deadline"},
+		{"deadline without a unit", "deadline: 10s", "deadline: 10", "line 5"},
+		{"leg's deadline longer than all", "weight: 0.8", "deadline: 11s", "spec.legs[1].deadline"},
+		{"missing taxonomy", "taxonomy.csv", "other.csv", "spec.taxonomy"},
+		{"taxonomy elsewhere", "taxonomy.csv", "../taxonomy.csv", "below the composition's folder"},
+		{"absolute taxonomy", "taxonomy.csv", "/etc/passwd", "below the composition's folder"},
+		{"bad taxonomy", "taxonomy.csv", "bad.csv", "bad.csv: line 2"},
+	}
+	dir := fstest.MapFS{"taxonomy.csv": {Data: []byte(smallTaxonomy)}, "bad.csv": {Data: []byte("id,parent,name\na,b,A\n")}}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if !strings.Contains(twoLegs, tt.old) {
+				t.Fatalf("%q is not in the composition", tt.old)
+			}
+			_, err := Parse([]byte(strings.Replace(twoLegs, tt.old, tt.new, 1)), dir)
+			if err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "compose.") {
+				t.Errorf("got %v, want %q", err, tt.says)
+			}
+		})
+	}
+}
+
+func manyLegs() string {
+	var b strings.Builder
+	for i := range MaxLegs {
+		fmt.Fprintf(&b, "    - {name: leg%d, service: title}\n", i)
+	}
+	return b.String()
+}
+
+func TestLoad(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "composition.yaml")
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "COMPOSITION") {
+		t.Errorf("got %v", err)
+	}
+	if err := os.WriteFile(path, []byte(twoLegs), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "taxonomy.csv"), []byte(smallTaxonomy), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := Load(path); err != nil || len(c.Legs) != 2 {
+		t.Errorf("%v %v", c, err)
+	}
+	if err := os.WriteFile(path, make([]byte, MaxFile+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "larger than") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(twoLegs))
+	f.Add([]byte("a: &a [*a]"))
+	f.Add([]byte("spec: {legs: [{name: a}], deadline: {}}"))
+	dir := fstest.MapFS{"taxonomy.csv": {Data: []byte(smallTaxonomy)}}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		c, err := Parse(raw, dir)
+		if err != nil {
+			return
+		}
+		if err := c.Pool.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		if len(c.Legs) != len(c.Pool.Weights) || c.Deadline <= 0 {
+			t.Fatalf("%+v", c)
+		}
+		if _, err := New(Options{Composition: c}); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestAddress(t *testing.T) {
+	leg := LegSpec{Name: "photo", Service: "photo-v2"}
+	tests := []struct{ name, template, namespace, want string }{
+		{"cluster", DefaultLegURL, "", "http://photo-v2.default.svc.cluster.local/v1/classify?top=all"},
+		{"local", "http://{service}.{namespace}.localhost:8080", "", "http://photo-v2.default.localhost:8080/v1/classify?top=all"},
+		{"own namespace", DefaultLegURL, "shop", "http://photo-v2.shop.svc.cluster.local/v1/classify?top=all"},
+		{"gateway", "https://gateway/{name}/", "", "https://gateway/photo/v1/classify?top=all"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			l := leg
+			l.Namespace = tt.namespace
+			if got, err := address(tt.template, l, "default"); err != nil || got != tt.want {
+				t.Errorf("got %s, %v", got, err)
+			}
+		})
+	}
+	for _, bad := range []string{"", "photo", "{service}", "ftp://{service}", "http://", "http://{svc}", "http://u:p@{service}", "http://{service}/?a=b", "http://{service}:port"} {
+		if got, err := address(bad, leg, "default"); err == nil || !strings.Contains(err.Error(), "LEG_URL") {
+			t.Errorf("%q: %s, %v", bad, got, err)
+		}
+	}
+}
