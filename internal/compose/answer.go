@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	jsonv2 "github.com/go-json-experiment/json"
+
 	"aisle.dev/aisle/internal/prediction"
 	"aisle.dev/aisle/internal/problem"
 )
@@ -25,7 +27,7 @@ var digest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 // in [0, 1], a sum of at most one, and a model that can be named.
 func parseAnswer(body []byte) (prediction.Result, error) {
 	var r prediction.Result
-	if err := json.Unmarshal(body, &r); err != nil {
+	if err := jsonv2.Unmarshal(body, &r); err != nil { // twice as fast as encoding/json, and stricter
 		return r, fmt.Errorf("it is not the JSON of a prediction: %s", printable(err.Error()))
 	}
 	switch {
