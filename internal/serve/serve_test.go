@@ -196,6 +196,22 @@ func TestGraceEnds(t *testing.T) {
 	<-ended
 }
 
+// A connection that was opened and never used does not hold up the drain,
+// which http.Server.Shutdown would let it do for 5 seconds.
+func TestUnusedConnection(t *testing.T) {
+	s := start(t, func(w http.ResponseWriter, r *http.Request) {}, func(o *serve.Options) { o.Grace = 3 * time.Second })
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	get(t, client(t, false), s.url) // accepted after it, so it has been accepted too
+	s.stop()
+	if err := <-s.done; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestListenError(t *testing.T) {
 	ln, err := net.Listen("tcp", ":0")
 	if err != nil {

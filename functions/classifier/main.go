@@ -1,0 +1,99 @@
+// Classifier serves one model package over HTTP and CloudEvents. See
+// internal/classify.
+//
+// Environment: PORT (8080), MODEL (the package's folder; required), DEVICE
+// (cpu, cuda or auto; cpu), ONNXRUNTIME_LIB (the runtime's library; beside
+// the executable), QUEUE (requests inside at once; 64), MAX_BODY (bytes; 16
+// MiB), TIMEOUT (of one request; 20s), LOG_LEVEL (info).
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"aisle.dev/aisle/internal/classify"
+	"aisle.dev/aisle/internal/model"
+	"aisle.dev/aisle/internal/onnx"
+	"aisle.dev/aisle/internal/serve"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Getenv, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "classifier:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, getenv func(string) string, stderr io.Writer) error {
+	phases := begin()
+	cfg, err := configure(getenv)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: cfg.level}))
+
+	// The runtime takes longest to load: it does so while the package is read
+	// and the port opened. A second Init waits for the first, and gives its
+	// error.
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	tasks.Go(func() { _ = onnx.Init(cfg.library); phases.mark(&phases.runtime) })
+
+	pkg, err := model.Load(cfg.model)
+	if err != nil {
+		return err
+	}
+	phases.mark(&phases.model)
+	reg, health := prometheus.NewRegistry(), new(serve.Health)
+	c, err := classify.New(classify.Options{
+		Package: pkg, Queue: cfg.queue, MaxBody: cfg.maxBody, Timeout: cfg.timeout,
+		Health: health, Logger: log, Registerer: reg,
+		OnReady: func(device string) { phases.log(log, pkg, device) },
+	})
+	if err != nil {
+		return err
+	}
+
+	// Two lifetimes: the server's ends with ctx, or when there is nothing to
+	// serve; the classifier's when the server has drained.
+	serving, stopServing := context.WithCancel(ctx)
+	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
+	var worked error
+	tasks.Go(func() {
+		defer stopServing()
+		worked = work(working, c, cfg, pkg, phases)
+	})
+	err = serve.Run(serving, serve.Options{
+		Port: cfg.port, Handler: c.Handler(), Health: health, Gatherer: reg, Logger: log,
+		Grace: cfg.timeout + 5*time.Second, Listening: phases.listening,
+	})
+	stopWorking()
+	tasks.Wait()
+	return errors.Join(err, worked)
+}
+
+// work loads the graph and runs the classifier on it.
+func work(ctx context.Context, c *classify.Classifier, cfg config, pkg *model.Package, phases *phases) error {
+	if err := onnx.Init(cfg.library); err != nil {
+		return err
+	}
+	in, out := names(pkg.Spec.Inputs), names(pkg.Spec.Outputs)
+	s, err := onnx.Open(pkg.Graph, onnx.Options{Inputs: in, Outputs: out, Device: cfg.device})
+	if err != nil {
+		return err
+	}
+	phases.mark(&phases.session)
+	return errors.Join(c.Run(ctx, s), s.Close())
+}

@@ -1,0 +1,202 @@
+// Package classify is the classifier: one model package behind HTTP and
+// CloudEvents, with a batcher between the requests and the graph.
+//
+// A request is preprocessed in its own goroutine (as many at once as there
+// are cores), waits for a worker, and is run together with whatever else
+// waits then: a batch is what is queued, never more than the package's
+// largest batch size, and nobody waits for a batch to fill.
+//
+// Guarantees: requests, body bytes and queued tensors are bounded, and what
+// does not fit is refused at once with 503 and Retry-After; a caller that has
+// gone is dropped before its batch is formed, and a run whose callers have
+// all gone is stopped; a label's probability is a number in [0, 1], and they
+// add up to 1; every answer names the fields that the package reads.
+//
+// Of a product with several pictures the first one that comes inline is
+// classified. Pictures by URL are not fetched.
+//
+// Non-goals: several models in a process, fetching, caching of answers.
+package classify
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
+
+	"aisle.dev/aisle/internal/model"
+	"aisle.dev/aisle/internal/onnx"
+	"aisle.dev/aisle/internal/prediction"
+	"aisle.dev/aisle/internal/product"
+	"aisle.dev/aisle/internal/serve"
+)
+
+// Defaults of [Options].
+const (
+	DefaultQueue   = 64
+	DefaultMaxBody = product.MaxBody
+	DefaultTimeout = 20 * time.Second
+)
+
+// bodyBudget bounds the bodies that are held at the same time. A request
+// gives its share back once it is preprocessed.
+const bodyBudget = 64 << 20
+
+// Options of [New].
+type Options struct {
+	Package    *model.Package
+	Queue      int                 // requests inside at once, waiting ones included; 0 means DefaultQueue
+	MaxBody    int64               // bytes of a body, decompressed; 0 means DefaultMaxBody
+	Timeout    time.Duration       // for one request; 0 means DefaultTimeout
+	Workers    int                 // batches run at once on a CPU; 0 means one a core
+	Health     *serve.Health       // told when requests are wanted
+	OnReady    func(device string) // called once, then
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Session is what the classifier needs of onnx.Session.
+type Session interface {
+	Run(ctx context.Context, in, out []onnx.Tensor) error
+	Device() string
+}
+
+// Classifier answers requests once [Classifier.Run] runs.
+type Classifier struct {
+	pkg     *model.Package
+	prep    preprocessor
+	reads   string // of every answer's header
+	log     *slog.Logger
+	health  *serve.Health
+	onReady func(string)
+	metrics *metrics
+	maxBody int64
+	timeout time.Duration
+	workers int
+
+	admitted chan struct{}       // a token for each request inside
+	cores    chan struct{}       // a token for each request that is preprocessed
+	bodies   *semaphore.Weighted // bytes
+	queue    chan *job
+
+	running chan struct{} // closed when there are workers
+	device  string        // set before running is closed
+}
+
+// New returns a Classifier of the package. It answers 503 until its Run has
+// got a session.
+func New(o Options) (*Classifier, error) {
+	c := &Classifier{
+		pkg:     o.Package,
+		reads:   strings.Join(o.Package.Spec.Reads, ","),
+		log:     o.Logger,
+		health:  o.Health,
+		onReady: o.OnReady,
+		maxBody: cmp.Or(o.MaxBody, DefaultMaxBody),
+		timeout: cmp.Or(o.Timeout, DefaultTimeout),
+		workers: cmp.Or(o.Workers, runtime.GOMAXPROCS(0)),
+		bodies:  semaphore.NewWeighted(bodyBudget),
+		cores:   make(chan struct{}, runtime.GOMAXPROCS(0)),
+		running: make(chan struct{}),
+	}
+	queue := cmp.Or(o.Queue, DefaultQueue)
+	if queue < 1 || c.maxBody < 1 || c.maxBody > bodyBudget || c.timeout < 0 || c.workers < 1 {
+		return nil, fmt.Errorf("classifier: queue %d, body %d, timeout %s, workers %d: want at least 1 of each, and a body of at most %d", queue, c.maxBody, c.timeout, c.workers, bodyBudget)
+	}
+	c.admitted, c.queue = make(chan struct{}, queue), make(chan *job, queue)
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
+	}
+	if c.health == nil {
+		c.health = new(serve.Health)
+	}
+	var err error
+	if c.prep, err = newPreprocessor(o.Package.Spec); err != nil {
+		return nil, fmt.Errorf("model package %s: %w", o.Package.Dir, err)
+	}
+	c.metrics = newMetrics(o.Registerer, c)
+	return c, nil
+}
+
+// Run warms the session, says that it is ready, and works until ctx ends.
+// End ctx only after the requests have been drained: a request that is then
+// still queued is not answered. The session stays the caller's. Run is called
+// once.
+//
+// On a CPU, batches of one are warmed before it is ready, and larger ones
+// behind; elsewhere all of them before.
+func (c *Classifier) Run(ctx context.Context, s Session) error {
+	c.device = s.Device()
+	c.metrics.info(c.pkg, c.device)
+	sizes := c.pkg.Spec.BatchSizes
+	before, workers := sizes, 1
+	if c.device == onnx.CPU {
+		before, workers = sizes[:1], c.workers
+	}
+	for _, n := range before {
+		if err := c.warm(ctx, s, n); err != nil {
+			return err
+		}
+	}
+
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	answered := make(chan struct{})
+	first := sync.OnceFunc(func() { close(answered) })
+	for range workers {
+		wg.Go(func() { c.work(ctx, s, first) })
+	}
+	close(c.running)
+	c.health.Ready()
+	if c.onReady != nil {
+		c.onReady(c.device)
+	}
+
+	// The larger sizes, once the request that we were started for has been
+	// answered: it must not share its core with them.
+	wait := time.NewTimer(time.Second)
+	defer wait.Stop()
+	select {
+	case <-answered:
+	case <-wait.C:
+	case <-ctx.Done():
+		return nil
+	}
+	for _, n := range sizes[len(before):] {
+		if err := c.warm(ctx, s, n); err != nil && ctx.Err() == nil {
+			c.log.Warn("a batch size does not run", "size", n, "error", err)
+		}
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// warm runs a batch of n blank inputs, and checks that the graph gives what
+// the package promises.
+func (c *Classifier) warm(ctx context.Context, s Session, n int) error {
+	batch := make([]*job, n)
+	for i := range batch {
+		batch[i] = &job{sample: c.prep.blank()}
+	}
+	var b buffers
+	out := b.output(n, len(c.pkg.Labels))
+	if err := s.Run(ctx, c.prep.tensors(batch, &b), out); err != nil {
+		return fmt.Errorf("model package %s: a blank batch of %d does not run (do the inputs and outputs of model.yaml fit the graph?): %w", c.pkg.Dir, n, err)
+	}
+	if _, err := c.calibrate(out[0].F32[:len(c.pkg.Labels)]); err != nil {
+		return fmt.Errorf("model package %s: a blank input: %w", c.pkg.Dir, err)
+	}
+	return nil
+}
+
+// Model names the package for an answer.
+func (c *Classifier) Model() prediction.Model {
+	return prediction.Model{Name: c.pkg.Spec.Name, Version: c.pkg.Spec.Version, Digest: c.pkg.Digest}
+}
