@@ -20,7 +20,8 @@ const (
 	maxFileBytes  = 1 << 20
 	maxTotalBytes = 16 << 20
 	maxFiles      = 512
-	maxDepth      = 16 // kustomizations, one in another
+	maxDepth      = 16  // kustomizations, one in another
+	maxObjects    = 500 // kustomize compares each with each
 )
 
 var errReadOnly = errors.New("manifests are only read")
@@ -28,9 +29,10 @@ var errReadOnly = errors.New("manifests are only read")
 // tree is kustomize's file system: what lies below one root, read-only, and
 // within the limits. Its paths are absolute below the root, "/manifests/base".
 type tree struct {
-	root  *os.Root
-	read  map[string][]byte
-	total int
+	root    *os.Root
+	read    map[string][]byte
+	total   int // bytes
+	objects int // in all that was read as YAML; a base that is used twice counts twice
 	// refused is the first limit that was hit. Kustomize hides it: it takes an
 	// unreadable file for a folder.
 	refused error
@@ -114,8 +116,12 @@ func (t *tree) readYAML(p string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := inspectYAML(data); err != nil {
+	objects, err := inspectYAML(data)
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", local(p), err)
+	}
+	if t.objects += objects; t.objects > maxObjects {
+		return nil, fmt.Errorf("%s: more than %d objects, here and before", local(p), maxObjects)
 	}
 	return data, nil
 }

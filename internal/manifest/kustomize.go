@@ -196,7 +196,7 @@ func (s surveyor) pairs(field string, p types.KvPairSources) {
 
 // inline checks YAML that is written in the kustomization itself.
 func (s surveyor) inline(field, text string) {
-	if err := inspectYAML([]byte(text)); err != nil {
+	if _, err := inspectYAML([]byte(text)); err != nil {
 		s.findings.refuse(s.object, field, "%s", plain(err))
 	}
 }

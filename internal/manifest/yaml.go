@@ -12,30 +12,48 @@ import (
 const (
 	// maxNodes bounds a YAML file once its aliases are written out: nine lines
 	// of aliases to aliases can stand for a billion values.
-	maxNodes = 200_000
+	maxNodes = 50_000
 	// maxNesting bounds the recursion of whatever walks the values later.
 	maxNesting = 100
 )
 
-// inspectYAML refuses what a parser would accept and a reader would not expect:
+// inspectYAML counts the objects in a file, and refuses what a parser would accept and a reader would not expect:
 // the same key twice in one mapping, and aliases that stand for far more than
 // the file shows.
-func inspectYAML(data []byte) error {
+func inspectYAML(data []byte) (objects int, err error) {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	for {
 		var doc yaml.Node
 		err := dec.Decode(&doc)
 		if errors.Is(err, io.EOF) {
-			return nil
+			return objects, nil
 		}
 		if err != nil {
-			return err
+			return 0, err
 		}
 		in := inspector{sizes: make(map[*yaml.Node]int)}
 		if _, err := in.size(&doc, 0); err != nil {
-			return err
+			return 0, err
+		}
+		objects += 1 + listed(&doc)
+	}
+}
+
+// listed counts the objects in a List, which kustomize takes apart.
+func listed(doc *yaml.Node) int {
+	for _, top := range doc.Content {
+		for i := 0; top.Kind == yaml.MappingNode && i+1 < len(top.Content); i += 2 {
+			if top.Content[i].Value != "items" {
+				continue
+			}
+			items := top.Content[i+1]
+			if items.Kind == yaml.AliasNode {
+				items = items.Alias
+			}
+			return len(items.Content)
 		}
 	}
+	return 0
 }
 
 type inspector struct {
