@@ -18,6 +18,7 @@ import (
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/cloudevents/sdk-go/v2/types"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"aisle.dev/aisle/internal/problem"
 )
@@ -97,11 +98,13 @@ func (b *builder) binary(h http.Header, body []byte) error {
 			return err
 		}
 	}
-	if ct := h.Get("Content-Type"); ct != "" {
+	if ct := h.Get("Content-Type"); strings.TrimSpace(ct) != "" {
 		if b.seen["datacontenttype"] {
 			return bad("ce-datacontenttype: in binary mode the Content-Type header says this")
 		}
-		b.attrs.DataContentType = &ct
+		if err := b.set("datacontenttype", strings.TrimSpace(ct)); err != nil {
+			return err
+		}
 	}
 	if len(body) > 0 {
 		b.data = body
@@ -113,34 +116,27 @@ func (b *builder) structured(body []byte) error {
 	if !utf8.Valid(body) {
 		return bad("it is not valid UTF-8")
 	}
-	dec := json.NewDecoder(bytes.NewReader(body))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(body))
+	if t, err := dec.ReadToken(); err != nil || t.Kind() != jsontext.KindBeginObject {
 		return bad("the body is not a JSON object")
 	}
-	var data, data64 json.RawMessage
-	for dec.More() {
-		key, err := dec.Token()
+	var data, data64 jsontext.Value
+	for dec.PeekKind() == jsontext.KindString {
+		key, err := dec.ReadToken()
 		if err != nil {
-			return bad("it is not valid JSON: %v", err)
+			return bad("%s", explain(err))
 		}
-		name := key.(string) // after an opening brace the decoder gives nothing else
-		var raw json.RawMessage
-		if err := dec.Decode(&raw); err != nil {
-			if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-				return bad("its JSON ends too early")
-			}
-			return bad("it is not valid JSON: %v", err)
+		name := key.String()
+		raw, err := dec.ReadValue()
+		if err != nil {
+			return bad("%s", explain(err))
 		}
-		if name == "data" || name == "data_base64" {
-			if b.seen[name] {
-				return bad("%s is there twice", name)
-			}
-			b.seen[name] = true
-			if name == "data" {
-				data = raw
-			} else {
-				data64 = raw
-			}
+		switch name {
+		case "data":
+			data = raw.Clone()
+			continue
+		case "data_base64":
+			data64 = raw.Clone()
 			continue
 		}
 		v, err := value(raw)
@@ -154,17 +150,27 @@ func (b *builder) structured(body []byte) error {
 			return err
 		}
 	}
-	if _, err := dec.Token(); err != nil {
-		return bad("its JSON ends too early")
+	if _, err := dec.ReadToken(); err != nil {
+		return bad("%s", explain(err))
 	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
 		return bad("there is text after its closing brace; send one event per request")
 	}
 	return b.setData(data, data64)
 }
 
+func explain(err error) string {
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+		return "its JSON ends too early"
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		return "an attribute is there twice"
+	}
+	return fmt.Sprintf("it is not valid JSON: %.200s", strings.TrimPrefix(err.Error(), "jsontext: "))
+}
+
 // setData follows CloudEvents JSON format 1.0, section 3.1.
-func (b *builder) setData(data, data64 json.RawMessage) error {
+func (b *builder) setData(data, data64 jsontext.Value) error {
 	if string(data) == "null" {
 		data = nil
 	}
@@ -198,7 +204,7 @@ func (b *builder) setData(data, data64 json.RawMessage) error {
 
 // value reads an attribute out of the JSON format: nil, a string, a bool or
 // an int32.
-func value(raw json.RawMessage) (any, error) {
+func value(raw jsontext.Value) (any, error) {
 	switch raw[0] {
 	case 'n':
 		return nil, nil
