@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -49,6 +50,10 @@ func (a Answer) ColdMs() float64 {
 	return ms
 }
 
+// ErrNothing is in the chain of the error of a product that has neither text
+// nor picture.
+var ErrNothing = errors.New("the product has neither a title nor an image; there is nothing to categorise")
+
 // Options say what is sent, where and how.
 type Options struct {
 	Poster      *Poster
@@ -56,6 +61,10 @@ type Options struct {
 	Concurrency int            // products in flight, >= 1
 	Skip, Limit int            // of the file's records; Limit 0 means all
 	Edit        func(*feed.Item)
+
+	// Stop, when not nil, makes a Next that waits for input return: it is
+	// called when no more records are wanted, perhaps twice.
+	Stop func()
 
 	// Emit is called for each record in the file's order, from Run's
 	// goroutine. Its error ends the run.
@@ -83,6 +92,9 @@ func Run(ctx context.Context, records Records, opts Options) (done int, err erro
 	// Shutdown: 1. no new records, 2. requests in flight end, 3. everyone is waited for.
 	defer func() {
 		stopFeeding()
+		if opts.Stop != nil {
+			opts.Stop()
+		}
 		abandon()
 		wg.Wait()
 	}()
@@ -91,6 +103,9 @@ func Run(ctx context.Context, records Records, opts Options) (done int, err erro
 		case <-inFlight.Done():
 			return
 		case <-ctx.Done():
+			if opts.Stop != nil {
+				opts.Stop()
+			}
 		}
 		select {
 		case <-inFlight.Done():
@@ -191,7 +206,11 @@ func (o *Options) deliver(ctx context.Context, buf *buffers, item feed.Item) Ans
 		}
 		p = withPicture(p, buf.picture)
 	}
-	if err := p.Validate(); err != nil {
+	err := p.Validate()
+	if strings.TrimSpace(p.Title) == "" && len(p.Images) == 0 {
+		err = ErrNothing
+	}
+	if err != nil {
 		return Answer{Item: item, Err: fmt.Errorf("line %d: %w", item.Line, err)}
 	}
 	body, err := AppendProduct(buf.body[:0], p)

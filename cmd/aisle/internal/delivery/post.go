@@ -140,15 +140,43 @@ func (p *Poster) Post(ctx context.Context, id, subject string, body []byte) Answ
 	if err != nil {
 		return Answer{Err: err}
 	}
-	return p.retry(ctx, func() (Answer, error, time.Duration) { return p.once(ctx, header, body) })
+	r := p.exchange(ctx, header, body)
+	a := Answer{Err: r.err}
+	if r.err == nil {
+		a = p.answer(r)
+	}
+	a.Attempts = r.attempts
+	return a
 }
 
-// once makes one attempt. A retryable error comes with what the service asked
-// to wait, or 0; one that is not is in the Answer.
-func (p *Poster) once(ctx context.Context, header http.Header, body []byte) (Answer, error, time.Duration) {
+// Ask posts JSON to a path below the address and returns the JSON answer and
+// its header. It tries again as Post does.
+func (p *Poster) Ask(ctx context.Context, path string, body []byte) ([]byte, http.Header, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
+	defer cancel()
+	q := *p
+	q.To = p.To.JoinPath(path)
+	r := q.exchange(ctx, http.Header{"Content-Type": {"application/json"}}, body)
+	if f, ok := errors.AsType[*fatal](r.err); ok {
+		return nil, nil, f.err
+	}
+	return r.data, r.header, r.err
+}
+
+// reply is the answer to one request, all attempts together.
+type reply struct {
+	header   http.Header
+	data     []byte
+	err      error
+	attempts int
+}
+
+// once makes one attempt. When again is true another may help; the service
+// asked to wait as long as after says.
+func (p *Poster) once(ctx context.Context, header http.Header, body []byte) (r reply, again bool, after time.Duration) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.To.String(), nil)
 	if err != nil {
-		return Answer{Err: &fatal{err}}, nil, 0
+		return reply{err: &fatal{err}}, false, 0
 	}
 	// The caller uses body again, and the transport may still be reading it
 	// when the answer is there: wait until it has closed it.
@@ -161,27 +189,27 @@ func (p *Poster) once(ctx context.Context, header http.Header, body []byte) (Ans
 	resp, err := p.Client.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
-			return Answer{Err: p.ended(ctx)}, nil, 0
+			return reply{err: p.ended(ctx)}, false, 0
 		}
-		return Answer{}, transport(p.To, err), 0
+		return reply{err: transport(p.To, err)}, true, 0
 	}
 	defer resp.Body.Close()
 	data, err := readAll(resp)
 	if err != nil {
 		if ctx.Err() != nil {
-			return Answer{Err: p.ended(ctx)}, nil, 0
+			return reply{err: p.ended(ctx)}, false, 0
 		}
-		return Answer{}, fmt.Errorf("the answer broke off: %w", err), 0
+		return reply{err: fmt.Errorf("the answer broke off: %w", err)}, true, 0
 	}
 	switch resp.StatusCode {
 	case http.StatusOK:
-		return p.answer(resp, data), nil, 0
+		return reply{header: resp.Header, data: data}, false, 0
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return Answer{}, refusal(resp, data), RetryAfter(resp.Header.Get("Retry-After"), time.Now())
+		return reply{err: refusal(resp, data)}, true, RetryAfter(resp.Header.Get("Retry-After"), time.Now())
 	case http.StatusMisdirectedRequest, http.StatusNotFound, http.StatusMethodNotAllowed:
-		return Answer{Err: &fatal{fmt.Errorf("no composer answers at %s (%w): %w; see which services run with: aisle get services", p.To, refusal(resp, data), ErrUnreachable)}}, nil, 0
+		return reply{err: &fatal{fmt.Errorf("%s is %w: %w; see which services run with: aisle get services", p.To, ErrUnreachable, refusal(resp, data))}}, false, 0
 	}
-	return Answer{Err: refusal(resp, data)}, nil, 0
+	return reply{err: refusal(resp, data)}, false, 0
 }
 
 // lent is a request body that says when the transport is done with it.
@@ -234,12 +262,12 @@ func readAll(resp *http.Response) ([]byte, error) {
 	return data, err
 }
 
-func (p *Poster) answer(resp *http.Response, data []byte) Answer {
-	ev, _, err := event.Decode(resp.Header, data)
+func (p *Poster) answer(r reply) Answer {
+	ev, _, err := event.Decode(r.header, r.data)
 	if err != nil || ev.Type() != event.TypeCategory {
 		return Answer{Err: &fatal{fmt.Errorf("%s answers, but not with category events: is it the composer? (%w)", p.To, ErrUnreachable)}}
 	}
-	a := Answer{Event: ev, Wake: Wake(resp.Header)}
+	a := Answer{Event: ev, Wake: Wake(r.header)}
 	if err := json.Unmarshal(ev.Data(), &a.Result); err != nil {
 		a.Err = fmt.Errorf("the category event's data cannot be read: %w", err)
 	} else if a.Result.Category == nil {

@@ -17,30 +17,31 @@ const (
 	longestWait = 30 * time.Second
 )
 
-func (p *Poster) retry(ctx context.Context, once func() (Answer, error, time.Duration)) Answer {
+// exchange makes attempts until one succeeds, fails for good, or is the last.
+func (p *Poster) exchange(ctx context.Context, header http.Header, body []byte) reply {
 	for attempt := 1; ; attempt++ {
-		a, err, after := once()
-		a.Attempts = attempt
-		if err == nil {
-			return a
+		r, again, after := p.once(ctx, header, body)
+		r.attempts = attempt
+		if !again {
+			return r
 		}
 		if attempt >= p.Attempts {
-			a.Err = err
 			if attempt > 1 {
-				a.Err = fmt.Errorf("%w (after %d attempts)", err, attempt)
+				r.err = fmt.Errorf("%w (after %d attempts)", r.err, attempt)
 			}
-			return a
+			return r
 		}
 		wait := time.NewTimer(Wait(attempt, after, rand.Float64()))
 		select {
 		case <-wait.C:
 		case <-ctx.Done():
 			wait.Stop()
-			a.Err = p.ended(ctx)
+			last := r.err
+			r.err = p.ended(ctx)
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				a.Err = fmt.Errorf("%w; the last: %w", a.Err, err)
+				r.err = fmt.Errorf("%w; the last attempt: %w", r.err, last)
 			}
-			return a
+			return r
 		}
 	}
 }

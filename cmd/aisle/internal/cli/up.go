@@ -1,0 +1,184 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"aisle.dev/aisle/activator/engine"
+	"aisle.dev/aisle/internal/client"
+)
+
+// defaultManifests is the overlay of one machine, relative to the project.
+const defaultManifests = "manifests/overlays/local"
+
+// machine is the flags of the commands that run an engine.
+type machine struct {
+	manifests, address, root string
+	verbose                  bool
+}
+
+func (m *machine) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVarP(&m.manifests, "kustomize", "k", "", "kustomize folder to run (default "+defaultManifests+")")
+	f.StringVar(&m.address, "addr", "", "host:port where services are reached (default "+engine.DefaultAddress+"; port 0 picks a free one)")
+	f.StringVar(&m.root, "root", "", "folder that holds bin/ and models/ (default: found upwards from the kustomize folder)")
+	f.BoolVarP(&m.verbose, "verbose", "v", false, "log decisions too, not only what is wrong")
+}
+
+// load reads the manifests; nothing runs yet.
+func (a *app) load(m *machine, log *slog.Logger, started func(client.Version)) (*engine.Engine, error) {
+	dir, err := a.engineDir()
+	if err != nil {
+		return nil, err
+	}
+	if m.manifests == "" {
+		if m.manifests, err = findManifests(); err != nil {
+			return nil, err
+		}
+	}
+	if m.root == "" {
+		if m.root, err = findRoot(m.manifests); err != nil {
+			return nil, err
+		}
+	}
+	return engine.New(engine.Options{
+		Manifests: m.manifests, Root: m.root, DataDir: dir, Address: m.address,
+		Version: built(), Logger: log, Started: started,
+	})
+}
+
+// findManifests looks in the working directory, then beside the program: in
+// bin/.. of the project.
+func findManifests() (string, error) {
+	tried := []string{defaultManifests}
+	if exe, err := os.Executable(); err == nil {
+		tried = append(tried, filepath.Join(filepath.Dir(filepath.Dir(exe)), defaultManifests))
+	}
+	for _, dir := range tried {
+		if _, err := os.Stat(filepath.Join(dir, "kustomization.yaml")); err == nil {
+			return dir, nil
+		}
+	}
+	return "", fmt.Errorf("there are no manifests here (looked for %s); run this in the project, or say where they are: -k DIR", strings.Join(tried, " and "))
+}
+
+// findRoot returns the closest folder at or above dir that holds bin/.
+func findRoot(dir string) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("find %s: %w", dir, err)
+	}
+	if _, err := os.Stat(abs); errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("there is no folder %s; say where the manifests are: -k DIR", dir)
+	}
+	for at := abs; ; {
+		if info, err := os.Stat(filepath.Join(at, "bin")); err == nil && info.IsDir() {
+			return at, nil
+		}
+		up := filepath.Dir(at)
+		if up == at {
+			return "", fmt.Errorf("no folder at or above %s holds bin/ with the services' programs; build them with: make build (or say where it is: --root DIR)", abs)
+		}
+		at = up
+	}
+}
+
+// run runs the engine until ctx ends. A second signal ends it at once.
+func (a *app) run(ctx context.Context, e *engine.Engine, address string) error {
+	address = cmp.Or(address, engine.DefaultAddress)
+	again := make(chan os.Signal, 1)
+	done := make(chan struct{})
+	go func() {
+		select {
+		case <-ctx.Done():
+		case <-done:
+			return
+		}
+		signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+		defer signal.Stop(again)
+		select {
+		case <-again:
+			a.err.Printf("killing the pods\n")
+			e.Hurry()
+		case <-done:
+		}
+	}()
+	defer close(done)
+	err := e.Run(ctx)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		who := holder(address)
+		if who == "" {
+			who = "another program"
+		}
+		err = fmt.Errorf("%s is in use by %s; end that, or choose another address: --addr 127.0.0.1:8081 (%w)", address, who, err)
+	}
+	return err
+}
+
+func (a *app) up() *cobra.Command {
+	var m machine
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Serve the services of this machine until Ctrl-C",
+		Long: `Serve the Knative Services of a kustomize folder on this machine, without a
+cluster. A service has no process until a request comes for it, and none soon
+after the last one. The first Ctrl-C lets requests in flight end, the second
+kills.
+
+Services are reached at http://SERVICE.NAMESPACE.localhost:PORT. Where the
+resolver does not know such names: curl -H 'Host: SERVICE.NAMESPACE.localhost'
+http://127.0.0.1:PORT.`,
+		Example: `  aisle up
+  aisle up --addr 127.0.0.1:9090
+  aisle up -k manifests/overlays/local --data-dir /tmp/aisle`,
+		Args: none,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			e, err := a.load(&m, a.logger(m.verbose), func(v client.Version) {
+				a.banner(cmd.Context(), v)
+				a.err.Printf("Ctrl-C ends it.\n")
+			})
+			if err != nil {
+				return err
+			}
+			return a.run(cmd.Context(), e, m.address)
+		},
+	}
+	m.flags(cmd)
+	return cmd
+}
+
+func (a *app) logger(verbose bool) *slog.Logger {
+	level := slog.LevelWarn
+	if verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level}))
+}
+
+// banner says where the services are. It asks the engine, as get would.
+func (a *app) banner(ctx context.Context, v client.Version) {
+	host, port, _ := net.SplitHostPort(v.Address)
+	a.err.Printf("Aisle serves at %s, data in %s\n", v.Address, v.DataDir)
+	services, err := client.NewEngine(v.DataDir).Services(ctx)
+	if err != nil {
+		a.err.Printf("  (services not listed: %v)\n", err)
+	}
+	for _, s := range services {
+		a.err.Printf("  %-10s %s\n", s.Name, s.URL)
+	}
+	if host == "127.0.0.1" && port != "8080" {
+		a.err.Printf("Other commands find it by --data-dir, or say --to http://composer.default.localhost:%s\n", port)
+	}
+}

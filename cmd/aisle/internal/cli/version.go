@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"errors"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"aisle.dev/aisle/internal/client"
+)
+
+// built names this program: the module's version, or the commit it was built
+// from.
+func built() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	revision, modified := "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = s.Value[:min(12, len(s.Value))]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			modified = "-modified"
+		}
+	}
+	switch {
+	case revision != "":
+		return revision + modified
+	case info.Main.Version != "":
+		return info.Main.Version
+	}
+	return "devel"
+}
+
+func (a *app) version() *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:   "version",
+		Short: "Show the version of this program and of the engine that runs",
+		Example: `  aisle version
+  aisle version -o json`,
+		Args: none,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			v := struct {
+				Client string          `json:"client"`
+				Engine *client.Version `json:"engine,omitempty"` // absent: none runs
+			}{Client: built()}
+			place, err := a.engine()
+			if err != nil {
+				return err
+			}
+			e, err := place.Version(cmd.Context())
+			switch {
+			case err == nil:
+				v.Engine = &e
+			case !errors.Is(err, client.ErrNotRunning):
+				return err
+			}
+			if format != "table" {
+				return writeAs(a.out, format, v)
+			}
+			a.out.Printf("aisle  %s\n", v.Client)
+			if v.Engine == nil {
+				a.out.Printf("engine not running\n")
+			} else {
+				a.out.Printf("engine %s (%s) at %s, process %d, data in %s\n", e.Version, e.Engine, e.Address, e.PID, e.DataDir)
+			}
+			return nil
+		},
+	}
+	output(cmd, &format, "table", "json", "yaml")
+	return cmd
+}

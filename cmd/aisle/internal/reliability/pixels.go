@@ -1,0 +1,94 @@
+package reliability
+
+import (
+	"bytes"
+	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"image/png"
+	"math"
+
+	"golang.org/x/image/font"
+	"golang.org/x/image/font/gofont/goregular"
+	"golang.org/x/image/font/opentype"
+	"golang.org/x/image/math/fixed"
+	"golang.org/x/image/vector"
+)
+
+// pixelCanvas draws into an image, with smooth edges.
+type pixelCanvas struct {
+	im    *image.RGBA
+	font  *opentype.Font
+	faces map[float64]font.Face
+}
+
+func newPixels(w, h int) (*pixelCanvas, error) {
+	f, err := opentype.Parse(goregular.TTF)
+	if err != nil {
+		return nil, fmt.Errorf("read the font: %w", err)
+	}
+	im := image.NewRGBA(image.Rect(0, 0, w, h))
+	draw.Draw(im, im.Bounds(), image.White, image.Point{}, draw.Src)
+	return &pixelCanvas{im: im, font: f, faces: map[float64]font.Face{}}, nil
+}
+
+// fill paints a closed shape.
+func (p *pixelCanvas) fill(c color.RGBA, shape []point) {
+	z := vector.NewRasterizer(p.im.Bounds().Dx(), p.im.Bounds().Dy())
+	z.MoveTo(float32(shape[0].x), float32(shape[0].y))
+	for _, q := range shape[1:] {
+		z.LineTo(float32(q.x), float32(q.y))
+	}
+	z.ClosePath()
+	z.Draw(p.im, p.im.Bounds(), image.NewUniform(c), image.Point{})
+}
+
+func (p *pixelCanvas) line(points []point, c color.RGBA, width float64) {
+	for i := range len(points) - 1 {
+		a, b := points[i], points[i+1]
+		dx, dy := b.x-a.x, b.y-a.y
+		length := math.Hypot(dx, dy)
+		if length == 0 {
+			continue
+		}
+		nx, ny := -dy/length*width/2, dx/length*width/2
+		p.fill(c, []point{{a.x + nx, a.y + ny}, {b.x + nx, b.y + ny}, {b.x - nx, b.y - ny}, {a.x - nx, a.y - ny}})
+	}
+}
+
+func (p *pixelCanvas) dot(at point, radius float64, c color.RGBA) {
+	const corners = 32
+	shape := make([]point, corners)
+	for i := range shape {
+		sin, cos := math.Sincos(2 * math.Pi * float64(i) / corners)
+		shape[i] = point{at.x + radius*cos, at.y + radius*sin}
+	}
+	p.fill(c, shape)
+}
+
+func (p *pixelCanvas) text(at point, a anchor, size float64, c color.RGBA, s string) {
+	face, ok := p.faces[size]
+	if !ok {
+		var err error
+		if face, err = opentype.NewFace(p.font, &opentype.FaceOptions{Size: size, DPI: 72, Hinting: font.HintingFull}); err != nil {
+			return // a size that the font cannot have: the sizes here are constants, and drawn in tests
+		}
+		p.faces[size] = face
+	}
+	x := fixed.Int26_6(at.x * 64)
+	switch w := font.MeasureString(face, s); a {
+	case middle:
+		x -= w / 2
+	case end:
+		x -= w
+	}
+	d := font.Drawer{Dst: p.im, Src: image.NewUniform(c), Face: face, Dot: fixed.Point26_6{X: x, Y: fixed.Int26_6(at.y * 64)}}
+	d.DrawString(s)
+}
+
+func (p *pixelCanvas) bytes() ([]byte, error) {
+	var buf bytes.Buffer
+	err := png.Encode(&buf, p.im)
+	return buf.Bytes(), err
+}
