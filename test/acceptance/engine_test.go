@@ -49,6 +49,10 @@ func TestMain(m *testing.M) {
 		return
 	}
 	flag.Parse()
+	// Nearly all of a test's time is waiting for windows to pass.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
 	code, err := runTests(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "acceptance:", err)
