@@ -109,37 +109,6 @@ func (t *tree) load(dir, below string) (*Set, error) {
 
 const serviceVersion = "serving.knative.dev/v1"
 
-// otherKinds are kinds that a folder for a cluster may well have.
-var otherKinds = map[string]rule{
-	"v1 Namespace":                                 {ignore, "a namespace is only a part of names here"},
-	"v1 ServiceAccount":                            {ignore, noAccounts},
-	"v1 ResourceQuota":                             {ignore, noLimits},
-	"v1 LimitRange":                                {ignore, noLimits},
-	"policy PodDisruptionBudget":                   {ignore, oneMachine},
-	"networking.k8s.io NetworkPolicy":              {ignore, "pods listen on loopback only"},
-	"rbac.authorization.k8s.io Role":               {ignore, noAccounts},
-	"rbac.authorization.k8s.io RoleBinding":        {ignore, noAccounts},
-	"rbac.authorization.k8s.io ClusterRole":        {ignore, noAccounts},
-	"rbac.authorization.k8s.io ClusterRoleBinding": {ignore, noAccounts},
-	"scheduling.k8s.io PriorityClass":              {ignore, oneMachine},
-	"v1 Secret":                                    {refuse, noSecrets},
-	"v1 Service":                                   {refuse, "a Kubernetes Service needs a cluster; a Knative Service has apiVersion " + serviceVersion},
-	"v1 Pod":                                       {refuse, "write a Knative Service"},
-	"v1 PersistentVolumeClaim":                     {refuse, onlyConfig},
-	"apps Deployment":                              {refuse, "write a Knative Service"},
-	"apps StatefulSet":                             {refuse, "write a Knative Service"},
-	"apps DaemonSet":                               {refuse, "write a Knative Service"},
-	"serving.knative.dev Route":                    {refuse, "a Knative Service has its own"},
-	"serving.knative.dev Configuration":            {refuse, "a Knative Service has its own"},
-	"serving.knative.dev Revision":                 {refuse, "the engine makes revisions of Services"},
-	"serving.knative.dev DomainMapping":            {refuse, "services are reached as SERVICE.NAMESPACE.localhost"},
-	"eventing.knative.dev Broker":                  {refuse, "this engine has no broker yet"},
-	"eventing.knative.dev Trigger":                 {refuse, "this engine has no broker yet"},
-	"sources.knative.dev PingSource":               {refuse, "this engine has no broker yet"},
-	"aisle.dev ScalingSchedule":                    {refuse, "this engine has no schedules yet"},
-	"aisle.dev ImageMap":                           {refuse, "a cluster has no use for it: leave it out of resources; it is read from " + imagesFile},
-}
-
 // loader sorts a folder's objects.
 type loader struct {
 	findings *findings
@@ -175,30 +144,6 @@ func (l *loader) take(res *resource.Resource) {
 	default:
 		l.takeOther(object, version, kind)
 	}
-}
-
-func (l *loader) takeOther(object, version, kind string) {
-	group, _, ok := strings.Cut(version, "/")
-	if !ok {
-		group = version // the core group: "v1"
-	}
-	r, known := otherKinds[group+" "+kind]
-	if !known {
-		kinds := func(yield func(string) bool) {
-			for _, k := range []string{"Service", "ConfigMap"} {
-				if k != kind && !yield(k) {
-					return
-				}
-			}
-		}
-		l.findings.refuse(object, "", "apiVersion %s, kind %s means nothing here; Knative Services (%s) and ConfigMaps (v1) run%s", version, kind, serviceVersion, meant(kind, kinds))
-		return
-	}
-	if r.verdict == ignore {
-		l.findings.ignore(object, "", r.reason)
-		return
-	}
-	l.findings.refuse(object, "", "apiVersion %s, kind %s cannot be honoured here: %s", version, kind, r.reason)
 }
 
 func (l *loader) takeConfigMap(object string, name types.NamespacedName, value map[string]any) {

@@ -176,9 +176,8 @@ func TestLoad(t *testing.T) {
 		},
 		H2C: true,
 		Readiness: &Probe{
-			HTTPGet: &HTTPGet{Path: "/ready/?deep=1", Host: "photo.example", Headers: []Header{{"X-Probe", "1"}}},
-			Period:  2 * time.Second, InitialDelay: 3 * time.Second, Timeout: time.Second,
-			SuccessThreshold: 1, FailureThreshold: 3,
+			HTTPGet:      &HTTPGet{Path: "/ready/?deep=1", Host: "photo.example", Headers: []Header{{"X-Probe", "1"}}},
+			InitialDelay: 3 * time.Second, Timeout: time.Second, SuccessThreshold: 1,
 		},
 	}
 	if d := cmp.Diff(want, got); d != "" {
@@ -193,7 +192,7 @@ func TestLoad(t *testing.T) {
 	if d := cmp.Diff(map[types.NamespacedName]ConfigMap{{Namespace: "default", Name: "settings"}: {"colour": []byte("red"), "place": []byte("/srv/$(NOT)")}}, set.ConfigMaps); d != "" {
 		t.Error(d)
 	}
-	if len(set.Ignored) != 0 {
+	if len(set.Ignored) != 1 || set.Ignored[0].Path != "spec.template.spec.containers[0].readinessProbe.periodSeconds" {
 		t.Errorf("ignored: %v", set.Ignored)
 	}
 }

@@ -16,6 +16,18 @@
 //     are read below one root, and their number, size and depth are bounded.
 //   - The same folder gives the same Set, in the same order.
 //
+// An image reference ko://IMPORT/PATH/NAME runs bin/NAME. What runs in place of
+// any other image is said in images.yaml, beside the kustomization and not among
+// its resources:
+//
+//	apiVersion: aisle.dev/v1alpha1
+//	kind: ImageMap
+//	images:
+//	  - image: registry.example/team/scorer:1.2
+//	    command: [/usr/bin/python3, scorer/serve.py] # relative to the project's root
+//	    env: # before what the Service declares, as the image's own would be
+//	      - {name: PYTHONUNBUFFERED, value: "1"}
+//
 // Non-goals: running anything, remembering earlier revisions, and manifests
 // for events (they come with the broker).
 package manifest
@@ -67,6 +79,7 @@ type Service struct {
 
 	Image string // as in the manifest
 	// Command is what runs, before $(NAME) in it is replaced: see [Service.Argv].
+	// A relative first element is relative to the project's root.
 	Command []string
 	Env     []EnvVar // in order, references expanded, names unique
 	Mounts  []Mount
@@ -87,14 +100,10 @@ type Mount struct {
 // Probe is a readiness probe. With HTTPGet nil it is a TCP connection to the
 // pod's port.
 type Probe struct {
-	HTTPGet *HTTPGet
-	// Period between attempts; 0 is Knative's aggressive probing, as fast as
-	// makes sense. With a Period, Timeout and FailureThreshold are set too.
-	Period           time.Duration
+	HTTPGet          *HTTPGet
 	InitialDelay     time.Duration
-	Timeout          time.Duration
-	SuccessThreshold int // at least 1
-	FailureThreshold int
+	Timeout          time.Duration // of one attempt; 0 where the manifest sets no period
+	SuccessThreshold int           // at least 1
 }
 
 // HTTPGet asks for a path; any status from 200 to 399 is ready.

@@ -127,7 +127,8 @@ var rules = func() map[string]rule {
 	add(container+".volumeMounts[]", refuse, "mount the whole ConfigMap, or list items in the volume", "subPath", "subPathExpr")
 	add(container+".volumeMounts[]", refuse, onlyConfig, "mountPropagation", "recursiveReadOnly")
 
-	add(readiness, honour, "", "initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold")
+	add(readiness, honour, "", "initialDelaySeconds", "timeoutSeconds", "successThreshold")
+	add(readiness, ignore, "a pod is probed as often as makes sense until it is ready, for as long as its progress deadline lets it", "periodSeconds", "failureThreshold")
 	add(readiness, within, "", "httpGet", "tcpSocket")
 	add(readiness, refuse, "give it an httpGet or a tcpSocket", "exec", "grpc")
 	add(readiness, refuse, "a pod that does not get ready is stopped with its grace period", "terminationGracePeriodSeconds")

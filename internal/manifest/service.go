@@ -197,11 +197,9 @@ func (r reducer) probe(c corev1.Container) *Probe {
 	p, at := c.ReadinessProbe, containerPath+".readinessProbe"
 	seconds := func(n int32) time.Duration { return time.Duration(n) * time.Second }
 	out := &Probe{
-		Period:           seconds(p.PeriodSeconds),
 		InitialDelay:     seconds(p.InitialDelaySeconds),
 		Timeout:          seconds(p.TimeoutSeconds),
 		SuccessThreshold: int(p.SuccessThreshold),
-		FailureThreshold: int(p.FailureThreshold),
 	}
 	declared := int32(8080) // Knative's default
 	if len(c.Ports) > 0 && c.Ports[0].ContainerPort != 0 {
