@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"aisle.dev/aisle/internal/problem"
 )
@@ -38,6 +39,8 @@ func TestDecodeRefuses(t *testing.T) {
 		{"title a number", `{"title":5}`, 400, "title must be a string"},
 		{"attribute a number", `{"title":"a","attributes":{"size":5}}`, 400, "attributes"},
 		{"unknown field", `{"titel":"a"}`, 400, `unknown field "titel"`},
+		{"a field twice", `{"title":"a","title":"b"}`, 400, "title"},
+		{"a field in other case", `{"Title":"a"}`, 400, "Title"},
 		{"trailing data", `{"title":"a"}{"title":"b"}`, 400, "after the product"},
 		{"invalid UTF-8", "{\"title\":\"\xff\"}", 400, "UTF-8"},
 		{"NUL", `{"title":"a\u0000b"}`, 422, "NUL"},
@@ -80,7 +83,13 @@ func TestOnlyAndHas(t *testing.T) {
 // FuzzDecode: whatever is accepted is within its bounds, survives a round
 // trip, and whatever is refused is refused with a 4xx.
 func FuzzDecode(f *testing.F) {
-	for _, s := range []string{`{"title":"a"}`, `{"images":[{"data":"AAAA"}]}`, `{"title":"a","attributes":{"a":"b"}}`, `{}`, `[`, "\xff", `{"title":"\u0000"}`} {
+	for _, s := range []string{`{"title":"a"}`, `{"images":[{"data":"AAAA"}]}`, `{"title":"a","attributes":{"a":"b"}}`, `{}`, `[`, "\xff", `{"title":"\u0000"}`,
+		`{"id":"1","title":"red shirt","attributes":{"a":"b"},"images":[{"data":"aGVsbG8="},{"url":"http://x/"}]}`,
+		`{"TITLE":"a","title":"b"}`, `{"title":"a","title":"b"}`, `{"title":null,"images":[null],"attributes":{"a":null}}`,
+		`{"images":[{"data":"aGVs\nbG8="}]}`, `{"images":[{"data":[1,2]}]}`, `{"images":[{"data":"aGVsbG8"}]}`, `{"images":[{"data":""}]}`,
+		`{"title":"\ud800"}`, `{"title":"\u0000"}`, `{"attributes":{"a":"b","a":"c"}}`, `{"images":[]}`, ` null `, `{}{}`, `{"x":1}`, `{"title":"a"`,
+		"{\"title\":\"\xff\"}", `{"data":"aGVsbG8="}`, `{"attributes":{}}`, `[]`, `"a"`, `{"title":1e5}`, `{"title":"` + "\u2028" + `"}`, `{"images":[{"data":"aGVsbG9="}]}`,
+	} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
@@ -90,6 +99,13 @@ func FuzzDecode(f *testing.F) {
 				t.Fatalf("refused with %d: %v", s, err)
 			}
 			return
+		}
+		var plain Product
+		if err := json.Unmarshal(in, &plain); err != nil {
+			t.Fatalf("accepted %q, which encoding/json refuses: %v", in, err)
+		}
+		if d := cmp.Diff(plain, p, cmpopts.EquateEmpty()); d != "" {
+			t.Fatalf("%q is read otherwise than by encoding/json (-it +we)\n%s", in, d)
 		}
 		out, err := json.Marshal(p)
 		if err != nil {
