@@ -262,6 +262,7 @@ func TestBadFolders(t *testing.T) {
 		{"setting that is no number", knative("config-autoscaler", "max-scale: many"), []string{"config-autoscaler", "many"}},
 		{"class of autoscaler", knative("config-autoscaler", "pod-autoscaler-class: hpa.autoscaling.knative.dev"), []string{"needs a cluster"}},
 		{"misspelt ConfigMap of Knative's", knative("config-autoscaller", "stable-window: 10s"), []string{`did you mean "config-autoscaler"?`}},
+		{"settings in another namespace", map[string]string{"kustomization.yaml": "namespace: shop\n" + kustomization("a.yaml", "c.yaml"), "a.yaml": good, "c.yaml": knative("config-autoscaler", "stable-window: 10s")["c.yaml"]}, []string{"ConfigMap shop/config-autoscaler", "read from knative-serving"}},
 		{"bad default", knative("config-defaults", "revision-timeout-seconds: \"9999\""), []string{"config-defaults", "9999"}},
 		{"hostile template", knative("config-defaults", "container-name-template: \"{{.Nothing}}\""), []string{"config-defaults"}},
 		{"misspelt feature", knative("config-features", "kubernetes.podspec-affinty: enabled"), []string{`"kubernetes.podspec-affinity"`}},

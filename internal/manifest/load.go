@@ -158,6 +158,10 @@ func (l *loader) takeConfigMap(object string, name types.NamespacedName, value m
 		l.settings.add(l.findings, object, name.Name, cm.Data)
 		return
 	}
+	if _, ok := configKeys[name.Name]; ok {
+		// A namespace that the kustomization sets moves it: it would be obeyed by nobody.
+		l.findings.refuse(object, "metadata.namespace", "is %s; Knative's settings are read from %s", name.Namespace, knativeNamespace)
+	}
 	files := make(ConfigMap, len(cm.Data)+len(cm.BinaryData))
 	size := 0
 	for _, key := range slices.Sorted(maps.Keys(cm.Data)) {

@@ -60,7 +60,7 @@ func folder(tb testing.TB, files map[string]string) string {
 				names = append(names, name)
 			}
 		}
-		files["kustomization.yaml"] = kustomization(names...)
+		files["kustomization.yaml"] = kustomization(sorted(names)...)
 	}
 	for name, content := range files {
 		p := filepath.Join(dir, name)
