@@ -14,8 +14,10 @@
 package composertest
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -25,6 +27,7 @@ import (
 	"aisle.dev/aisle/internal/prediction"
 	"aisle.dev/aisle/internal/problem"
 	"aisle.dev/aisle/internal/product"
+	"aisle.dev/aisle/internal/serve"
 )
 
 // Digest stands for every digest.
@@ -39,6 +42,27 @@ type Composer struct {
 	products []product.Product
 	active   int
 	most     int
+	arrived  int
+	waiting  map[int]chan struct{} // by the number of requests that is waited for
+}
+
+// Arrived returns a channel that is closed once n requests have arrived.
+func (c *Composer) Arrived(n int) <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ch := make(chan struct{})
+	if c.arrived >= n {
+		close(ch)
+		return ch
+	}
+	if c.waiting == nil {
+		c.waiting = map[int]chan struct{}{}
+	}
+	if was, ok := c.waiting[n]; ok {
+		return was
+	}
+	c.waiting[n] = ch
+	return ch
 }
 
 // Products returns what was answered, in the order of arrival.
@@ -59,6 +83,11 @@ func (c *Composer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	c.active++
 	c.most = max(c.most, c.active)
+	c.arrived++
+	if ch, ok := c.waiting[c.arrived]; ok {
+		close(ch)
+		delete(c.waiting, c.arrived)
+	}
 	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
@@ -73,6 +102,19 @@ func (c *Composer) serve(w http.ResponseWriter, r *http.Request) error {
 		return problem.New(http.StatusMethodNotAllowed, "POST only")
 	}
 	switch r.URL.Path {
+	case "/v1/classify":
+		return c.classify(w, r)
+	case "/category/predict":
+		p, err := readProduct(w, r)
+		if err != nil {
+			return err
+		}
+		result, err := c.categorise(w, r, p.ID, p)
+		if err != nil {
+			return err
+		}
+		w.Header().Set("Content-Type", "application/json")
+		return json.NewEncoder(w).Encode(result)
 	case "/":
 		ev, structured, err := event.Read(w, r, product.MaxBody)
 		if err != nil {
@@ -96,6 +138,34 @@ func (c *Composer) serve(w http.ResponseWriter, r *http.Request) error {
 		return event.Write(w, out, structured)
 	}
 	return problem.New(http.StatusNotFound, "there is no %s here", r.URL.Path)
+}
+
+// readProduct reads a product sent as plain JSON.
+func readProduct(w http.ResponseWriter, r *http.Request) (product.Product, error) {
+	body, err := serve.ReadBody(w, r, product.MaxBody)
+	if err != nil {
+		return product.Product{}, err
+	}
+	return product.Decode(body)
+}
+
+// classify answers as a classifier does.
+func (c *Composer) classify(w http.ResponseWriter, r *http.Request) error {
+	p, err := readProduct(w, r)
+	if err != nil {
+		return err
+	}
+	labels := []string{p.Title, "Shirts", "Ties"}
+	n, err := strconv.Atoi(r.URL.Query().Get("top"))
+	if err != nil {
+		return problem.New(http.StatusBadRequest, "top=%q is not a number", r.URL.Query().Get("top"))
+	}
+	result := prediction.Result{ID: p.ID, Device: "cpu", Model: prediction.Model{Name: "title", Version: "1", Digest: Digest}}
+	for i, l := range labels[:min(n, len(labels))] {
+		result.Predictions = append(result.Predictions, prediction.Prediction{Label: l, Probability: 0.9 / float64(i+1)})
+	}
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(result)
 }
 
 func (c *Composer) categorise(w http.ResponseWriter, r *http.Request, id string, p product.Product) (category.Result, error) {
@@ -145,7 +215,7 @@ func (c *Composer) categorise(w http.ResponseWriter, r *http.Request, id string,
 		legs[0].Outcome, legs[0].Reason = category.Skipped, "the product has no title"
 	}
 	if len(p.Images) > 0 && legs[1].Outcome == category.Answered {
-		legs[1].Label, legs[1].Confidence = string(p.Images[0].Data), 0.8
+		legs[1].Label, legs[1].Confidence = strings.TrimSpace(string(p.Images[0].Data)), 0.8
 		if p.Images[0].URL != "" {
 			legs[1].Label = "URL"
 		}

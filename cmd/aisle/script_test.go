@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"aisle.dev/aisle/cmd/aisle/internal/composertest"
+	"aisle.dev/aisle/internal/client"
+	"aisle.dev/aisle/internal/problem"
+)
+
+var update = flag.Bool("update", false, "write the scripts' goldens anew")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"aisle": main})
+}
+
+// TestScripts runs the command line against a composer and an engine that
+// speak the real protocols. $COMPOSER is the composer's URL, $STATE the
+// engine's data directory, $NOWHERE an address where nothing listens.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		UpdateScripts:       *update,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup:               setup,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits":   exits,
+			"arrived": arrived,
+			"bytes":   writeBytes,
+			"huge":    writeHuge,
+		},
+	})
+}
+
+type composerKey struct{}
+
+func setup(env *testscript.Env) error {
+	done := make(chan struct{})
+	composer := &composertest.Composer{Done: done}
+	srv := httptest.NewServer(composer)
+	env.Defer(srv.Close)
+	env.Defer(func() { close(done) })
+	env.Values[composerKey{}] = composer
+	u, err := url.Parse(srv.URL)
+	if err != nil {
+		return err
+	}
+	// Unix sockets have short names.
+	state, err := os.MkdirTemp("", "aisle")
+	if err != nil {
+		return err
+	}
+	env.Defer(func() { _ = os.RemoveAll(state) })
+	if err := serveEngine(env, filepath.Join(state, client.SocketName), u.Host); err != nil {
+		return err
+	}
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	env.Setenv("NOWHERE", "http://"+closed.Addr().String())
+	_ = closed.Close() // now nothing listens there
+	env.Setenv("COMPOSER", srv.URL)
+	env.Setenv("STATE", state)
+	env.Setenv("AISLE_DATA_DIR", filepath.Join(env.WorkDir, "none"))
+	return nil
+}
+
+// serveEngine answers on the socket as an engine with fixed services.
+func serveEngine(env *testscript.Env, socket, address string) error {
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return err
+	}
+	since := time.Now().Add(-3 * time.Hour) // shown to the minute
+	answers := map[string]any{
+		"/v1/version": client.Version{Version: "test", Engine: "local", Address: address, DataDir: "/state", PID: 7},
+		"/v1/services": []client.Service{
+			{Namespace: "default", Name: "composer", URL: "http://composer.default.localhost:8080", LatestRevision: "composer-00001", Ready: true, Pods: 1},
+			{Namespace: "other", Name: "title", URL: "http://title.other.localhost:8080", LatestRevision: "title-00002", Reason: "its pod ended with exit code 1"},
+		},
+		"/v1/revisions": []client.Revision{{Namespace: "default", Name: "title-00001", Service: "title", Want: 2, Ready: 1, Starting: 1, MaxScale: 4, Concurrency: 12.5, Waiting: 3, Why: "12.5 requests for 10 a pod", Since: since}},
+		"/v1/pods":      []client.Pod{},
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if name, ok := strings.CutPrefix(r.URL.Path, "/v1/logs/"); ok {
+			if name != "title" {
+				problem.Write(w, problem.New(http.StatusNotFound, "no service and no pod is named %s", name))
+				return
+			}
+			fmt.Fprint(w, "ready\n")
+			return
+		}
+		answer, ok := answers[r.URL.Path]
+		if !ok {
+			problem.Write(w, problem.New(http.StatusNotFound, "no %s", r.URL.Path))
+			return
+		}
+		_ = json.NewEncoder(w).Encode(answer) // the caller has gone
+	})}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	env.Defer(func() {
+		_ = srv.Close()
+		<-served
+	})
+	return nil
+}
+
+// exits N aisle ...: runs aisle and wants the exit code N.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE command...")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	code := "0"
+	if err != nil {
+		var ok bool
+		if code, ok = strings.CutPrefix(err.Error(), "exit status "); !ok {
+			ts.Fatalf("%v", err)
+		}
+	}
+	if code != args[0] {
+		ts.Fatalf("exit code %s, want %s", code, args[0])
+	}
+}
+
+// arrived N: waits until the composer has been asked N times.
+func arrived(ts *testscript.TestScript, neg bool, args []string) {
+	n, err := strconv.Atoi(args[0])
+	if neg || err != nil {
+		ts.Fatalf("usage: arrived N")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	select {
+	case <-ts.Value(composerKey{}).(*composertest.Composer).Arrived(n):
+	case <-ctx.Done():
+		ts.Fatalf("%d requests have not arrived", n)
+	}
+}
+
+// bytes FILE TEXT: writes text with Go's escapes, which a script cannot hold.
+func writeBytes(ts *testscript.TestScript, neg bool, args []string) {
+	text, err := strconv.Unquote(`"` + args[1] + `"`)
+	if neg || err != nil {
+		ts.Fatalf("usage: bytes FILE TEXT: %v", err)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+}
+
+// huge FILE: writes two products, of which the first has a title of 1 MB.
+func writeHuge(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: huge FILE")
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte("title\n"+strings.Repeat("x", 1<<20)+"\nA shirt\n"), 0o600))
+}
