@@ -87,3 +87,6 @@ func forms(w string) []string {
 	}
 	return all
 }
+
+// IsZero reports whether the mask removes nothing.
+func (t Titles) IsZero() bool { return len(t.remove) == 0 }

@@ -30,9 +30,9 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """Logits of the labels, and in training those of the auxiliary attributes."""
+    """Logits of the labels, and in training those of title words and attributes."""
 
-    def __init__(self, labels: int, auxiliary: list[int], widths=(24, 48, 96, 192, 320), blocks=(1, 2, 2, 1), dropout=0.2):
+    def __init__(self, labels: int, words: int, auxiliary: list[int], widths=(24, 48, 96, 192, 320), blocks=(1, 2, 2, 1), dropout=0.2):
         super().__init__()
         layers, i = [conv(3, widths[0], 3, 2)], widths[0]
         for o, n in zip(widths[1:], blocks):
@@ -42,6 +42,7 @@ class Network(nn.Module):
         self.body = nn.Sequential(*layers)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(i, labels)
+        self.words = nn.Linear(i, words)
         self.auxiliary = nn.ModuleList(nn.Linear(i, n) for n in auxiliary)
 
     def forward(self, x: torch.Tensor):
@@ -49,4 +50,4 @@ class Network(nn.Module):
         if not self.training:
             return self.head(x)
         x = self.dropout(x)
-        return self.head(x), [head(x) for head in self.auxiliary]
+        return self.head(x), self.words(x), [head(x) for head in self.auxiliary]

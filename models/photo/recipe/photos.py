@@ -5,9 +5,11 @@ decoded to RGB, resized to SIZE x SIZE without keeping the aspect by an
 antialiased triangle filter, scaled to [0, 1], minus MEAN, over STD.
 """
 
+import collections
 import csv
 import dataclasses
 import pathlib
+import re
 
 import numpy as np
 import torch
@@ -28,6 +30,7 @@ class Photos:
     target: torch.Tensor  # [n] index of the label
     auxiliary: torch.Tensor  # [n, len(AUXILIARY)]
     classes: list[int]  # how many values each auxiliary attribute has
+    words: torch.Tensor  # [n, words] share of each frequent word in the product's title
     stored: np.ndarray  # uint8 [n, STORED, STORED, 3]
     exact: np.ndarray  # uint8 [n, SIZE, SIZE, 3]
 
@@ -55,9 +58,23 @@ def load(data: pathlib.Path, work: pathlib.Path) -> Photos:
         target=torch.tensor([index[r["articleType"]] for r in rows]),
         auxiliary=torch.tensor(columns).T.contiguous(),
         classes=classes,
+        words=frequent_words(rows, [part[r["id"]] == "train" for r in rows]),
         stored=stored,
         exact=exact,
     )
+
+
+def frequent_words(rows: list[dict], train: list[bool], least: int = 15) -> torch.Tensor:
+    """Titles describe photos ("polo", "striped", a brand): in training, the
+    network also learns to tell the words that at least so many of them have."""
+    bags = [set(re.findall(r"[a-z]{2,}", r["productDisplayName"].lower())) for r in rows]
+    count = collections.Counter(w for bag, t in zip(bags, train) if t for w in bag)
+    index = {w: i for i, w in enumerate(sorted(w for w, n in count.items() if n >= least))}
+    out = torch.zeros(len(rows), len(index))
+    for i, bag in enumerate(bags):
+        for w in bag & index.keys():
+            out[i, index[w]] = 1
+    return out / out.sum(1, keepdim=True).clamp(min=1)
 
 
 def pixels(data: pathlib.Path, work: pathlib.Path, ids: np.ndarray, size: int) -> np.ndarray:

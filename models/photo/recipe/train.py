@@ -8,7 +8,6 @@ one that was not. The result is CACHE/photo.pt.
 """
 
 import argparse
-import copy
 import dataclasses
 import hashlib
 import json
@@ -32,15 +31,16 @@ from network import Network
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     # Cycles of (pixels, epochs) phases and the peak of each cycle's learning rate.
-    cycles: tuple = ((((64, 12), (80, 8), (96, 7)), 0.08), (((96, 16),), 0.06))
+    cycles: tuple = ((((64, 12), (80, 8), (96, 8)), 0.08), (((96, 26),), 0.06))
     batch: int = 64
     decay: float = 5e-4
     smoothing: float = 0.1
     mixup: float = 0.2  # Beta parameter
-    mixup_share: float = 0.5  # of the steps
-    plain: float = 0.15  # the last share of a cycle has no mixup
-    auxiliary: float = 0.15  # weight of each auxiliary loss
-    average: float = 0.998  # exponential moving average of the weights
+    mixup_share: float = 0.35  # of the steps
+    cutmix_share: float = 0.25
+    plain: float = 0.15  # the last share of a cycle mixes nothing
+    auxiliary: float = 0.15  # weight of each auxiliary attribute's loss
+    words: float = 0.25  # weight of the title words' loss
     seed: int = 0
 
     def epochs(self):
@@ -82,12 +82,31 @@ def augment(x: torch.Tensor, size: int, g: torch.Generator) -> torch.Tensor:
     return 1 - (1 - x) * around(0.5)
 
 
-def loss(out, target, auxiliary, recipe: Recipe) -> torch.Tensor:
-    logits, others = out
-    total = F.cross_entropy(logits, target, label_smoothing=recipe.smoothing)
+def loss(out, pick: np.ndarray, data: photos.Photos, recipe: Recipe) -> torch.Tensor:
+    logits, words, others = out
+    total = F.cross_entropy(logits, data.target[pick], label_smoothing=recipe.smoothing)
+    total = total + recipe.words * F.cross_entropy(words, data.words[pick])
     for k, other in enumerate(others):
-        total = total + recipe.auxiliary * F.cross_entropy(other, auxiliary[:, k], label_smoothing=recipe.smoothing)
+        total = total + recipe.auxiliary * F.cross_entropy(other, data.auxiliary[pick, k], label_smoothing=recipe.smoothing)
     return total
+
+
+def mix(x: torch.Tensor, at: float, recipe: Recipe, seed: list[int]):
+    """Returns the batch, mixed with itself in another order, that order, and
+    the share of the first: mixup of all pixels, or cutmix of a rectangle."""
+    rng = np.random.default_rng(seed)
+    order, what = rng.permutation(len(x)), rng.random()
+    if at >= 1 - recipe.plain or what >= recipe.mixup_share + recipe.cutmix_share:
+        return x, order, 1.0
+    if what < recipe.mixup_share:
+        share = float(rng.beta(recipe.mixup, recipe.mixup))
+        return (share * x + (1 - share) * x[order]).contiguous(memory_format=torch.channels_last), order, share
+    size = x.shape[-1]
+    side = int(size * math.sqrt(rng.random()))
+    top, left = rng.integers(0, size - side + 1, 2)
+    x = x.clone(memory_format=torch.channels_last)
+    x[:, :, top : top + side, left : left + side] = x[order][:, :, top : top + side, left : left + side]
+    return x, order, 1 - (side / size) ** 2
 
 
 @torch.no_grad()
@@ -116,8 +135,7 @@ def main() -> None:
     key = hashlib.sha256(repr((recipe, data.ids.tolist(), data.part.tolist())).encode()).hexdigest()
 
     torch.manual_seed(recipe.seed)
-    model = Network(len(data.labels), data.classes).to(memory_format=torch.channels_last)
-    average = copy.deepcopy(model)
+    model = Network(len(data.labels), data.words.shape[1], data.classes).to(memory_format=torch.channels_last)
     weights = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     optimiser = torch.optim.SGD(
@@ -129,7 +147,6 @@ def main() -> None:
         saved = torch.load(checkpoint, weights_only=False)
         if saved["key"] == key:  # else it is of another recipe or other data: begin anew
             model.load_state_dict(saved["model"])
-            average.load_state_dict(saved["average"])
             optimiser.load_state_dict(saved["optimiser"])
             first, spent = saved["epoch"], saved["cpu"]
 
@@ -146,44 +163,34 @@ def main() -> None:
             at = before + (after - before) * i / steps
             for group in optimiser.param_groups:
                 group["lr"] = rate(at, peak, warm)
-            g = torch.Generator().manual_seed(recipe.seed * 10**6 + e * steps + i)
+            g = torch.manual_seed(recipe.seed * 10**6 + e * steps + i)  # the default generator: dropout's too
             pick = np.sort(order[i * recipe.batch : (i + 1) * recipe.batch])
             x = photos.normalise(augment(photos.tensor(data.stored[pick]), pixels, g))
-            target, auxiliary = data.target[pick], data.auxiliary[pick]
-            if at < 1 - recipe.plain and torch.rand(1, generator=g).item() < recipe.mixup_share:
-                share = float(np.random.default_rng([recipe.seed, e, i]).beta(recipe.mixup, recipe.mixup))
-                other = torch.randperm(len(x), generator=g)
-                out = model((share * x + (1 - share) * x[other]).contiguous(memory_format=torch.channels_last))
-                l = share * loss(out, target, auxiliary, recipe) + (1 - share) * loss(out, target[other], auxiliary[other], recipe)
-            else:
-                l = loss(model(x), target, auxiliary, recipe)
+            x, other, share = mix(x, at, recipe, [recipe.seed, e, i])
+            out = model(x)
+            l = loss(out, pick, data, recipe)
+            if share < 1:
+                l = share * l + (1 - share) * loss(out, pick[other], data, recipe)
             optimiser.zero_grad(set_to_none=True)
             l.backward()
             optimiser.step()
             running += l.item() / steps
-            with torch.no_grad():
-                keep = min(recipe.average, (1 + e * steps + i) / (10 + e * steps + i))
-                for a, b in zip(average.state_dict().values(), model.state_dict().values()):
-                    if a.dtype.is_floating_point:
-                        a.lerp_(b, 1 - keep)
-                    else:
-                        a.copy_(b)
             if sys.stderr.isatty() and i % 5 == 0:
                 print(f"\r{bar(cost, e, (i + 1) / steps)} step {i + 1}/{steps}", end="", file=sys.stderr, flush=True)
         saved = {
             "key": key, "epoch": e + 1, "cpu": spent + cpu() - begun, "model": model.state_dict(),
-            "average": average.state_dict(), "optimiser": optimiser.state_dict(),
+            "optimiser": optimiser.state_dict(),
         }
         torch.save(saved, checkpoint.with_suffix(".tmp"))
         os.replace(checkpoint.with_suffix(".tmp"), checkpoint)
         note = ""
         if e % 4 == 3 or e == len(epochs) - 1:
-            right = [(predict(m, data.exact[check]).argmax(1) == data.target[check]).float().mean() for m in (model, average)]
-            note = " validation %.4f, averaged %.4f" % tuple(right)
+            right = (predict(model, data.exact[check]).argmax(1) == data.target[check]).float().mean()
+            note = f" validation {right:.4f}"
         print(f"\r{bar(cost, e, 1)} epoch {e + 1}/{len(epochs)} at {pixels} px loss {running:.3f}{note}"
               f" cpu {saved['cpu'] / 60:.1f} min, wall {(time.time() - began) / 60:.1f} min", flush=True)
     result = {
-        "average": average.state_dict(), "labels": data.labels, "classes": data.classes,
+        "model": model.state_dict(), "labels": data.labels, "classes": data.classes, "words": data.words.shape[1],
         "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))), "cpu": spent + cpu() - begun,
     }
     torch.save(result, args.work / "photo.pt")

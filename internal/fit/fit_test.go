@@ -1,0 +1,123 @@
+package fit
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// drawn returns distributions over three labels and truths that were drawn
+// from them.
+func drawn(n int, seed uint64) ([][]float64, []int) {
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	p, truth := make([][]float64, n), make([]int, n)
+	for i := range p {
+		p[i] = make([]float64, 3)
+		for c := range p[i] {
+			p[i][c] = rnd.NormFloat64() * 2
+		}
+		softmax(p[i])
+		u := rnd.Float64()
+		for truth[i] < 2 && u > p[i][truth[i]] {
+			u -= p[i][truth[i]]
+			truth[i]++
+		}
+	}
+	return p, truth
+}
+
+func softmax(x []float64) {
+	sum := 0.0
+	for i := range x {
+		x[i] = math.Exp(x[i])
+		sum += x[i]
+	}
+	for i := range x {
+		x[i] /= sum
+	}
+}
+
+func TestTemperatureIsRecovered(t *testing.T) {
+	for _, wrong := range []float64{0.5, 1, 2} {
+		p, truth := drawn(20000, 1)
+		for i := range p {
+			Temper(p[i], p[i], wrong) // as a model that is too sure (0.5) or not sure enough (2)
+		}
+		got, err := Temperature(p, truth)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := 1 / wrong; math.Abs(got/want-1) > 0.04 {
+			t.Errorf("probabilities distorted by %v: temperature %.3f, want %.3f", wrong, got, want)
+		}
+	}
+}
+
+// Two legs that see independent evidence of the same truth, under a uniform
+// prior: the pool that multiplies them is the right posterior.
+func TestPoolIsRecovered(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 3))
+	legs, truth := make([][][]float64, 20000), make([]int, 20000)
+	leg := func(truth int, noise float64) []float64 {
+		x := make([]float64, 3) // log-likelihoods of a noisy observation of the truth's indicator
+		for c := range x {
+			x[c] = rnd.NormFloat64() * noise
+		}
+		x[truth]++
+		for c := range x {
+			x[c] /= noise * noise
+		}
+		softmax(x)
+		return x
+	}
+	for i := range legs {
+		truth[i] = rnd.IntN(3)
+		legs[i] = [][]float64{leg(truth[i], 1), leg(truth[i], 0.7)}
+		Temper(legs[i][1], legs[i][1], 0.5) // the second exaggerates: it deserves half the weight
+	}
+	pool, err := Pool(legs, truth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := pool.Weights[0]/pool.Temperature, pool.Weights[1]/pool.Temperature
+	if math.Abs(a-1) > 0.06 || math.Abs(b-0.5) > 0.03 {
+		t.Errorf("exponents %.3f and %.3f, want 1 and 0.5", a, b)
+	}
+	if max(pool.Weights[0], pool.Weights[1]) != 1 {
+		t.Errorf("weights %v: the largest should be 1", pool.Weights)
+	}
+}
+
+func TestTemperProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := rapid.SliceOfN(rapid.Float64Range(0, 1), 2, 8).Draw(t, "p")
+		out := make([]float64, len(p))
+		Temper(out, p, rapid.Float64Range(0.2, 5).Draw(t, "t"))
+		sum := 0.0
+		for i, v := range out {
+			if !(v >= 0 && v <= 1) {
+				t.Fatalf("out %v", out)
+			}
+			sum += v
+			for j := range out {
+				if p[i] > p[j] && out[i] < out[j] {
+					t.Fatalf("the order changed: %v, %v", p, out)
+				}
+			}
+		}
+		if math.Abs(sum-1) > 1e-9 {
+			t.Fatalf("sum %v", sum)
+		}
+	})
+}
+
+func TestNothingToFit(t *testing.T) {
+	if _, err := Temperature(nil, nil); err == nil {
+		t.Error("a temperature was fitted to nothing")
+	}
+	if _, err := Pool([][][]float64{{{1, 0}}}, []int{0}); err == nil {
+		t.Error("a pool of one leg was fitted")
+	}
+}
