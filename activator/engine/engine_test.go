@@ -1,0 +1,198 @@
+package engine
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"aisle.dev/aisle/internal/manifest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestBackOff(t *testing.T) {
+	var got []time.Duration
+	for n := range 10 {
+		got = append(got, backOff(n))
+	}
+	want := []time.Duration{0, 0, time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second, 32 * time.Second, time.Minute, time.Minute}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if backOff(1<<40) != maxBackOff {
+		t.Error("the pause overflows")
+	}
+}
+
+func TestPodNames(t *testing.T) {
+	for range 100 {
+		if name := podName("title-00001"); !isPodOf(name, "title-00001") || isPodOf(name, "title") || isPodOf(name, "title-0000") {
+			t.Fatalf("%s is not known as a pod of title-00001 alone", name)
+		}
+	}
+	for _, name := range []string{"", "title-00001", "title-00001-", "title-00001-bcdf", "title-00001-bcdfa", "title-00001-bcd/.", "other-00001-bcdfg"} {
+		if isPodOf(name, "title-00001") {
+			t.Errorf("%q is taken for a pod", name)
+		}
+	}
+}
+
+func TestRevisionNames(t *testing.T) {
+	if got := revisionName("title", 12); got != "title-00012" {
+		t.Errorf("%s", got)
+	}
+	if long := revisionName(strings.Repeat("x", 63), 1); len(long) > 63 {
+		t.Errorf("%s is longer than a name may be", long)
+	}
+}
+
+func TestProgressDeadline(t *testing.T) {
+	for value, want := range map[string]time.Duration{"": defaultProgress, "30s": 30 * time.Second, "-1s": defaultProgress, "soon": defaultProgress} {
+		if got := progressDeadline(map[string]string{"serving.knative.dev/progress-deadline": value}); got != want {
+			t.Errorf("%q: %s, want %s", value, got, want)
+		}
+	}
+}
+
+func TestState(t *testing.T) {
+	dir := t.TempDir()
+	open := func() *stateFile {
+		t.Helper()
+		s, err := openState(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	generation := func(digest string, want serviceState) {
+		t.Helper()
+		got, err := open().generation("default/title", digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+	}
+	generation("a", serviceState{Generation: 1, Digest: "a"})
+	if err := open().initialised("default/title"); err != nil {
+		t.Fatal(err)
+	}
+	generation("a", serviceState{Generation: 1, Digest: "a", Initialised: true})
+	generation("b", serviceState{Generation: 2, Digest: "b"})
+	if left, err := filepath.Glob(filepath.Join(dir, "*.new")); err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+	for text, want := range map[string]string{"{": "move the data directory away", `{"layout":99}`: "layout 99"} {
+		if err := os.WriteFile(filepath.Join(dir, stateName), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := openState(dir); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q in it", text, err, want)
+		}
+	}
+}
+
+func TestLock(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	held, err := lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock(dir); err == nil || !strings.Contains(err.Error(), "--data-dir") {
+		t.Errorf("locked twice: %v", err)
+	}
+	_ = held.Close()
+	again, err := lock(dir)
+	if err != nil {
+		t.Fatalf("not free after Close: %v", err)
+	}
+	_ = again.Close()
+}
+
+func TestNewRefuses(t *testing.T) {
+	root := t.TempDir()
+	manifests := filepath.Join(root, "m")
+	if err := os.Mkdir(manifests, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write := func(service string) {
+		t.Helper()
+		for name, text := range map[string]string{
+			"kustomization.yaml": "resources: [service.yaml]\n",
+			"service.yaml":       "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: one}\nspec: {template: " + service + "}\n",
+		} {
+			if err := os.WriteFile(filepath.Join(manifests, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	opts := Options{Manifests: manifests, Root: root, DataDir: filepath.Join(root, "data")}
+	for name, test := range map[string]struct{ service, want string }{
+		"a misspelt field": {`{spec: {containers: [{image: "ko://aisle.dev/aisle/functions/f", comand: [x]}]}}`, "comand"},
+		"not built":        {`{spec: {containers: [{image: "ko://aisle.dev/aisle/functions/f"}]}}`, "make build"},
+		"hpa":              {`{metadata: {annotations: {autoscaling.knative.dev/class: hpa.autoscaling.knative.dev}}, spec: {containers: [{image: "ko://aisle.dev/aisle/functions/f"}]}}`, "kpa.autoscaling.knative.dev"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			write(test.service)
+			if _, err := New(opts); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("%v, want %q in it", err, test.want)
+			}
+			if _, err := os.Stat(opts.DataDir); !os.IsNotExist(err) {
+				t.Error("New has written")
+			}
+		})
+	}
+	if _, err := New(Options{Manifests: manifests}); err == nil {
+		t.Error("made without a root and a data directory")
+	}
+}
+
+// Whatever Host comes, it leads to the service of that name or is misdirected.
+func FuzzHost(f *testing.F) {
+	for _, host := range []string{"title.default.localhost", "TITLE.default.localhost.:8080", "[::1]:80", "", ":", "title.default.localhost:x:y", "engine.localhost"} {
+		f.Add(host)
+	}
+	p := &proxy{routes: map[string]*revision{}, cross: http.NewCrossOriginProtection(), own: http.NotFoundHandler()}
+	f.Fuzz(func(t *testing.T, host string) {
+		req := httptest.NewRequest(http.MethodGet, "/", nil)
+		req.Host = host
+		w := httptest.NewRecorder()
+		p.ServeHTTP(w, req) // without a route, so that only a wrong one could answer
+		want := http.StatusMisdirectedRequest
+		if bareHost(host) == ownHost {
+			want = http.StatusNotFound
+		}
+		if w.Code != want {
+			t.Errorf("%q: %d, want %d", host, w.Code, want)
+		}
+		if bare := bareHost(host); bare != strings.ToLower(bare) {
+			t.Errorf("%q is not in lower case", bare)
+		}
+	})
+}
+
+func TestHostOf(t *testing.T) {
+	s := manifest.Service{Namespace: "default", Name: "title"}
+	if got := hostOf(s.Namespace + "/" + s.Name); got != "title.default.localhost" {
+		t.Errorf("%s", got)
+	}
+	for host, want := range map[string]string{
+		"Title.Default.localhost":       "title.default.localhost",
+		"title.default.localhost.":      "title.default.localhost",
+		"title.default.localhost:80":    "title.default.localhost",
+		"title.default.localhost.:8080": "title.default.localhost",
+		"[::1]:80":                      "::1",
+	} {
+		if got := bareHost(host); got != want {
+			t.Errorf("%q: %q, want %q", host, got, want)
+		}
+	}
+}
