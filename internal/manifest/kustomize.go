@@ -142,6 +142,7 @@ func (s surveyor) check(k *types.Kustomization) {
 		}
 	}
 	s.entries("resources", k.Resources)
+	//lint:ignore SA1019 kustomize still honours it, so it is surveyed like the rest
 	s.entries("bases", k.Bases)
 	s.entries("components", k.Components)
 	for i, name := range k.Crds {
@@ -151,6 +152,7 @@ func (s surveyor) check(k *types.Kustomization) {
 		s.yaml(fmt.Sprintf("configurations[%d]", i), name)
 	}
 	s.yaml("openapi.path", k.OpenAPI["path"])
+	//lint:ignore SA1019 kustomize still honours it, so it is surveyed like the rest
 	for i, p := range k.PatchesStrategicMerge {
 		field := fmt.Sprintf("patchesStrategicMerge[%d]", i)
 		if strings.Contains(string(p), "\n") {
@@ -160,6 +162,7 @@ func (s surveyor) check(k *types.Kustomization) {
 		}
 	}
 	s.patches("patches", k.Patches)
+	//lint:ignore SA1019 kustomize still honours it, so it is surveyed like the rest
 	s.patches("patchesJson6902", k.PatchesJson6902)
 	for i, r := range k.Replacements {
 		s.yaml(fmt.Sprintf("replacements[%d].path", i), r.Path)
