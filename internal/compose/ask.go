@@ -2,6 +2,7 @@ package compose
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -37,6 +39,7 @@ type leg struct {
 	client    *http.Client
 	reads     reads
 	breaker   circuitbreaker.CircuitBreaker[any]
+	lastError atomic.Pointer[string] // why the breaker last counted a failure
 }
 
 func newLeg(s LegSpec, template, namespace string, rt http.RoundTripper) (*leg, error) {
@@ -92,7 +95,11 @@ func (l *leg) ask(ctx context.Context, p Product) (r result) {
 	for pause := firstPause; ; pause *= 2 {
 		if !l.breaker.TryAcquirePermit() {
 			if r.Reason == "" {
-				r.fail("its circuit breaker is open: the last %d requests to %s failed in a row, so it is not asked for %s", tripsAfter, l.Service, openFor)
+				why := "unknown"
+				if last := l.lastError.Load(); last != nil {
+					why = *last
+				}
+				r.fail("%s is not asked for up to %s, since its last requests failed (%s)", l.Service, openFor, why)
 			}
 			r.Outcome = category.LegFailed
 			r.patience = max(r.patience, l.breaker.RemainingDelay())
@@ -154,6 +161,9 @@ func (l *leg) once(ctx context.Context, trace http.Header, load payload) reply {
 	for k, v := range trace {
 		req.Header[k] = v
 	}
+	// Classifying twice does no harm. This sends no header, and has the
+	// transport replay at once what a closed idle connection swallowed.
+	req.Header["Idempotency-Key"] = nil
 	req.Header.Set("Content-Type", load.contentType)
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "aisle-composer")
@@ -194,29 +204,31 @@ func (l *leg) judge(ctx context.Context, r *result, got reply) (again bool) {
 	r.ColdMs += coldStart(got.header)
 	r.patience = retryAfter(got.header, time.Now())
 	alive := l.breaker.RecordSuccess
-	dead := l.breaker.RecordFailure
+	dead := func(format string, args ...any) {
+		r.fail(format, args...)
+		why := r.Reason
+		l.lastError.Store(&why)
+		l.breaker.RecordFailure()
+	}
 	switch {
 	case got.err != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), context.DeadlineExceeded):
 		// Whoever asked has gone: this says nothing of the leg. A trial
 		// request must be given back all the same.
 		if l.breaker.IsHalfOpen() {
-			dead()
+			l.breaker.RecordFailure()
 		}
 		r.fail("the request was given up by its sender")
 		return false
 	case errors.Is(got.err, errLong):
-		dead()
-		r.fail("%s gave no usable answer: %v", l.Service, got.err)
+		dead("%s gave no usable answer: %v", l.Service, got.err)
 		return false
 	case got.err != nil:
-		dead()
-		r.fail("%s", l.explain(ctx, got.err))
+		dead("%s", l.explain(ctx, got.err))
 		return ctx.Err() == nil
 	case got.status == http.StatusOK:
 		answer, err := parseAnswer(got.body)
 		if err != nil {
-			dead()
-			r.fail("%s gave no usable answer: %v", l.Service, err)
+			dead("%s gave no usable answer: %v", l.Service, err)
 			return false
 		}
 		alive()
@@ -236,7 +248,7 @@ func (l *leg) judge(ctx context.Context, r *result, got reply) (again bool) {
 	case isInputFault(got.status, typ):
 		alive()
 		r.fail("%s", said)
-		r.refused = problem.New(http.StatusUnprocessableEntity, "leg %s cannot classify this product: %s", l.Name, detail)
+		r.refused = problem.New(http.StatusUnprocessableEntity, "leg %s cannot classify this product: %s", l.Name, cmp.Or(detail, said))
 		return false
 	case got.status == http.StatusNotFound, got.status == http.StatusMisdirectedRequest:
 		alive() // whoever said this lives, and says it at once
@@ -247,12 +259,10 @@ func (l *leg) judge(ctx context.Context, r *result, got reply) (again bool) {
 		r.fail("%s", said)
 		return true
 	case got.status >= 500 && got.status != http.StatusNotImplemented:
-		dead()
-		r.fail("%s", said)
+		dead("%s", said)
 		return true
 	}
-	dead()
-	r.fail("%s", said)
+	dead("%s", said)
 	return false
 }
 

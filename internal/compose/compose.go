@@ -40,6 +40,7 @@ type Composer struct {
 	source  string
 	legs    []*leg
 	slots   chan struct{} // one token per product in flight
+	large   chan struct{} // one token per product in flight whose body may be large
 	log     *slog.Logger
 	metrics *metrics
 }
@@ -76,7 +77,7 @@ func New(o Options) (*Composer, error) {
 	if o.Registerer == nil {
 		o.Registerer = prometheus.NewRegistry()
 	}
-	c := &Composer{spec: o.Composition, source: o.Source, slots: make(chan struct{}, o.MaxInFlight), log: o.Logger}
+	c := &Composer{spec: o.Composition, source: o.Source, slots: make(chan struct{}, o.MaxInFlight), large: make(chan struct{}, largeBodies), log: o.Logger}
 	for _, s := range o.Composition.Legs {
 		l, err := newLeg(s, o.LegURL, o.Namespace, o.Transport)
 		if err != nil {

@@ -441,7 +441,7 @@ func TestCircuitBreaker(t *testing.T) {
 		if w.dialled("photo") != tripsAfter {
 			t.Errorf("a dead service was dialled %d times, want %d", w.dialled("photo"), tripsAfter)
 		}
-		if last.Attempts != 0 || !strings.Contains(last.Reason, "circuit breaker is open") || last.LatencyMs > 1 {
+		if last.Attempts != 0 || last.Reason != "photo is not asked for up to 3s, since its last requests failed (photo cannot be reached: the connection was refused)" || last.LatencyMs > 1 {
 			t.Errorf("%+v", last)
 		}
 		// Half open: one try, which fails, and it is open again.

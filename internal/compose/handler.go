@@ -24,6 +24,13 @@ const maxKey = 255
 // maxEvent bounds an event: a product, perhaps in base64, and attributes.
 const maxEvent = product.MaxBody*4/3 + event.MaxAttributes*event.MaxAttribute
 
+// A body that is announced with at most smallBody bytes waits for no place;
+// of all others largeBodies are held at once.
+const (
+	smallBody   = 1 << 20
+	largeBodies = 8
+)
+
 // Handler serves
 //
 //	POST /category/predict          a product as JSON -> a category.Result
@@ -81,16 +88,39 @@ func (c *Composer) limited(h func(http.ResponseWriter, *http.Request) error) fun
 			c.metrics.inFlight.Dec()
 			<-c.slots
 		}()
-		err := h(w, r)
+		err := c.place(r, func() error { return h(w, r) })
 		if err != nil {
 			status := "rejected"
-			if problem.Status(err) >= 500 {
+			switch {
+			case r.Context().Err() != nil:
+				status = "abandoned"
+			case problem.Status(err) >= 500:
 				status = string(category.Failed)
 			}
 			c.metrics.products.WithLabelValues(status).Inc()
 		}
 		return err
 	}
+}
+
+// place waits for one of few places if the request's body may be large, so
+// that many of them at once do not fill the memory.
+func (c *Composer) place(r *http.Request, h func() error) error {
+	if n := r.ContentLength; n >= 0 && n <= smallBody && r.Header.Get("Content-Encoding") == "" {
+		return h()
+	}
+	patience := time.NewTimer(c.spec.Deadline)
+	defer patience.Stop()
+	select {
+	case c.large <- struct{}{}:
+		defer func() { <-c.large }()
+		return h()
+	case <-r.Context().Done(): // nobody reads the answer
+	case <-patience.C:
+	}
+	e := problem.New(http.StatusServiceUnavailable, "%d large products are being categorised already; send this one again shortly", cap(c.large))
+	e.RetryAfter = time.Second
+	return e
 }
 
 // predict answers a product in JSON.

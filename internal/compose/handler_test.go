@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -398,6 +399,42 @@ func TestOverload(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
+		}
+	})
+}
+
+// Bodies of unknown or large size are held a few at a time.
+func TestFewLargeBodiesAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := newWorld(t, twoLegs)
+		h := w.Handler()
+		release := make(chan struct{})
+		w.title.before = func(http.ResponseWriter, *http.Request, int) bool { <-release; return false }
+		const extra = 3
+		codes := make(chan int)
+		for range largeBodies + extra {
+			go func() {
+				r := httptest.NewRequest(http.MethodPost, "/category/predict", strings.NewReader(shirt))
+				r.ContentLength = -1
+				rec := httptest.NewRecorder()
+				h.ServeHTTP(rec, r)
+				codes <- rec.Code
+			}()
+		}
+		synctest.Wait()
+		if n := len(w.title.requests()); n != largeBodies {
+			t.Errorf("%d are held at once, want %d", n, largeBodies)
+		}
+		go func() { codes <- post(h, "/category/predict", `{"title":"small"}`).Code }()
+		synctest.Wait()
+		if n := len(w.title.requests()); n != largeBodies+1 {
+			t.Error("a small one has to wait")
+		}
+		close(release)
+		for range largeBodies + extra + 1 {
+			if code := <-codes; code != 200 {
+				t.Errorf("got %d", code)
+			}
 		}
 	})
 }

@@ -18,7 +18,7 @@ func newMetrics(reg prometheus.Registerer, legs []*leg) *metrics {
 	m := &metrics{
 		products: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "aisle_composer_products_total",
-			Help: "Products by what became of them: complete, partial, failed (answered 503), rejected (the input was at fault), overload (too many in flight).",
+			Help: "Products by what became of them: complete, partial, failed (answered 503), rejected (the input was at fault), abandoned (the sender hung up), overload (too many in flight).",
 		}, []string{"status"}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "aisle_composer_product_duration_seconds",

@@ -68,7 +68,7 @@ func Read(w http.ResponseWriter, r *http.Request, max int64) (ev ce.Event, struc
 }
 
 // Write answers with ev, status 200, in structured or binary mode. When it
-// returns an error, nothing has been written, or the client has gone.
+// returns an error, nothing has been written.
 func Write(w http.ResponseWriter, ev ce.Event, structured bool) error {
 	h, body, err := Encode(ev, structured)
 	if err != nil {
@@ -78,8 +78,8 @@ func Write(w http.ResponseWriter, ev ce.Event, structured bool) error {
 		w.Header()[k] = v
 	}
 	w.WriteHeader(http.StatusOK)
-	_, err = w.Write(body)
-	return err
+	_, _ = w.Write(body) // the client has gone; there is nobody left to tell
+	return nil
 }
 
 // New returns an event with JSON data. Schema may be empty.
