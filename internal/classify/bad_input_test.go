@@ -31,6 +31,12 @@ func zipped(t testing.TB, data []byte) []byte {
 	return b.Bytes()
 }
 
+// bomb is gzip that expands to mb MB: members of a megabyte each, one after
+// the other, since compressing all of it takes seconds.
+func bomb(t testing.TB, mb int) []byte {
+	return bytes.Repeat(zipped(t, make([]byte, 1<<20)), mb)
+}
+
 // hugePNG claims 30,000 x 30,000 pixels in its header.
 func hugePNG() []byte {
 	ihdr := append([]byte("IHDR"), 0, 0, 0x75, 0x30, 0, 0, 0x75, 0x30, 8, 2, 0, 0, 0)
@@ -122,7 +128,7 @@ func TestBadInput(t *testing.T) {
 	inline := func(data string) string {
 		return `{"images":[{"data":"` + base64.StdEncoding.EncodeToString([]byte(data)) + `"}]}`
 	}
-	bomb := string(zipped(t, make([]byte, 64<<20)))
+	gzipped := string(bomb(t, 64))
 	for _, place := range []struct {
 		name string
 		r    *running
@@ -131,7 +137,7 @@ func TestBadInput(t *testing.T) {
 		{"title", titles, []badInput{
 			{name: "a picture alone", contentType: "image/png", body: png, status: 422, want: "this classifier reads no pictures", kind: problem.TypeNothingToRead},
 			{name: "only an image", body: inline(png), status: 422, want: "none of the fields that this classifier reads", kind: problem.TypeNothingToRead},
-			{name: "bomb", headers: []string{"Content-Encoding", "gzip"}, body: bomb, status: 413, want: "decompressed"},
+			{name: "bomb", headers: []string{"Content-Encoding", "gzip"}, body: gzipped, status: 413, want: "decompressed"},
 		}},
 		{"photo", photos, []badInput{
 			{name: "only a title", body: `{"title":"a shirt"}`, status: 422, want: "the product has no picture", kind: problem.TypeNothingToRead},
@@ -147,7 +153,7 @@ func TestBadInput(t *testing.T) {
 			{name: "SVG", contentType: "image/svg+xml", body: `<svg xmlns="http://www.w3.org/2000/svg"/>`, status: 415, want: "SVG pictures are not read"},
 			{name: "TIFF", contentType: "image/tiff", body: "II*\x00\x08\x00\x00\x00", status: 415, want: "TIFF"},
 			{name: "picture of 11 MB", contentType: "image/bmp", body: strings.Repeat("x", 11<<20), status: 413, want: "larger than"},
-			{name: "bomb as a picture", contentType: "image/bmp", headers: []string{"Content-Encoding", "gzip"}, body: bomb, status: 413, want: "decompressed"},
+			{name: "bomb as a picture", contentType: "image/bmp", headers: []string{"Content-Encoding", "gzip"}, body: gzipped, status: 413, want: "decompressed"},
 		}},
 	} {
 		for _, tt := range append(both(), place.more...) {
@@ -205,14 +211,14 @@ func check(t *testing.T, got reply, tt badInput) {
 // Eight bombs at once, each of half a gigabyte, cost what their limit allows.
 func TestBombsAreBounded(t *testing.T) {
 	r := start(t, classifytest.Title(t), nil, func(o *classify.Options) { o.MaxBody = 1 << 20 })
-	bomb := zipped(t, make([]byte, 512<<20))
+	half := bomb(t, 512)
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	done := make(chan reply)
 	for range 8 {
 		go func() {
-			done <- r.do(t, "POST", "/v1/classify", "application/json", bomb, "Content-Encoding", "gzip")
+			done <- r.do(t, "POST", "/v1/classify", "application/json", half, "Content-Encoding", "gzip")
 		}()
 	}
 	for range 8 {
