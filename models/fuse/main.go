@@ -1,0 +1,236 @@
+// Command fuse fits how the title's and the photo's answers become one, and
+// writes it where it is served from:
+//
+//	go run ./models/fuse
+//
+//	manifests/base/composition.yaml  the legs' weights and the temperature (nothing else in it is touched)
+//	manifests/base/taxonomy.csv      the tree of categories
+//	models/FIGURES.md                what title, photo and both are worth on the test part
+//
+// One set of numbers serves whole and masked titles, with and without
+// attributes: it is fitted on all four views of the validation products that
+// have photos. Figures are of test products with photos.
+package main
+
+import (
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"aisle.dev/aisle/internal/fashion"
+	"aisle.dev/aisle/internal/fit"
+	"aisle.dev/aisle/internal/mask"
+	"aisle.dev/aisle/internal/model"
+	"aisle.dev/aisle/internal/onnx"
+	"aisle.dev/aisle/internal/ortlib"
+	"aisle.dev/aisle/internal/reduce"
+	"aisle.dev/aisle/models/internal/pack"
+	"aisle.dev/aisle/models/internal/replay"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Getenv, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "fuse:", err)
+		os.Exit(1)
+	}
+}
+
+// legNames are the composition's legs in order, and their packages.
+var legNames = []string{"title", "photo"}
+
+func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
+	flags := flag.NewFlagSet("fuse", flag.ContinueOnError)
+	manifests := flags.String("manifests", "manifests/base", "folder of composition.yaml and taxonomy.csv")
+	models := flags.String("models", "models", "folder of the packages and of FIGURES.md")
+	date := flags.String("date", time.Now().UTC().Format(time.DateOnly), "date of the figures")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	dir, err := fashion.Dir(getenv)
+	if err != nil {
+		return err
+	}
+	lib, err := ortlib.Find(ctx)
+	if err != nil {
+		return err
+	}
+	if err := onnx.Init(lib); err != nil {
+		return err
+	}
+	set, err := fashion.Load(ctx, dir)
+	if err != nil {
+		return err
+	}
+	var legs []*replay.Leg
+	for _, name := range legNames {
+		p, err := model.Load(filepath.Join(*models, name))
+		if err != nil {
+			return err
+		}
+		leg, err := replay.Open(p)
+		if err != nil {
+			return err
+		}
+		defer leg.Close()
+		legs = append(legs, leg)
+	}
+	pool, err := fitPool(ctx, set, legs)
+	if err != nil {
+		return err
+	}
+	pool = rounded(pool)
+	figures, err := measure(ctx, set, legs, pool)
+	if err != nil {
+		return err
+	}
+	composition := filepath.Join(*manifests, "composition.yaml")
+	text, err := os.ReadFile(composition)
+	if err != nil {
+		return err
+	}
+	text, err = setPool(text, legNames, pool)
+	if err != nil {
+		return fmt.Errorf("%s: %w", composition, err)
+	}
+	page := report(figures, legs, pool, *date)
+	for path, data := range map[string][]byte{
+		composition: text,
+		filepath.Join(*manifests, "taxonomy.csv"): taxonomyCSV(set),
+		filepath.Join(*models, "FIGURES.md"):      []byte(page),
+	} {
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			return err
+		}
+	}
+	_, err = io.WriteString(stdout, page)
+	return err
+}
+
+// views are the ways to see a title; the photo is always the same.
+func views(set *fashion.Set) []pack.View {
+	masked := mask.New(set.Labels)
+	return []pack.View{
+		{Name: "whole title, attributes"},
+		{Name: "whole title alone", View: replay.View{Bare: true}},
+		{Name: "masked title, attributes", View: replay.View{Mask: masked}},
+		{Name: "masked title alone", View: replay.View{Mask: masked, Bare: true}},
+	}
+}
+
+func withPhoto(products []fashion.Product) []fashion.Product {
+	return slices.DeleteFunc(products, func(p fashion.Product) bool { return !p.Photo })
+}
+
+// answers returns what every leg says of the products: [product][leg][label].
+func answers(ctx context.Context, set *fashion.Set, legs []*replay.Leg, products []fashion.Product, v replay.View) ([][][]float64, error) {
+	out := make([][][]float64, len(products))
+	for _, leg := range legs {
+		p, err := leg.Probabilities(ctx, set.Dir, products, v)
+		if err != nil {
+			return nil, err
+		}
+		for i := range products {
+			out[i] = append(out[i], p[i])
+		}
+	}
+	return out, nil
+}
+
+func fitPool(ctx context.Context, set *fashion.Set, legs []*replay.Leg) (reduce.Pool, error) {
+	products := withPhoto(set.In(fashion.Validation))
+	var all [][][]float64
+	var truth []int
+	for _, v := range views(set) {
+		a, err := answers(ctx, set, legs, products, v.View)
+		if err != nil {
+			return reduce.Pool{}, err
+		}
+		all, truth = append(all, a...), append(truth, pack.Truth(set, products)...)
+	}
+	return fit.Pool(all, truth)
+}
+
+// measure compares, on the test products with photos, each leg alone (through
+// the pool, as served when the other is missing) and both.
+func measure(ctx context.Context, set *fashion.Set, legs []*replay.Leg, pool reduce.Pool) ([]pack.Figures, error) {
+	products := withPhoto(set.In(fashion.Test))
+	truth := pack.Truth(set, products)
+	var figures []pack.Figures
+	for i, v := range views(set) {
+		a, err := answers(ctx, set, legs, products, v.View)
+		if err != nil {
+			return nil, err
+		}
+		for _, seen := range []struct {
+			name    string
+			present []bool
+		}{{"photo", []bool{false, true}}, {v.Name, []bool{true, false}}, {v.Name + ", and photo", []bool{true, true}}} {
+			if seen.name == "photo" && i > 0 {
+				continue // the photo does not depend on the view
+			}
+			fused := make([][]float64, len(a))
+			for k := range a {
+				fused[k] = make([]float64, len(set.Labels))
+				present := slices.Clone(a[k])
+				for leg, there := range seen.present {
+					if !there {
+						present[leg] = nil
+					}
+				}
+				pool.Fuse(fused[k], present)
+			}
+			figures = append(figures, pack.Measure("", seen.name, fused, truth))
+		}
+	}
+	return figures, nil
+}
+
+func report(figures []pack.Figures, legs []*replay.Leg, pool reduce.Pool, date string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# What the models are worth\n\nWritten by `go run ./models/fuse` on %s; not edited by hand.\n\n", date)
+	fmt.Fprintf(&b, "Test products with a photo, split rule `%s`. In brackets: 95%% intervals (Wilson for accuracy, bias-corrected bootstrap otherwise). ECE: 15 bins of equal mass, debiased. Masked: every word of the class names removed from the title, singular and plural.\n\n", fashion.Rule)
+	b.WriteString(pack.Table(figures))
+	fmt.Fprintf(&b, "\nOne pool for all rows, fitted on the validation part: weights")
+	for i, w := range pool.Weights {
+		fmt.Fprintf(&b, " %s %v,", legNames[i], w)
+	}
+	fmt.Fprintf(&b, " temperature %v. A row of one leg is what the pool answers when the other leg is missing.\n\n", pool.Temperature)
+	for _, l := range legs {
+		fmt.Fprintf(&b, "- %s: %s\n", l.Package.Spec.Name, l.Package.Digest)
+	}
+	return b.String()
+}
+
+// taxonomyCSV is the tree of the labels and their parents, by id.
+func taxonomyCSV(set *fashion.Set) []byte {
+	rows := map[string]string{}
+	for _, label := range set.Labels {
+		parent := set.Parents[label]
+		master := slug(parent.Master)
+		sub := master + "/" + slug(parent.Sub)
+		rows[master] = master + ",," + parent.Master
+		rows[sub] = sub + "," + master + "," + parent.Sub
+		leaf := sub + "/" + slug(label)
+		rows[leaf] = leaf + "," + sub + "," + label
+	}
+	lines := make([]string, 0, len(rows))
+	for _, row := range rows {
+		lines = append(lines, row)
+	}
+	slices.SortFunc(lines, func(a, b string) int {
+		x, _, _ := strings.Cut(a, ",")
+		y, _, _ := strings.Cut(b, ",")
+		return cmp.Compare(x, y)
+	})
+	return []byte("id,parent,name\n" + strings.Join(lines, "\n") + "\n")
+}

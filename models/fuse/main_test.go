@@ -1,0 +1,65 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"aisle.dev/aisle/internal/fashion"
+	"aisle.dev/aisle/internal/model"
+	"aisle.dev/aisle/internal/reduce"
+	"aisle.dev/aisle/internal/taxonomy"
+)
+
+func TestSetPool(t *testing.T) {
+	const before = "# why\nspec:\n  legs:\n    - {name: title, service: title, weight: 1.0} # first\n    - {name: photo, service: photo, weight: 2}\n  reducer: {type: logpool, temperature: 1.0}\n"
+	const after = "# why\nspec:\n  legs:\n    - {name: title, service: title, weight: 0.75} # first\n    - {name: photo, service: photo, weight: 1}\n  reducer: {type: logpool, temperature: 0.9}\n"
+	pool := reduce.Pool{Weights: []float64{0.75, 1}, Temperature: 0.9}
+	got, err := setPool([]byte(before), legNames, pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(after, string(got)); diff != "" {
+		t.Errorf("composition (-want +got):\n%s", diff)
+	}
+	for _, gone := range []string{"name: photo", "weight: 2", "reducer", "temperature"} {
+		if _, err := setPool([]byte(strings.Replace(before, gone, "x", 1)), legNames, pool); err == nil {
+			t.Errorf("a composition without %q was accepted", gone)
+		}
+	}
+}
+
+func TestTaxonomyCSV(t *testing.T) {
+	set := &fashion.Set{Labels: []string{"Socks", "Tshirts"}, Parents: map[string]fashion.Pair{"Socks": {Master: "Apparel", Sub: "Socks"}, "Tshirts": {Master: "Apparel", Sub: "Top Wear"}}}
+	want := "id,parent,name\napparel,,Apparel\napparel/socks,apparel,Socks\napparel/socks/socks,apparel/socks,Socks\napparel/top-wear,apparel,Top Wear\napparel/top-wear/tshirts,apparel/top-wear,Tshirts\n"
+	got := taxonomyCSV(set)
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("taxonomy (-want +got):\n%s", diff)
+	}
+	if _, err := taxonomy.Parse(got); err != nil {
+		t.Error(err)
+	}
+}
+
+// Every label that ships has its place in the taxonomy that ships.
+func TestShippedTaxonomyHoldsAllLabels(t *testing.T) {
+	text, err := os.ReadFile("../../manifests/base/taxonomy.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := taxonomy.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range legNames {
+		p, err := model.Load("../" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(tree.Labels(), p.Labels); diff != "" {
+			t.Errorf("labels of the taxonomy and of %s (-taxonomy +%s):\n%s", name, name, diff)
+		}
+	}
+}
