@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,8 +15,11 @@ import (
 	"aisle.dev/aisle/internal/product"
 )
 
-// Pictures reads the pictures that items name, and never a file outside of
-// the folders that it was given. It is safe for concurrent use.
+// Pictures reads the pictures that items name. A relative path never leads out
+// of the folder it is relative to, not even by a symbolic link; what an
+// absolute path names must be a picture: a file of products may come from
+// anywhere, and shall not make anyone send their keys. It is safe for
+// concurrent use.
 type Pictures struct {
 	beside *os.Root // image paths are relative to it
 	byID   *os.Root // nil: none
@@ -25,7 +29,8 @@ type Pictures struct {
 var suffixes = []string{".jpg", ".jpeg", ".png", ".webp"}
 
 // OpenPictures opens the folder that image paths are relative to, and the
-// folder of pictures by id, which may be "" for none.
+// folder of pictures by id, which may be "" for none. An image path that does
+// not exist in the first is looked for in the second.
 func OpenPictures(beside, byID string) (*Pictures, error) {
 	p := &Pictures{}
 	var err error
@@ -55,11 +60,10 @@ func (p *Pictures) Close() error {
 // is an error.
 func (p *Pictures) Append(dst []byte, item Item) ([]byte, error) {
 	if item.Picture != "" {
-		if filepath.IsAbs(item.Picture) {
-			return dst, fmt.Errorf("line %d: the image %s is an absolute path; give it relative to the file", item.Line, clip(item.Picture))
-		}
-		out, err := appendFile(dst, p.beside, item.Picture)
+		out, err := p.named(dst, item.Picture)
 		switch {
+		case errors.Is(err, fs.ErrNotExist) && filepath.IsAbs(item.Picture):
+			return dst, fmt.Errorf("line %d: the image %s does not exist", item.Line, clip(item.Picture))
 		case errors.Is(err, fs.ErrNotExist):
 			return dst, fmt.Errorf("line %d: the image %s does not exist; paths are relative to %s", item.Line, clip(item.Picture), p.beside.Name())
 		case err != nil:
@@ -74,7 +78,7 @@ func (p *Pictures) Append(dst []byte, item Item) ([]byte, error) {
 		return dst, nil // no file can have this name
 	}
 	for _, suffix := range suffixes {
-		out, err := appendFile(dst, p.byID, item.Product.ID+suffix)
+		out, err := appendFile(dst, p.byID.OpenFile, item.Product.ID+suffix)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENAMETOOLONG) {
 			continue
 		}
@@ -86,9 +90,25 @@ func (p *Pictures) Append(dst []byte, item Item) ([]byte, error) {
 	return dst, nil
 }
 
-func appendFile(dst []byte, root *os.Root, name string) ([]byte, error) {
+// named reads the picture at a path.
+func (p *Pictures) named(dst []byte, path string) ([]byte, error) {
+	if filepath.IsAbs(path) {
+		out, err := appendFile(dst, os.OpenFile, path)
+		if err == nil && !strings.HasPrefix(http.DetectContentType(out[len(dst):]), "image/") {
+			err = errors.New("it is not a picture; what an absolute path names must be one")
+		}
+		return out, err
+	}
+	out, err := appendFile(dst, p.beside.OpenFile, path)
+	if errors.Is(err, fs.ErrNotExist) && p.byID != nil {
+		out, err = appendFile(dst, p.byID.OpenFile, path)
+	}
+	return out, err
+}
+
+func appendFile(dst []byte, open func(string, int, fs.FileMode) (*os.File, error), name string) ([]byte, error) {
 	// Without O_NONBLOCK the opening of a named pipe would wait for a writer.
-	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := open(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return dst, reason(err)
 	}

@@ -46,6 +46,8 @@ func TestPictures(t *testing.T) {
 	}
 	_ = large.Close() // nothing was written
 
+	gif := filepath.Join(dir, "absolute.gif")
+	write(t, gif, "GIF89a")
 	p, err := feed.OpenPictures(beside, byID)
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +66,10 @@ func TestPictures(t *testing.T) {
 		{name: "absent", path: "no.jpg", err: "line 7: the image no.jpg does not exist; paths are relative to " + beside},
 		{name: "outside", path: "../secret.jpg", err: "line 7: the image ../secret.jpg: it lies outside of the folder of the file"},
 		{name: "a link to outside", path: "link.jpg", err: "line 7: the image link.jpg: it lies outside of the folder of the file"},
-		{name: "absolute", path: "/etc/passwd", err: "line 7: the image /etc/passwd is an absolute path; give it relative to the file"},
+		{name: "a path in the folder of pictures", path: "1.jpg", want: "one"},
+		{name: "absolute", path: gif, want: "GIF89a"},
+		{name: "absolute and no picture", path: "/etc/passwd", err: "line 7: the image /etc/passwd: it is not a picture; what an absolute path names must be one"},
+		{name: "absolute and absent", path: "/no.jpg", err: "line 7: the image /no.jpg does not exist"},
 		{name: "a pipe", path: "pipe.jpg", err: "line 7: the image pipe.jpg: it is not a regular file"},
 		{name: "a folder", path: "sub", err: "line 7: the image sub: it is not a regular file"},
 		{name: "a folder by id", id: "dir", err: "line 7: the picture dir.jpg: it is not a regular file"},

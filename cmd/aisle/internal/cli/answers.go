@@ -79,10 +79,10 @@ type answerTable struct {
 
 func newAnswerTable(s screen.Screen) *answerTable {
 	return &answerTable{screen: s, stream: screen.NewStream(s, []screen.Column{
-		{Name: "TITLE", Min: 14, Share: 3},
-		{Name: "CATEGORY", Min: 12, Share: 3, Left: true},
+		{Name: "TITLE", Min: 14, Share: 4},
+		{Name: "CATEGORY", Min: 14, Share: 3, Left: true},
 		{Name: "SURE", Min: 4, Right: true},
-		{Name: "LEGS", Min: 10, Share: 4},
+		{Name: "LEGS", Min: 16, Share: 6},
 		{Name: "START", Min: 11},
 		{Name: "MS", Min: 5, Right: true},
 	})}

@@ -172,7 +172,7 @@ const demoConcurrency = 4
 // demonstrate sends the samples and watches the pods go.
 func (a *app) demonstrate(ctx context.Context, v client.Version, samples *sampleSet) (*tally, error) {
 	place := client.NewEngine(v.DataDir)
-	a.banner(ctx, v)
+	a.banner(ctx, a.out, v)
 	a.out.Printf("\n%s\n%d products go in as CloudEvents: %s.\n\n", a.out.Paint(screen.Bold, "Nothing runs yet. The first products start the pods."), len(samples.items), samples.what)
 	t := newTally()
 	table := newAnswerTable(a.out)
@@ -242,14 +242,15 @@ func (a *app) watchZero(ctx context.Context, place client.Client, begun time.Tim
 
 // try prints what can be done next.
 func (a *app) try(v client.Version, samples *sampleSet) {
-	composer := urlOf("composer", v.Address)
-	a.out.Printf(`
-%s Ctrl-C ends it. In another terminal, for instance:
-
-  bin/aisle classify --title "Blue denim jeans"
-  bin/aisle classify --title "Something nice" %s
-  bin/aisle send --wait samples/products.csv
-  bin/aisle get pods --watch
-  curl %s/category/predict -H 'content-type: application/json' -d '{"title": "Silk tie"}'
-`, a.out.Paint(screen.Bold, "Serving."), samples.example, composer)
+	flag := a.here()
+	a.out.Printf("\n%s Ctrl-C ends it. In another terminal, for instance:\n\n", a.out.Paint(screen.Bold, "Serving."))
+	for _, line := range []string{
+		`classify --title "Blue denim jeans"`,
+		`classify --title "Something nice" ` + samples.example,
+		"send --wait samples/products.csv",
+		"get pods --watch",
+	} {
+		a.out.Printf("  bin/aisle %s%s\n", line, flag)
+	}
+	a.out.Printf("  curl %s/category/predict -H 'content-type: application/json' -d '{\"title\": \"Silk tie\"}'\n", urlOf("composer", v.Address))
 }

@@ -27,7 +27,7 @@ written to standard output, in the order of the file.
 FILE is CSV with a header line (comma, semicolon, tab or bar), or NDJSON with
 one product a line; "-" is standard input. The columns id, title, description,
 brand and image are taken by these names, or by the ones that flags give;
-columns named attributes.NAME are attributes. An image is a path relative to
+columns named attributes.NAME are attributes. An image is a path, relative to
 the file, which is read and sent along, or a URL. An attribute's cell that is
 empty or NA is left out.
 

@@ -96,7 +96,7 @@ const shownFailures = 20
 func (a *app) listFailures(t *tally) {
 	for i, f := range t.Failures {
 		if i == shownFailures {
-			a.err.Printf("  and %s more (-o json lists up to %s)\n", screen.Thousands(t.Failed-shownFailures), screen.Thousands(maxFailures))
+			a.err.Printf("  and %s more\n", screen.Thousands(t.Failed-shownFailures))
 			return
 		}
 		a.err.Printf("  %s %s: %s\n", a.err.Paint(screen.Red, "failed"), screen.Cut(f.Product, 60), screen.Clean(f.Reason))

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -17,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"aisle.dev/aisle/activator/engine"
+	"aisle.dev/aisle/cmd/aisle/internal/screen"
 	"aisle.dev/aisle/internal/client"
 )
 
@@ -146,7 +146,10 @@ http://127.0.0.1:PORT.`,
 		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			e, err := a.load(&m, a.logger(m.verbose), func(v client.Version) {
-				a.banner(cmd.Context(), v)
+				a.banner(cmd.Context(), a.err, v)
+				if flag := a.here(); flag != "" {
+					a.err.Printf("Other commands find it with%s\n", flag)
+				}
 				a.err.Printf("Ctrl-C ends it.\n")
 			})
 			if err != nil {
@@ -168,17 +171,26 @@ func (a *app) logger(verbose bool) *slog.Logger {
 }
 
 // banner says where the services are. It asks the engine, as get would.
-func (a *app) banner(ctx context.Context, v client.Version) {
-	host, port, _ := net.SplitHostPort(v.Address)
-	a.err.Printf("Aisle serves at %s, data in %s\n", v.Address, v.DataDir)
+func (a *app) banner(ctx context.Context, to screen.Screen, v client.Version) {
+	to.Printf("Aisle serves at %s, data in %s\n", v.Address, v.DataDir)
 	services, err := client.NewEngine(v.DataDir).Services(ctx)
 	if err != nil {
-		a.err.Printf("  (services not listed: %v)\n", err)
+		to.Printf("  (services not listed: %v)\n", err)
 	}
 	for _, s := range services {
-		a.err.Printf("  %-10s %s\n", s.Name, s.URL)
+		to.Printf("  %-10s %s\n", s.Name, s.URL)
 	}
-	if host == "127.0.0.1" && port != "8080" {
-		a.err.Printf("Other commands find it by --data-dir, or say --to http://composer.default.localhost:%s\n", port)
+}
+
+// here is the flag that makes other commands find this engine, where they
+// would not do so by themselves.
+func (a *app) here() string {
+	if a.dataDir == "" {
+		return "" // by the environment, which they share
 	}
+	dir, err := a.engineDir()
+	if err != nil {
+		return ""
+	}
+	return " --data-dir " + dir
 }
