@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"aisle.dev/aisle/internal/category"
+	"aisle.dev/aisle/internal/event"
 	"aisle.dev/aisle/internal/prediction"
 	"aisle.dev/aisle/internal/problem"
 	"aisle.dev/aisle/internal/product"
@@ -61,6 +62,9 @@ func New(o Options) (*Composer, error) {
 	}
 	if o.Source == "" {
 		o.Source = "/aisle/composer"
+	}
+	if _, err := event.New(event.TypeCategory, o.Source, "1", event.SchemaCategory, nil); err != nil {
+		return nil, fmt.Errorf("SOURCE %q is not a URI reference: %w", o.Source, err)
 	}
 	if o.MaxInFlight == 0 {
 		o.MaxInFlight = 128

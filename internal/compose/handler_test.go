@@ -461,6 +461,8 @@ func TestNewRefuses(t *testing.T) {
 		"no composition":   {},
 		"bad leg url":      {Composition: good, LegURL: "nowhere"},
 		"bad namespace":    {Composition: good, Namespace: "A B"},
+		"bad source":       {Composition: good, Source: ":/ %zz"},
+		"empty source":     {Composition: good, Source: "#"},
 		"bad max inflight": {Composition: good, MaxInFlight: -1},
 	} {
 		if _, err := New(o); err == nil {
