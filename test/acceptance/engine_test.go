@@ -191,10 +191,15 @@ func startEngine(root, dataDir, manifests string) (*engineProcess, error) {
 // fresh one if that is empty.
 func newEngine(t *testing.T, dataDir, manifests string) *engineProcess {
 	t.Helper()
+	return newEngineAt(t, shared.root, dataDir, manifests)
+}
+
+func newEngineAt(t *testing.T, root, dataDir, manifests string) *engineProcess {
+	t.Helper()
 	if dataDir == "" {
 		dataDir = newDataDir(t)
 	}
-	e, err := startEngine(shared.root, dataDir, manifests)
+	e, err := startEngine(root, dataDir, manifests)
 	if err != nil {
 		t.Fatal(err)
 	}

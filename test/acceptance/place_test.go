@@ -5,6 +5,7 @@
 package acceptance
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -97,7 +98,7 @@ func (c *caller) get(t *testing.T, service, path string) answer {
 	return a
 }
 
-// go_ sends a GET in the background.
+// begin sends a GET in the background.
 func (c *caller) begin(ctx context.Context, service, path string) <-chan answer {
 	out := make(chan answer, 1)
 	go func() { out <- c.do(ctx, http.MethodGet, service, path, "") }()
@@ -137,6 +138,15 @@ func (a answer) wake() string {
 		}
 	}
 	return ""
+}
+
+func jsonOf(t *testing.T, v any) io.Reader {
+	t.Helper()
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.NewReader(text)
 }
 
 // await polls until met says that it has nothing to complain of.

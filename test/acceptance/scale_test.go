@@ -12,30 +12,30 @@ import (
 func TestFromZero(t *testing.T) {
 	t.Parallel()
 	c := call(t, shared)
-	if own := pods(t, shared, "echo"); len(own) > 0 {
+	if own := pods(t, shared, "fresh"); len(own) > 0 {
 		t.Fatalf("pods before the first request: %+v", own)
 	}
-	cold := c.get(t, "echo", "/echo")
+	cold := c.get(t, "fresh", "/echo")
 	if cold.wake() == "" {
 		t.Errorf("the first answer's Server-Timing is %q, without wake", cold.header.Values("Server-Timing"))
 	}
 	if got := cold.header.Values("Server-Timing"); len(got) == 0 || got[0] != "app;dur=1" {
 		t.Errorf("Server-Timing %q has lost the service's own", got)
 	}
-	warm := c.get(t, "echo", "/echo")
+	warm := c.get(t, "fresh", "/echo")
 	if warm.wake() != "" {
 		t.Errorf("a warm answer says %q", warm.wake())
 	}
-	own := pods(t, shared, "echo")
+	own := pods(t, shared, "fresh")
 	if len(own) != 1 || own[0].Phase != "Ready" || own[0].ReadyMs <= 0 || own[0].PID == 0 || own[0].RSSBytes == 0 {
 		t.Errorf("pods %+v", own)
 	}
-	r := revision(t, shared, "echo")
-	if r.Name != "echo-00001" || r.Ready != 1 || r.Want != 1 || r.Why == "" || r.Since.IsZero() {
+	r := revision(t, shared, "fresh")
+	if r.Name != "fresh-00001" || r.Ready != 1 || r.Want != 1 || r.Why == "" || r.Since.IsZero() {
 		t.Errorf("revision %+v", r)
 	}
-	s := service(t, shared, "echo")
-	if !s.Ready || s.Pods != 1 || !strings.HasPrefix(s.URL, "http://echo.default.localhost:") {
+	s := service(t, shared, "fresh")
+	if !s.Ready || s.Pods != 1 || !strings.HasPrefix(s.URL, "http://fresh.default.localhost:") {
 		t.Errorf("service %+v", s)
 	}
 }
