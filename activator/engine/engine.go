@@ -25,6 +25,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -121,6 +122,9 @@ func New(opts Options) (*Engine, error) {
 	for _, s := range e.services {
 		_, err := scale.New(scaleRevision(s, serviceState{Generation: 1}), e.deciders)
 		errs = append(errs, err, e.checkCommand(s))
+		if s.Timeout <= 0 {
+			errs = append(errs, fmt.Errorf("service %s/%s: timeoutSeconds is 0, which leaves no time for an answer; give it one, or leave it out", s.Namespace, s.Name))
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -241,10 +245,26 @@ func (e *Engine) makeRevisions() error {
 		s.Env = here(s.Env, e.version.Address)
 		e.revs = append(e.revs, e.newRevision(s, decider, st))
 	}
+	if err := e.forgetLogs(); err != nil {
+		e.log.Warn("logs of earlier revisions stay", "err", err)
+	}
 	if err := e.opts.Registry.Register(gauges(e.revs)); err != nil {
 		return fmt.Errorf("register the engine's metrics: %w", err)
 	}
 	return nil
+}
+
+// forgetLogs removes the logs of revisions that are no more: what a revision
+// keeps is bounded, how many there have been is not.
+func (e *Engine) forgetLogs() error {
+	current := func(name string) bool {
+		return slices.ContainsFunc(e.revs, func(r *revision) bool { return isPodOf(name, r.name) })
+	}
+	var errs []error
+	for _, r := range e.revs {
+		errs = append(errs, pod.Forget(e.machine.LogDir(r.spec.Namespace), current))
+	}
+	return errors.Join(errs...)
 }
 
 func listenAdmin(dataDir string) (net.Listener, error) {
@@ -324,7 +344,11 @@ func (e *Engine) serve(ctx context.Context, listener, socket net.Listener) error
 	//    their grace SIGKILL. Hurry skips the waiting.
 	stop()
 	revisions.Wait()
-	// 3. No pod is left that could answer: what is still connected is closed.
+	// 3. No pod is left that could answer. What is answered already gets a
+	//    moment to reach its caller; what is then still connected is closed.
+	last, enough := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+	_ = front.Shutdown(last) // what is left is closed below
+	enough()
 	hard()
 	_ = front.Close()
 	_ = back.Close()
@@ -338,6 +362,10 @@ func (e *Engine) serve(ctx context.Context, listener, socket net.Listener) error
 	e.log.Info("engine stopped")
 	return err
 }
+
+// lastWords is how long answers may take to reach their callers once no pod is
+// left.
+const lastWords = time.Second
 
 // settle is how long nothing must have happened before memory is given back.
 const settle = 3 * time.Second

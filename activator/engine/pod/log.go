@@ -70,17 +70,31 @@ func Prune(dir, revision string, live func(pod string) bool) error {
 	if err != nil || len(names) <= KeptLogs {
 		return err
 	}
-	for _, n := range names[:len(names)-KeptLogs] {
-		if live(n) {
+	return remove(dir, names[:len(names)-KeptLogs], live)
+}
+
+// Forget removes the logs of every pod for which keep is false.
+func Forget(dir string, keep func(pod string) bool) error {
+	names, err := Logs(dir, func(string) bool { return true })
+	if err != nil {
+		return err
+	}
+	return remove(dir, names, keep)
+}
+
+func remove(dir string, pods []string, keep func(pod string) bool) error {
+	var errs []error
+	for _, p := range pods {
+		if keep(p) {
 			continue
 		}
 		for _, suffix := range []string{logSuffix, logSuffix + ".1"} {
-			if e := os.Remove(filepath.Join(dir, n+suffix)); e != nil && !errors.Is(e, fs.ErrNotExist) {
-				err = errors.Join(err, e)
+			if err := os.Remove(filepath.Join(dir, p+suffix)); !errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, err)
 			}
 		}
 	}
-	return err
+	return errors.Join(errs...)
 }
 
 // Logs names the pods whose logs are kept and for which match is true, those

@@ -367,6 +367,12 @@ func TestPrune(t *testing.T) {
 	if diff := cmp.Diff(append(want, "other-00001-aaaaa"), got); diff != "" {
 		t.Errorf("logs kept (-want +got):\n%s", diff)
 	}
+	if err := Forget(dir, func(pod string) bool { return pod == "r-00001-00007" }); err != nil {
+		t.Fatal(err)
+	}
+	if got, err = Logs(dir, func(string) bool { return true }); err != nil || len(got) != 1 || got[0] != "r-00001-00007" {
+		t.Errorf("logs %v after all but one were forgotten: %v", got, err)
+	}
 }
 
 // A leftover is killed when its record names it, and a process that has only
