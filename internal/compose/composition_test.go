@@ -138,6 +138,16 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+func TestTheShippedComposition(t *testing.T) {
+	c, err := Load("../../manifests/base/composition.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Taxonomy == nil || len(c.Legs) < 2 {
+		t.Errorf("%+v", c)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(twoLegs))
 	f.Add([]byte("a: &a [*a]"))
