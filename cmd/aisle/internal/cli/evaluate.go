@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -27,7 +28,8 @@ func (a *app) evaluate() *cobra.Command {
 		Short: "Measure how right the running system is on a file of products",
 		Long: `Send a file of products whose categories are known through the running system
 and say how right it is: fused over all products that got a category, and each
-leg over the products that it answered.
+leg over the products that it answered. Where these differ, the figures over
+the products that every leg answered are given too: there they can be compared.
 
   accuracy   share of right answers, with Wilson's 95 % interval
   macro-F1   mean F1 over the classes that are true or were said
@@ -142,10 +144,15 @@ type evaluation struct {
 	byLeg   map[string][]score.Answer
 	fused   []score.Answer
 	empty   int
+
+	// The same over the products that every leg answered: there legs and
+	// fused can be compared.
+	allByLeg map[string][]score.Answer
+	allFused []score.Answer
 }
 
 func newEvaluation() *evaluation {
-	return &evaluation{classes: map[string]int32{}, byLeg: map[string][]score.Answer{}}
+	return &evaluation{classes: map[string]int32{}, byLeg: map[string][]score.Answer{}, allByLeg: map[string][]score.Answer{}}
 }
 
 func (e *evaluation) class(name string) int32 {
@@ -164,14 +171,24 @@ func (e *evaluation) add(a delivery.Answer) {
 	}
 	truth := e.class(a.Item.Category)
 	c := a.Result.Category
-	e.fused = append(e.fused, score.Answer{Truth: truth, Said: e.class(c.Label), Confidence: c.Confidence})
+	fused := score.Answer{Truth: truth, Said: e.class(c.Label), Confidence: c.Confidence}
+	e.fused = append(e.fused, fused)
+	all := !slices.ContainsFunc(a.Result.Legs, func(l category.Leg) bool { return l.Outcome != category.Answered })
+	if all {
+		e.allFused = append(e.allFused, fused)
+	}
 	for _, l := range a.Result.Legs {
 		if _, known := e.byLeg[l.Name]; !known {
 			e.legs = append(e.legs, l.Name)
 			e.byLeg[l.Name] = nil
 		}
-		if l.Outcome == category.Answered {
-			e.byLeg[l.Name] = append(e.byLeg[l.Name], score.Answer{Truth: truth, Said: e.class(l.Label), Confidence: l.Confidence})
+		if l.Outcome != category.Answered {
+			continue
+		}
+		said := score.Answer{Truth: truth, Said: e.class(l.Label), Confidence: l.Confidence}
+		e.byLeg[l.Name] = append(e.byLeg[l.Name], said)
+		if all {
+			e.allByLeg[l.Name] = append(e.allByLeg[l.Name], said)
 		}
 	}
 }
@@ -211,10 +228,17 @@ type report struct {
 	Seconds    float64            `json:"seconds"`
 	Legs       map[string]figures `json:"legs"`
 	Fused      figures            `json:"fused"`
+	Complete   *complete          `json:"complete,omitempty"`   // where not all legs answered all products
 	Confusions []confused         `json:"confusions,omitempty"` // of fused, the most frequent
 	Failures   []failure          `json:"failures,omitempty"`
 
 	order []string
+}
+
+// complete is the figures over the products that every leg answered.
+type complete struct {
+	Legs  map[string]figures `json:"legs"`
+	Fused figures            `json:"fused"`
 }
 
 type confused struct {
@@ -231,6 +255,12 @@ func (e *evaluation) report(name string, masked, confusion bool, t *tally) repor
 		Legs: map[string]figures{}, Fused: figuresOf(e.fused), Failures: t.Failures, order: e.legs}
 	for _, leg := range e.legs {
 		r.Legs[leg] = figuresOf(e.byLeg[leg])
+	}
+	if n := len(e.allFused); n > 0 && n < len(e.fused) {
+		r.Complete = &complete{Legs: map[string]figures{}, Fused: figuresOf(e.allFused)}
+		for _, leg := range e.legs {
+			r.Complete.Legs[leg] = figuresOf(e.allByLeg[leg])
+		}
 	}
 	if confusion {
 		all := score.Confusions(e.fused)
@@ -265,6 +295,13 @@ func (a *app) showReport(r report, t *tally) {
 		row(leg, r.Legs[leg], screen.Plain)
 	}
 	row("fused", r.Fused, screen.Bold)
+	if r.Complete != nil {
+		rows = append(rows, []screen.Cell{{Text: "where all answered:", Colour: screen.Dim}, {}, {}, {}, {}, {}, {}, {}})
+		for _, leg := range r.order {
+			row("  "+leg, r.Complete.Legs[leg], screen.Plain)
+		}
+		row("  fused", r.Complete.Fused, screen.Bold)
+	}
 	screen.Write(a.out, columns, rows)
 	a.out.Printf("\n%s\n", t.sentence())
 	if r.Empty > 0 {
