@@ -10,7 +10,7 @@
 //
 // Guarantees, since pictures come from strangers: size is checked on the
 // header before anything is allocated; pictures that are decoded at the same
-// time use at most about half a gigabyte together; a decoder that panics is an
+// time use at most 384 MiB together; a decoder that panics is an
 // error; every error is a *problem.Error of status 415 or 422 that says what
 // is wrong.
 //
@@ -50,7 +50,7 @@ func Tensor(dst []float32, data []byte, spec model.Image) error {
 	if err != nil {
 		return err
 	}
-	weight := min(h.memory(), budget)
+	weight := h.memory()
 	// Waiting is not cancellable: those before us are decoding, not waiting
 	// for anything.
 	_ = decoding.Acquire(context.Background(), weight)
@@ -66,22 +66,22 @@ func Tensor(dst []float32, data []byte, spec model.Image) error {
 	return nil
 }
 
-// budget bounds the memory of the pictures that are being decoded: enough for
-// one of the largest kind (a progressive JPEG of maxPixels), or for hundreds
-// of ordinary ones.
-const budget = 512 << 20
+// budget bounds the memory of the pictures that are being decoded: hundreds
+// of ordinary ones at once, or one of the largest. A picture that alone needs
+// more is refused.
+const budget = 384 << 20
 
 var decoding = semaphore.NewWeighted(budget)
 
-// memory is about what decoding needs, from what the decoders allocate for
-// each pixel.
+// memory is about what decoding needs at most, from what the decoders
+// allocate for each pixel.
 func (h header) memory() int64 {
-	perPixel := int64(8) // RGBA of 16 bits, or planes and their copy
+	perPixel := int64(16) // RGBA of 16 bits, a second pass of interlaced rows, and planes
 	switch {
-	case h.format == "jpeg" && h.progressive:
-		perPixel = 16 // coefficients are kept as 32-bit numbers
-	case h.format == "jpeg":
-		perPixel = 4
+	case h.format == "jpeg" && h.progressive && h.cmyk:
+		perPixel = 28 // four channels of 32-bit coefficients, then CMYK and planes
+	case h.format == "jpeg" && !h.progressive:
+		perPixel = 12 // RGB: planes, RGBA and planes again
 	}
 	return perPixel*int64(h.width)*int64(h.height) + 64<<10
 }

@@ -2,6 +2,8 @@ package imaging
 
 import (
 	"bytes"
+	"image"
+	"image/color"
 	"net/http"
 	"slices"
 
@@ -26,6 +28,7 @@ type header struct {
 	format        string
 	width, height int
 	progressive   bool // a progressive JPEG
+	cmyk          bool
 	limited       bool // a lossy WebP: Y in 16-235, Cb and Cr in 16-240
 	orientation   orientation
 }
@@ -62,6 +65,7 @@ func readHeader(data []byte) (h header, err error) {
 	}
 	switch format {
 	case "jpeg":
+		h.cmyk = cfg.ColorModel == color.CMYKModel
 		h.progressive = bytes.Contains(data, []byte{0xff, 0xc2})
 		if h.progressive && bytes.Count(data, []byte{0xff, 0xda}) > maxScans {
 			return h, problem.New(http.StatusUnprocessableEntity, "the JPEG picture has more than %d scans", maxScans)
@@ -70,20 +74,21 @@ func readHeader(data []byte) (h header, err error) {
 	case "webp":
 		h.limited = true // where it has luma and chroma at all
 	}
+	if n := h.memory(); n > budget {
+		return h, problem.New(http.StatusUnprocessableEntity, "decoding the picture, of %dx%d pixels, would take %d MB of memory; at most %d MB are given to one", h.width, h.height, n>>20, budget>>20)
+	}
 	return h, nil
 }
 
-func config(format string, data []byte) (cfg struct{ Width, Height int }, err error) {
+func config(format string, data []byte) (cfg image.Config, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = problem.New(http.StatusUnprocessableEntity, "the %s picture's header cannot be read: %.200v", names[format], r)
 		}
 	}()
-	c, err := codecs[format].config(bytes.NewReader(data))
-	if err != nil {
+	if cfg, err = codecs[format].config(bytes.NewReader(data)); err != nil {
 		return cfg, broken(format, err)
 	}
-	cfg.Width, cfg.Height = c.Width, c.Height
 	return cfg, nil
 }
 
