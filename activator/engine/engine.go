@@ -122,9 +122,6 @@ func New(opts Options) (*Engine, error) {
 	for _, s := range e.services {
 		_, err := scale.New(scaleRevision(s, serviceState{Generation: 1}), e.deciders)
 		errs = append(errs, err, e.checkCommand(s))
-		if s.Timeout <= 0 {
-			errs = append(errs, fmt.Errorf("service %s/%s: timeoutSeconds is 0, which leaves no time for an answer; give it one, or leave it out", s.Namespace, s.Name))
-		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err

@@ -138,7 +138,6 @@ func TestNewRefuses(t *testing.T) {
 	for name, test := range map[string]struct{ service, want string }{
 		"a misspelt field": {`{spec: {containers: [{image: "ko://aisle.dev/aisle/functions/f", comand: [x]}]}}`, "comand"},
 		"not built":        {`{spec: {containers: [{image: "ko://aisle.dev/aisle/functions/f"}]}}`, "make build"},
-		"no time":          {`{spec: {timeoutSeconds: 0, containers: [{image: "ko://aisle.dev/aisle/functions/f"}]}}`, "timeoutSeconds is 0"},
 		"hpa":              {`{metadata: {annotations: {autoscaling.knative.dev/class: hpa.autoscaling.knative.dev}}, spec: {containers: [{image: "ko://aisle.dev/aisle/functions/f"}]}}`, "kpa.autoscaling.knative.dev"},
 	} {
 		t.Run(name, func(t *testing.T) {
