@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"aisle.dev/aisle/cmd/aisle/internal/delivery"
@@ -70,29 +71,32 @@ func (l *eventLines) end() error {
 	return err
 }
 
-// answerTable is for people.
+// answerTable is for people. Its columns are known with the first answer,
+// which names the legs.
 type answerTable struct {
 	screen screen.Screen
 	stream *screen.Stream
-	any    bool
+	legs   []string
 }
 
-func newAnswerTable(s screen.Screen) *answerTable {
-	return &answerTable{screen: s, stream: screen.NewStream(s, []screen.Column{
-		{Name: "TITLE", Min: 14, Share: 4},
-		{Name: "CATEGORY", Min: 14, Share: 3, Left: true},
+func newAnswerTable(s screen.Screen) *answerTable { return &answerTable{screen: s} }
+
+func (t *answerTable) begin(legs []category.Leg) {
+	columns := []screen.Column{
+		{Name: "TITLE", Min: 12, Share: 4},
+		{Name: "CATEGORY", Min: 12, Share: 4, Left: true},
 		{Name: "SURE", Min: 4, Right: true},
-		{Name: "LEGS", Min: 16, Share: 6},
-		{Name: "START", Min: 11},
-		{Name: "MS", Min: 5, Right: true},
-	})}
+	}
+	for _, l := range legs {
+		t.legs = append(t.legs, l.Name)
+		columns = append(columns, screen.Column{Name: strings.ToUpper(l.Name) + " SAYS", Min: 11, Share: 2})
+	}
+	columns = append(columns, screen.Column{Name: "START", Min: 11}, screen.Column{Name: "MS", Min: 5, Right: true})
+	t.stream = screen.NewStream(t.screen, columns)
+	t.stream.Header()
 }
 
 func (t *answerTable) add(a delivery.Answer) error {
-	if !t.any {
-		t.stream.Header()
-		t.any = true
-	}
 	title := a.Item.Product.Title
 	if strings.TrimSpace(title) == "" {
 		title = a.Item.Key()
@@ -105,15 +109,15 @@ func (t *answerTable) add(a delivery.Answer) error {
 		_, err := fmt.Fprintf(t.screen, "%s  %s\n", screen.Cut(title, 30), t.screen.Paint(screen.Red, "no category: "+screen.Clean(strings.TrimPrefix(reason.Error(), "no category: "))))
 		return err
 	}
+	if t.stream == nil {
+		t.begin(a.Result.Legs)
+	}
 	c := a.Result.Category
-	t.stream.Row(
-		screen.Cell{Text: title},
-		screen.Cell{Text: strings.Join(c.Path, " > "), Colour: screen.Bold},
-		sure(c.Confidence),
-		screen.Cell{Text: legs(a.Result.Legs), Colour: legColour(a.Result.Legs)},
-		startCell(a.ColdMs()),
-		screen.Cell{Text: fmt.Sprintf("%.1f", ms(a.Took))},
-	)
+	cells := []screen.Cell{{Text: title}, {Text: strings.Join(c.Path, " > "), Colour: screen.Bold}, sure(c.Confidence)}
+	for _, name := range t.legs {
+		cells = append(cells, said(a.Result.Legs, name, c.Label))
+	}
+	t.stream.Row(append(cells, startCell(a.ColdMs()), screen.Cell{Text: fmt.Sprintf("%.1f", ms(a.Took))})...)
 	return nil
 }
 
@@ -130,27 +134,21 @@ func sure(confidence float64) screen.Cell {
 	return c
 }
 
-// legs says what each leg said: "title Shirts 0.98, photo Tshirts 0.61".
-func legs(all []category.Leg) string {
-	var parts []string
-	for _, l := range all {
-		switch l.Outcome {
-		case category.Answered:
-			parts = append(parts, fmt.Sprintf("%s %s %.2f", l.Name, l.Label, l.Confidence))
-		case category.Skipped:
-			parts = append(parts, l.Name+" -")
-		default:
-			parts = append(parts, l.Name+" failed")
-		}
+// said is what one leg said: its label and how sure it was.
+func said(legs []category.Leg, name, label string) screen.Cell {
+	i := slices.IndexFunc(legs, func(l category.Leg) bool { return l.Name == name })
+	if i < 0 {
+		return screen.Cell{}
 	}
-	return strings.Join(parts, ", ")
-}
-
-func legColour(all []category.Leg) screen.Colour {
-	for _, l := range all {
-		if l.Outcome == category.LegFailed {
-			return screen.Yellow
+	switch l := legs[i]; l.Outcome {
+	case category.Answered:
+		c := screen.Cell{Text: fmt.Sprintf("%.2f %s", l.Confidence, l.Label)}
+		if l.Label == label {
+			c.Colour = screen.Dim // what differs is worth looking at
 		}
+		return c
+	case category.Skipped:
+		return screen.Cell{Text: "-", Colour: screen.Dim}
 	}
-	return screen.Dim
+	return screen.Cell{Text: "failed", Colour: screen.Red}
 }

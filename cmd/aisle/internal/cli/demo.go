@@ -208,12 +208,8 @@ func (a *app) watchZero(ctx context.Context, place client.Client, begun time.Tim
 		if err != nil {
 			return err
 		}
-		var all []string
-		for _, p := range pods {
-			all = append(all, fmt.Sprintf("%s %s", p.Name, strings.ToLower(p.Phase)))
-		}
 		waited := time.Since(begun)
-		line := strings.Join(all, ", ")
+		line := podsLine(pods)
 		switch {
 		case len(pods) == 0:
 			line = a.out.Paint(screen.Green, "no process is left")
@@ -235,9 +231,29 @@ func (a *app) watchZero(ctx context.Context, place client.Client, begun time.Tim
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
+			if a.out.Terminal {
+				a.out.Printf("\n")
+			}
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// podsLine sums pods up: "composer 1 ready, photo 1 ready, photo 1 draining".
+func podsLine(pods []client.Pod) string {
+	var keys []string
+	n := map[string]int{}
+	for _, p := range pods {
+		key := p.Service + " %d " + strings.ToLower(p.Phase)
+		if n[key]++; n[key] == 1 {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	for i, key := range keys {
+		keys[i] = fmt.Sprintf(key, n[key])
+	}
+	return strings.Join(keys, ", ")
 }
 
 // try prints what can be done next.
