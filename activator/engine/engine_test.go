@@ -117,6 +117,41 @@ func TestLock(t *testing.T) {
 	_ = again.Close()
 }
 
+func TestDataDirectoryIsPrivate(t *testing.T) {
+	for name, test := range map[string]struct {
+		file string
+		ok   bool
+	}{"empty": {"", true}, "an engine's": {lockName, true}, "somebody's": {"letters.txt", false}} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "data")
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if test.file != "" {
+				if err := os.WriteFile(filepath.Join(dir, test.file), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			held, err := lock(dir)
+			if (err == nil) != test.ok {
+				t.Fatalf("taken: %v", err)
+			}
+			info, statErr := os.Stat(dir)
+			if statErr != nil {
+				t.Fatal(statErr)
+			}
+			want := os.FileMode(0o755)
+			if err == nil {
+				_ = held.Close()
+				want = 0o700
+			}
+			if got := info.Mode().Perm(); got != want {
+				t.Errorf("mode %o, want %o", got, want)
+			}
+		})
+	}
+}
+
 func TestNewRefuses(t *testing.T) {
 	root := t.TempDir()
 	manifests := filepath.Join(root, "m")

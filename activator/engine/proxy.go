@@ -28,7 +28,7 @@ const queueDepth = 1000
 const retryFull = time.Second
 
 var (
-	errStopping = problem.New(http.StatusServiceUnavailable, "the engine is stopping")
+	errStopping = &problem.Error{Status: http.StatusServiceUnavailable, Detail: "the engine is stopping", RetryAfter: time.Second}
 	errTimeout  = errors.New("the request took longer than the service's timeout")
 	errSilent   = errors.New("the pod did not begin to answer within the service's response start timeout")
 	errIdle     = errors.New("the pod's answer paused for longer than the service's idle timeout")

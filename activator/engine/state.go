@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -136,11 +137,8 @@ func replace(path string, text []byte) error {
 // lock makes the data directory and takes it for this process. The lock goes
 // with the returned file, or with the process.
 func lock(dataDir string) (*os.File, error) {
-	if err := os.MkdirAll(dataDir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data directory: %w", err)
-	}
-	if err := os.Chmod(dataDir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data directory its owner's only: %w", err)
+	if err := makePrivate(dataDir); err != nil {
+		return nil, err
 	}
 	f, err := os.OpenFile(filepath.Join(dataDir, lockName), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -162,6 +160,34 @@ func lock(dataDir string) (*os.File, error) {
 		return nil, fmt.Errorf("lock the data directory: %w", err)
 	}
 	return f, nil
+}
+
+// makePrivate makes the data directory, or makes one that is there its owner's
+// only. One that others may enter and that holds something else is none: it
+// may be /tmp.
+func makePrivate(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the data directory: %w", err)
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("look at the data directory: %w", err)
+	}
+	if info.Mode().Perm()&0o077 == 0 {
+		return nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("look at the data directory: %w", err)
+	}
+	ours := func(e os.DirEntry) bool { return e.Name() == lockName }
+	if len(entries) > 0 && !slices.ContainsFunc(entries, ours) {
+		return fmt.Errorf("%s is no engine's data directory: it holds other files and others may read it; choose another --data-dir", dir)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return fmt.Errorf("make the data directory its owner's only: %w", err)
+	}
+	return nil
 }
 
 func writeAt(f *os.File, text []byte) error {

@@ -143,7 +143,11 @@ func runEngine(text []byte) error {
 		cancel()
 		e.Hurry()
 	}()
-	return e.Run(ctx)
+	before := goleak.IgnoreCurrent()
+	if err := e.Run(ctx); err != nil {
+		return err
+	}
+	return goleak.Find(before) // a leak makes the engine's stop a failure of its test
 }
 
 // startEngine starts an engine and returns once it accepts requests.

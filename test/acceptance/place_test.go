@@ -1,7 +1,3 @@
-// Package acceptance tests a place where Aisle runs through what its users
-// have: services' URLs and the command line's client. The same tests are meant
-// for the engine and for a real cluster; those that only make sense on one
-// machine call engineOnly with the reason.
 package acceptance
 
 import (

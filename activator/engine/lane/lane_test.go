@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -269,6 +270,46 @@ func TestRace(t *testing.T) {
 	callers.Wait()
 	if waiting, held := l.Counts(); waiting+held != 0 {
 		t.Errorf("%d wait and %d are held in the end", waiting, held)
+	}
+}
+
+// A pod that was closed as idle has nobody, and gets nobody.
+func TestCloseIdleRace(t *testing.T) {
+	type pod struct{ stopped atomic.Bool }
+	l := New[*pod](0, 1000, never)
+	current := &pod{}
+	l.Open(current)
+	var callers sync.WaitGroup
+	for range 4 {
+		callers.Go(func() {
+			for range 2000 {
+				lease, err := l.Acquire(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if lease.Pod.stopped.Load() {
+					t.Error("a request holds a place in a stopped pod")
+				}
+				lease.Release()
+			}
+		})
+	}
+	served := make(chan struct{})
+	go func() { callers.Wait(); close(served) }()
+	for stops := 0; ; {
+		select {
+		case <-served:
+			t.Logf("stopped %d times", stops)
+			return
+		default:
+		}
+		if l.CloseIdle(current) {
+			current.stopped.Store(true)
+			current = &pod{}
+			l.Open(current)
+			stops++
+		}
 	}
 }
 
