@@ -21,7 +21,7 @@ import (
 )
 
 // calling gives a revision that only passes requests on: no goroutine runs it.
-func calling(t *testing.T, spec manifest.Service) *revision {
+func calling(t testing.TB, spec manifest.Service) *revision {
 	t.Helper()
 	spec.Namespace, spec.Name = "default", "one"
 	metrics, err := newMetrics(prometheus.NewRegistry())
@@ -43,7 +43,7 @@ func calling(t *testing.T, spec manifest.Service) *revision {
 }
 
 // open adds a ready pod at an address.
-func open(t *testing.T, r *revision, address string) *podState {
+func open(t testing.TB, r *revision, address string) *podState {
 	t.Helper()
 	p := &podState{name: "one-00001-" + address, process: &pod.Pod{Address: address}, transport: newTransport(false), phase: phaseReady, order: make(chan order, 1)}
 	t.Cleanup(p.transport.CloseIdleConnections)
