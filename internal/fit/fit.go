@@ -8,6 +8,7 @@ package fit
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"aisle.dev/aisle/internal/reduce"
 )
@@ -48,44 +49,37 @@ func Temperature(p [][]float64, truth []int) (float64, error) {
 	return 1 / inverse, nil
 }
 
-// Pool fits a pool of two legs or more on answers that have all of them:
-// legs[i][k] is what leg k said of the i-th product. Only the exponents
-// weight/temperature matter there, so the largest weight is put at 1.
-func Pool(legs [][][]float64, truth []int) (reduce.Pool, error) {
-	if len(legs) == 0 || len(legs) != len(truth) || len(legs[0]) < 2 {
-		return reduce.Pool{}, fmt.Errorf("fit a pool: want answers of two legs or more, and as many truths")
-	}
-	exponents := make([]float64, len(legs[0]))
-	for k := range exponents {
-		exponents[k] = 1 / float64(len(exponents))
-	}
-	out := make([]float64, len(legs[0][0]))
-	loss := func() float64 {
-		pool, nll := reduce.Pool{Weights: exponents, Temperature: 1}, 0.0
-		for i := range legs {
-			pool.Fuse(out, legs[i])
-			nll -= math.Log(max(out[truth[i]], 1e-12))
+// View is what the legs of a pool said of some products, seen in one way:
+// Legs[i][k] is the answer of leg k to product i.
+type View struct {
+	Legs  [][][]float64
+	Truth []int
+}
+
+// Pool fits one pool of two legs or more for several views of answers that
+// have all legs. The views count alike, however hard they are: it minimises
+// the sum over the views of the loss relative to the best that a pool of the
+// view's own would reach. Only the exponents weight/temperature matter where
+// all legs answer, so the largest weight is put at 1.
+func Pool(views ...View) (reduce.Pool, error) {
+	best := make([]float64, len(views))
+	for v, view := range views {
+		if len(view.Legs) == 0 || len(view.Legs) != len(view.Truth) || len(view.Legs[0]) < 2 || len(view.Legs[0]) != len(views[0].Legs[0]) {
+			return reduce.Pool{}, fmt.Errorf("fit a pool: want answers of the same two legs or more in each view, and as many truths")
 		}
-		return nll
+		best[v] = max(view.loss(descend(len(view.Legs[0]), view.loss)), 1e-6)
 	}
-	// Coordinate descent: the loss is convex and the exponents are few.
-	for last := math.Inf(1); ; {
-		for k := range exponents {
-			exponents[k] = minimum(0.01, 5, func(e float64) float64 {
-				exponents[k] = e
-				return loss()
-			})
+	if len(views) == 0 {
+		return reduce.Pool{}, fmt.Errorf("fit a pool: there are no answers")
+	}
+	exponents := descend(len(views[0].Legs[0]), func(exponents []float64) float64 {
+		sum := 0.0
+		for v, view := range views {
+			sum += view.loss(exponents) / best[v]
 		}
-		now := loss()
-		if last-now < 1e-6*float64(len(legs)) {
-			break
-		}
-		last = now
-	}
-	most := 0.0
-	for _, e := range exponents {
-		most = max(most, e)
-	}
+		return sum / float64(len(views))
+	})
+	most := slices.Max(exponents)
 	pool := reduce.Pool{Temperature: 1 / most}
 	for _, e := range exponents {
 		pool.Weights = append(pool.Weights, e/most)
@@ -93,13 +87,46 @@ func Pool(legs [][][]float64, truth []int) (reduce.Pool, error) {
 	return pool, pool.Validate()
 }
 
+// loss is the mean negative log-likelihood of the truths.
+func (v View) loss(exponents []float64) float64 {
+	pool, nll := reduce.Pool{Weights: exponents, Temperature: 1}, 0.0
+	out := make([]float64, len(v.Legs[0][0]))
+	for i := range v.Legs {
+		pool.Fuse(out, v.Legs[i])
+		nll -= math.Log(max(out[v.Truth[i]], 1e-12))
+	}
+	return nll / float64(len(v.Legs))
+}
+
+// descend minimises a convex function of n numbers in [0.01, 5] coordinate by
+// coordinate: they are few.
+func descend(n int, f func([]float64) float64) []float64 {
+	x := make([]float64, n)
+	for k := range x {
+		x[k] = 1 / float64(n)
+	}
+	for last := math.Inf(1); ; {
+		for k := range x {
+			x[k] = minimum(0.01, 5, func(e float64) float64 {
+				x[k] = e
+				return f(x)
+			})
+		}
+		now := f(x)
+		if last-now < 1e-6*math.Abs(now) {
+			return x
+		}
+		last = now
+	}
+}
+
 // minimum finds the minimum of a convex function on [a, b] by golden section,
-// to four digits.
+// to 0.002.
 func minimum(a, b float64, f func(float64) float64) float64 {
 	const ratio = 0.6180339887498949
 	c, d := b-ratio*(b-a), a+ratio*(b-a)
 	fc, fd := f(c), f(d)
-	for b-a > 1e-4 {
+	for b-a > 2e-3 {
 		if fc < fd {
 			b, d, fd = d, c, fc
 			c = b - ratio*(b-a)

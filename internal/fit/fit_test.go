@@ -77,7 +77,7 @@ func TestPoolIsRecovered(t *testing.T) {
 		legs[i] = [][]float64{leg(truth[i], 1), leg(truth[i], 0.7)}
 		Temper(legs[i][1], legs[i][1], 0.5) // the second exaggerates: it deserves half the weight
 	}
-	pool, err := Pool(legs, truth)
+	pool, err := Pool(View{legs, truth})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,6 +87,32 @@ func TestPoolIsRecovered(t *testing.T) {
 	}
 	if max(pool.Weights[0], pool.Weights[1]) != 1 {
 		t.Errorf("weights %v: the largest should be 1", pool.Weights)
+	}
+}
+
+// A view of few, easy products counts as much as one of many, hard ones.
+func TestPoolViewsCountAlike(t *testing.T) {
+	say := func(p float64) []float64 { return []float64{p, 1 - p} }
+	view := func(n int, first, second float64) (v View) {
+		for i := range n {
+			truth := 0
+			if i%10 == 0 {
+				truth = 1
+			}
+			v.Legs, v.Truth = append(v.Legs, [][]float64{say(first), say(second)}), append(v.Truth, truth)
+		}
+		return v
+	}
+	a, err := Pool(view(100, 0.9, 0.5), view(100, 0.7, 0.5))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := Pool(view(10, 0.9, 0.5), view(1000, 0.7, 0.5))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if x, y := a.Weights[0]/a.Temperature, b.Weights[0]/b.Temperature; math.Abs(x-y) > 0.01 {
+		t.Errorf("exponent %.3f, but %.3f when one view has fewer products", x, y)
 	}
 }
 
@@ -117,7 +143,10 @@ func TestNothingToFit(t *testing.T) {
 	if _, err := Temperature(nil, nil); err == nil {
 		t.Error("a temperature was fitted to nothing")
 	}
-	if _, err := Pool([][][]float64{{{1, 0}}}, []int{0}); err == nil {
+	if _, err := Pool(View{[][][]float64{{{1, 0}}}, []int{0}}); err == nil {
 		t.Error("a pool of one leg was fitted")
+	}
+	if _, err := Pool(); err == nil {
+		t.Error("a pool was fitted to no view")
 	}
 }

@@ -9,7 +9,7 @@
 //
 // One set of numbers serves whole and masked titles, with and without
 // attributes: it is fitted on all four views of the validation products that
-// have photos. Figures are of test products with photos.
+// have photos, which count alike. Figures are of test products with photos.
 package main
 
 import (
@@ -148,16 +148,15 @@ func answers(ctx context.Context, set *fashion.Set, legs []*replay.Leg, products
 
 func fitPool(ctx context.Context, set *fashion.Set, legs []*replay.Leg) (reduce.Pool, error) {
 	products := withPhoto(set.In(fashion.Validation))
-	var all [][][]float64
-	var truth []int
+	var seen []fit.View
 	for _, v := range views(set) {
 		a, err := answers(ctx, set, legs, products, v.View)
 		if err != nil {
 			return reduce.Pool{}, err
 		}
-		all, truth = append(all, a...), append(truth, pack.Truth(set, products)...)
+		seen = append(seen, fit.View{Legs: a, Truth: pack.Truth(set, products)})
 	}
-	return fit.Pool(all, truth)
+	return fit.Pool(seen...)
 }
 
 // measure compares, on the test products with photos, each leg alone (through

@@ -22,6 +22,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -42,14 +43,15 @@ var card string
 // Chosen on the validation part.
 var (
 	features = ngrams.Config{Buckets: 16384, Words: [2]int{1, 2}, Chars: [2]int{3, 5}, MaxTokens: 512, AttributeWeight: 0.3}
-	training = Training{Epochs: 12, Rate: 2, Seed: 1}
+	training = Training{Epochs: 16, Rate: 2, Seed: 1}
 	reads    = []string{"title", "attributes.gender", "attributes.colour", "attributes.season", "attributes.usage"}
 )
 
 const (
 	ensemble  = 4
 	maskShare = 0.5  // of the visits see a masked title
-	bareShare = 0.4  // see no attributes
+	loseShare = 0.3  // of a masked title's words are lost too, so that the rest of them must tell
+	bareShare = 0.4  // of the visits see no attributes
 	dropShare = 0.15 // of each attribute, otherwise
 )
 
@@ -138,12 +140,30 @@ func draw(p fashion.Product, masked mask.Titles, rnd *rand.Rand) Bag {
 	v.Bare = rnd.Float64() < bareShare
 	kept := make([]ngrams.Field, 0, len(reads))
 	for _, f := range v.Fields(reads, p) {
-		if f.Name == "title" || rnd.Float64() >= dropShare {
-			kept = append(kept, f)
+		switch {
+		case f.Name != "title" && rnd.Float64() < dropShare:
+			continue
+		case f.Name == "title" && !v.Mask.IsZero():
+			f.Text = lose(f.Text, rnd)
 		}
+		kept = append(kept, f)
 	}
 	ids, weights := features.Features(kept)
 	return Bag{ids, weights}
+}
+
+// lose drops words of the text at random, but not all of them.
+func lose(text string, rnd *rand.Rand) string {
+	var kept []string
+	for w := range strings.FieldsSeq(text) {
+		if rnd.Float64() >= loseShare {
+			kept = append(kept, w)
+		}
+	}
+	if len(kept) == 0 {
+		return text
+	}
+	return strings.Join(kept, " ")
 }
 
 func spec(labels int) model.Spec {
