@@ -100,4 +100,4 @@ def normalise(x: torch.Tensor) -> torch.Tensor:
 
 def tensor(pixels_: np.ndarray) -> torch.Tensor:
     """uint8 [n, h, w, 3] to float [n, 3, h, w] in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pixels_)).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(np.array(pixels_)).permute(0, 3, 1, 2).float() / 255
