@@ -47,7 +47,7 @@ const (
 
 // bodyBudget bounds the bodies that are held at the same time. A request
 // gives its share back once it is preprocessed.
-const bodyBudget = 64 << 20
+const bodyBudget = 32 << 20
 
 // Options of [New].
 type Options struct {

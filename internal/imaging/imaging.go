@@ -28,6 +28,7 @@ import (
 	"image/png"
 	"io"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"sync"
 
@@ -55,7 +56,15 @@ func Tensor(dst []float32, data []byte, spec model.Image) error {
 	// for anything.
 	_ = decoding.Acquire(context.Background(), weight)
 	defer decoding.Release(weight)
+	if weight > large {
+		// Else the collector would let the garbage of one large picture stand
+		// while the next one is decoded.
+		defer debug.FreeOSMemory()
+	}
+	return decodeTo(dst, data, h, spec)
+}
 
+func decodeTo(dst []float32, data []byte, h header, spec model.Image) error {
 	img, err := decode(h, data)
 	if err != nil {
 		return err
@@ -69,7 +78,10 @@ func Tensor(dst []float32, data []byte, spec model.Image) error {
 // budget bounds the memory of the pictures that are being decoded: hundreds
 // of ordinary ones at once, or one of the largest. A picture that alone needs
 // more is refused.
-const budget = 384 << 20
+const (
+	budget = 384 << 20
+	large  = 32 << 20
+)
 
 var decoding = semaphore.NewWeighted(budget)
 
@@ -77,11 +89,14 @@ var decoding = semaphore.NewWeighted(budget)
 // allocate for each pixel.
 func (h header) memory() int64 {
 	perPixel := int64(16) // RGBA of 16 bits, a second pass of interlaced rows, and planes
-	switch {
-	case h.format == "jpeg" && h.progressive && h.cmyk:
-		perPixel = 28 // four channels of 32-bit coefficients, then CMYK and planes
-	case h.format == "jpeg" && !h.progressive:
-		perPixel = 12 // RGB: planes, RGBA and planes again
+	if h.format == "jpeg" {
+		perPixel = 4
+		if h.progressive {
+			perPixel = 16 // 32-bit coefficients too
+		}
+		if !h.ycc {
+			perPixel += 12 // a fourth channel, then RGBA or CMYK, then planes
+		}
 	}
 	return perPixel*int64(h.width)*int64(h.height) + 64<<10
 }

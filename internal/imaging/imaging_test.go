@@ -367,6 +367,24 @@ func TestConcurrentUse(t *testing.T) {
 	decoding.Release(budget)
 }
 
+// A large picture's memory is given back before the next one gets its turn.
+func TestLargePicturesLeaveNoGarbage(t *testing.T) {
+	data := encodePNG(t, image.NewGray(image.Rect(0, 0, 4000, 3000)))
+	dst := make([]float32, 3*8*8)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for range 2 {
+		if err := Tensor(dst, data, levels(8, 8)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if kept := int64(after.HeapAlloc) - int64(before.HeapAlloc); kept > 4<<20 {
+		t.Errorf("%d MB are still allocated", kept>>20)
+	}
+}
+
 func FuzzTensor(f *testing.F) {
 	names, _ := filepath.Glob("testdata/*.*")
 	for _, n := range names {

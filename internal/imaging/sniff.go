@@ -28,7 +28,7 @@ type header struct {
 	format        string
 	width, height int
 	progressive   bool // a progressive JPEG
-	cmyk          bool
+	ycc           bool // a JPEG of luma and chroma, or of luma alone
 	limited       bool // a lossy WebP: Y in 16-235, Cb and Cr in 16-240
 	orientation   orientation
 }
@@ -65,7 +65,7 @@ func readHeader(data []byte) (h header, err error) {
 	}
 	switch format {
 	case "jpeg":
-		h.cmyk = cfg.ColorModel == color.CMYKModel
+		h.ycc = cfg.ColorModel == color.YCbCrModel || cfg.ColorModel == color.GrayModel
 		h.progressive = bytes.Contains(data, []byte{0xff, 0xc2})
 		if h.progressive && bytes.Count(data, []byte{0xff, 0xda}) > maxScans {
 			return h, problem.New(http.StatusUnprocessableEntity, "the JPEG picture has more than %d scans", maxScans)
