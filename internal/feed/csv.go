@@ -21,12 +21,10 @@ type csvSource struct {
 	attrs  []attribute
 }
 
-func newCSV(buf *bufio.Reader, opts Options) (*csvSource, []string, error) {
+func newCSV(buf *bufio.Reader, head []byte, opts Options) (*csvSource, []string, error) {
 	delimiter := opts.Delimiter
 	if delimiter == 0 {
-		// What was peeked is the header, or the beginning of a long one.
-		head, _ := buf.Peek(buf.Size()) // an error comes again when it is read
-		delimiter = sniff(head)
+		delimiter = sniff(bytes.TrimLeft(head, "\r\n"))
 	}
 	bound := &bounded{r: buf, left: MaxRecord}
 	r := csv.NewReader(bound)

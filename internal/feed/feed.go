@@ -95,7 +95,7 @@ func New(r io.Reader, opts Options) (*Reader, error) {
 	in := &counter{r: r}
 	buf := bufio.NewReaderSize(in, 64<<10)
 	fr := &Reader{opts: opts, in: in, seed: maphash.MakeSeed(), lines: map[uint64]int{}}
-	head, err := buf.Peek(16)
+	head, err := peekLine(buf)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read %s: %w", opts.Name, err)
 	}
@@ -119,7 +119,7 @@ func New(r io.Reader, opts Options) (*Reader, error) {
 	}
 	switch format {
 	case CSV:
-		fr.source, fr.notes, err = newCSV(buf, opts)
+		fr.source, fr.notes, err = newCSV(buf, head, opts)
 	case NDJSON:
 		fr.source, err = newNDJSON(buf, opts)
 	default:
@@ -129,6 +129,18 @@ func New(r io.Reader, opts Options) (*Reader, error) {
 		return nil, err
 	}
 	return fr, nil
+}
+
+// peekLine looks ahead to the end of the first line that is not blank, or as
+// far as there is: no further, since the rest of a pipe may come much later.
+func peekLine(buf *bufio.Reader) ([]byte, error) {
+	for n := 1; ; {
+		head, err := buf.Peek(max(n, buf.Buffered()))
+		if err != nil || len(head) == buf.Size() || bytes.IndexByte(bytes.TrimLeft(head, " \t\r\n"), '\n') >= 0 {
+			return head, err
+		}
+		n = len(head) + 1
+	}
 }
 
 // refuse knows the files that are often given instead of CSV.

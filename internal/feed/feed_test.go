@@ -105,6 +105,8 @@ func TestFiles(t *testing.T) {
 			"1 ! line 2: the title is not valid UTF-8; if the file is Latin-1, convert it: iconv -f latin1 -t utf-8", "2@3 B"}},
 		{name: "an id twice", text: "id,title\n1,A\n2,B\n1,C\n", want: []string{"1@2 A", "2@3 B",
 			`1 ! line 4: the id "1" was used on line 2 already; ids must differ, or leave the column out`}},
+		{name: "blank lines before NDJSON", text: "\n \n{\"title\":\"A\"}", want: []string{"line-3@3 A"}},
+		{name: "blank lines before CSV", text: "\n\nid;title\n1;A\n", want: []string{"1@4 A"}},
 		{name: "only a header", text: "id,title\n", want: nil},
 		{name: "blank lines", text: "id,title\n\n1,A\n\n", want: []string{"1@3 A"}},
 
@@ -228,6 +230,34 @@ func TestReadsAhead(t *testing.T) {
 	}
 	if read := r.Offset(); read > 1000*10+128<<10 {
 		t.Errorf("%d bytes read for 1000 records of 10", read)
+	}
+}
+
+// What a slow pipe has brought is read at once, not when a buffer is full.
+func TestPipe(t *testing.T) {
+	for format, lines := range map[feed.Format][]string{feed.CSV: {"title\n", "A\n"}, feed.NDJSON: {"{\"title\":\"A\"}\n"}} {
+		r, w := io.Pipe()
+		written := make(chan struct{})
+		go func() {
+			defer close(written)
+			for _, l := range lines {
+				if _, err := io.WriteString(w, l); err != nil {
+					t.Error(err)
+				}
+			}
+		}()
+		records, err := feed.New(r, feed.Options{Name: "f"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if item, err := records.Next(); err != nil || item.Product.Title != "A" {
+			t.Errorf("%s: %q, %v", format, item.Product.Title, err)
+		}
+		<-written
+		_ = w.Close() // always nil
+		if _, err := records.Next(); !errors.Is(err, io.EOF) {
+			t.Errorf("%s: after the end: %v", format, err)
+		}
 	}
 }
 

@@ -61,7 +61,7 @@ func (a *app) show(ctx context.Context, m machine, once bool) error {
 	if err != nil {
 		return err
 	}
-	samples, err := a.samples(m.root)
+	samples, err := a.samples(ctx, m.root)
 	if err != nil {
 		return err
 	}
@@ -122,12 +122,12 @@ func (s *sampleSet) Next() (feed.Item, error) {
 
 // samples are products of the fashion data, one of each type, where that is;
 // else the drawings.
-func (a *app) samples(root string) (*sampleSet, error) {
+func (a *app) samples(ctx context.Context, root string) (*sampleSet, error) {
 	if dir, err := fashion.Dir(a.Getenv); err == nil {
 		return realSamples(dir)
 	}
 	dir := filepath.Join(root, "samples")
-	in, err := a.open(filepath.Join(dir, "products.csv"), &fileFlags{}, true)
+	in, err := a.open(ctx, filepath.Join(dir, "products.csv"), &fileFlags{}, true)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -56,14 +57,14 @@ The file is read as send reads it, with a column category.`,
 			}
 			var edit func(*feed.Item)
 			if masked {
-				classes, err := a.classes(args[0], &f)
+				classes, err := a.classes(cmd.Context(), args[0], &f)
 				if err != nil {
 					return err
 				}
 				titles := mask.New(classes)
 				edit = func(i *feed.Item) { i.Product.Title = titles.Mask(i.Product.Title) }
 			}
-			in, err := a.open(args[0], &f, true)
+			in, err := a.open(cmd.Context(), args[0], &f, true)
 			if err != nil {
 				return err
 			}
@@ -110,11 +111,11 @@ The file is read as send reads it, with a column category.`,
 }
 
 // classes reads the file's distinct categories.
-func (a *app) classes(name string, f *fileFlags) ([]string, error) {
+func (a *app) classes(ctx context.Context, name string, f *fileFlags) ([]string, error) {
 	if name == "-" {
 		return nil, usagef("--mask reads the file twice, first for the names of the classes; give a file instead of -")
 	}
-	in, err := a.open(name, f, true)
+	in, err := a.open(ctx, name, f, true)
 	if err != nil {
 		return nil, err
 	}

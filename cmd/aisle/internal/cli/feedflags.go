@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -135,7 +136,7 @@ func (f *file) fraction(done, limit int) float64 {
 }
 
 // open opens a file, or standard input for "-".
-func (a *app) open(name string, f *fileFlags, category bool) (*file, error) {
+func (a *app) open(ctx context.Context, name string, f *fileFlags, category bool) (*file, error) {
 	delimiter, err := f.comma()
 	if err != nil {
 		return nil, err
@@ -147,6 +148,7 @@ func (a *app) open(name string, f *fileFlags, category bool) (*file, error) {
 		opts.Name, out.name = "standard input", "standard input"
 		s := newStoppable(a.In)
 		in, out.stop = s, s.stop
+		context.AfterFunc(ctx, s.stop) // also while the header is waited for
 	} else {
 		opened, err := os.Open(name)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -170,6 +172,9 @@ func (a *app) open(name string, f *fileFlags, category bool) (*file, error) {
 	}
 	if out.Reader, err = feed.New(in, opts); err == nil {
 		out.pictures, err = feed.OpenPictures(beside, f.images)
+	}
+	if ctx.Err() != nil {
+		err = &exit{Interrupted, errors.New("interrupted")}
 	}
 	if err != nil {
 		_ = out.close() // the first error says more

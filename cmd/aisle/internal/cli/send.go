@@ -47,7 +47,7 @@ end, and the exit code is 3.`,
 			if !wait && format == "ndjson" {
 				return usagef("-o ndjson writes categories, so it needs --wait")
 			}
-			in, err := a.open(args[0], &f, false)
+			in, err := a.open(cmd.Context(), args[0], &f, false)
 			if err != nil {
 				return err
 			}
