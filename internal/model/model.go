@@ -15,7 +15,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -115,7 +114,12 @@ type Package struct {
 	Digest string // "sha256:..." over model.yaml, which pins the other files
 }
 
-var nameRE = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+// isName reports whether s is a DNS label (RFC 1123). A regular expression would
+// be compiled at every cold start.
+func isName(s string) bool {
+	return len(s) >= 1 && len(s) <= 63 && s[0] != '-' && s[len(s)-1] != '-' &&
+		strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
 
 // Load reads the package in dir and checks it: strict YAML, the files'
 // digests, and that the parts fit each other. The graph is read once, for its
@@ -169,7 +173,7 @@ func (s Spec) validate() error {
 	switch {
 	case s.APIVersion != APIVersion || s.Kind != Kind:
 		return fmt.Errorf("apiVersion %q, kind %q: want %q, %q", s.APIVersion, s.Kind, APIVersion, Kind)
-	case !nameRE.MatchString(s.Name):
+	case !isName(s.Name):
 		return fmt.Errorf("name %q is not a DNS label", s.Name)
 	case s.Version == "":
 		return fmt.Errorf("version is missing")
