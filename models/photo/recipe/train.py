@@ -31,7 +31,7 @@ from network import Network
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     # Cycles of (pixels, epochs) phases and the peak of each cycle's learning rate.
-    cycles: tuple = ((((64, 12), (80, 8), (96, 8)), 0.08), (((96, 26),), 0.06))
+    cycles: tuple = ((((64, 12), (80, 8), (96, 8)), 0.08), (((96, 26),), 0.06), (((96, 22),), 0.05))
     batch: int = 64
     decay: float = 5e-4
     smoothing: float = 0.1
