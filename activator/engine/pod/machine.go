@@ -20,7 +20,7 @@ type Machine struct {
 	ports   *Ports
 }
 
-// Leftovers patience: how long a killed process may take to go.
+// reapPatience is how long a killed leftover may take to go.
 const reapPatience = 10 * time.Second
 
 // NewMachine kills what an earlier engine left behind in dataDir, and returns
