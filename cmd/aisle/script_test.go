@@ -44,6 +44,18 @@ func TestScripts(t *testing.T) {
 			"arrived": arrived,
 			"bytes":   writeBytes,
 			"huge":    writeHuge,
+			"serving": serving,
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "built" {
+				return false, fmt.Errorf("unknown condition %s", cond)
+			}
+			for _, name := range []string{"bin/classifier", "bin/composer", "bin/libonnxruntime.so.1", "models/title/model.yaml", "models/photo/model.yaml"} {
+				if _, err := os.Stat(filepath.Join("..", "..", name)); err != nil {
+					return false, nil
+				}
+			}
+			return true, nil
 		},
 	})
 }
@@ -70,6 +82,12 @@ func setup(env *testscript.Env) error {
 	if err := serveEngine(env, filepath.Join(state, client.SocketName), u.Host); err != nil {
 		return err
 	}
+	root, err := filepath.Abs(filepath.Join("..", ".."))
+	if err != nil {
+		return err
+	}
+	env.Setenv("ROOT", root)
+	env.Setenv("REALSTATE", filepath.Join(state, "real"))
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -153,6 +171,27 @@ func arrived(ts *testscript.TestScript, neg bool, args []string) {
 	case <-ts.Value(composerKey{}).(*composertest.Composer).Arrived(n):
 	case <-ctx.Done():
 		ts.Fatalf("%d requests have not arrived", n)
+	}
+}
+
+// serving: waits until the engine of $AISLE_DATA_DIR answers.
+func serving(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: serving")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	engine := client.NewEngine(ts.Getenv("AISLE_DATA_DIR"))
+	for tick := time.NewTicker(20 * time.Millisecond); ; {
+		_, err := engine.Version(ctx)
+		if err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			ts.Fatalf("no engine answers: %v", err)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -155,15 +156,25 @@ func realSamples(dir string) (*sampleSet, error) {
 			first[p.Type] = p
 		}
 	}
-	set := &sampleSet{what: "real titles and photos from " + dir + " (the models may have learned from some of them)"}
+	set := &sampleSet{what: "real titles and photos from " + short(dir) + " (the models may have learned from some of them)"}
 	for _, class := range slices.Sorted(maps.Keys(first)) {
 		p := first[class]
 		n := len(set.items) + 1
 		set.items = append(set.items, feed.Item{N: n, Line: n, Product: product.Product{ID: fmt.Sprint(p.ID), Title: p.Title, Attributes: p.Attributes()}})
-		set.example = "--image " + fashion.Photo(dir, p.ID)
+		set.example = "--image " + short(fashion.Photo(dir, p.ID))
 	}
 	set.pictures, err = feed.OpenPictures(dir, filepath.Join(dir, "images"))
 	return set, err
+}
+
+// short is a path relative to the working directory, where that is shorter.
+func short(path string) string {
+	if wd, err := os.Getwd(); err == nil {
+		if rel, err := filepath.Rel(wd, path); err == nil && len(rel) < len(path) {
+			return rel
+		}
+	}
+	return path
 }
 
 // demoConcurrency is low, so that one can follow.

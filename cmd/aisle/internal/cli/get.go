@@ -52,7 +52,7 @@ func kinds(now func() time.Time) []kind {
 						scale = fmt.Sprintf("%d-", r.MinScale)
 					}
 					rows = append(rows, []screen.Cell{named(r.Namespace, r.Name), count(r.Want), count(r.Ready), count(r.Starting), count(r.Draining),
-						{Text: scale}, {Text: strconv.FormatFloat(r.Concurrency, 'f', -1, 64)}, count(r.Waiting), ago(now(), r.Since), {Text: r.Why}})
+						{Text: scale}, {Text: strconv.FormatFloat(r.Concurrency, 'f', -1, 64)}, count(r.Waiting), ago(now, r.Since), {Text: r.Why}})
 				}
 				return list, rows, err
 			}},
@@ -77,7 +77,7 @@ func kinds(now func() time.Time) []kind {
 						readyAfter = fmt.Sprintf("%.0f ms", p.ReadyMs)
 					}
 					rows = append(rows, []screen.Cell{named(p.Namespace, p.Name), phase, count(p.InFlight), {Text: readyAfter},
-						{Text: fmt.Sprintf("%.0f MB", float64(p.RSSBytes)/1e6)}, {Text: fmt.Sprintf("%.1fs", p.CPUSeconds)}, ago(now(), p.Started), count(p.PID), {Text: p.Address}})
+						{Text: fmt.Sprintf("%.0f MB", float64(p.RSSBytes)/1e6)}, {Text: fmt.Sprintf("%.1fs", p.CPUSeconds)}, ago(now, p.Started), count(p.PID), {Text: p.Address}})
 				}
 				return list, rows, err
 			}},
@@ -94,11 +94,11 @@ func named(namespace, name string) screen.Cell {
 
 func count(n int) screen.Cell { return screen.Cell{Text: strconv.Itoa(n)} }
 
-func ago(now, t time.Time) screen.Cell {
+func ago(now func() time.Time, t time.Time) screen.Cell {
 	if t.IsZero() {
 		return screen.Cell{}
 	}
-	return screen.Cell{Text: screen.Short(max(0, now.Sub(t)))}
+	return screen.Cell{Text: screen.Short(max(0, now().Sub(t)))}
 }
 
 func (a *app) get() *cobra.Command {

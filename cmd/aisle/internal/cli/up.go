@@ -122,7 +122,7 @@ func (a *app) run(ctx context.Context, e *engine.Engine, address string) error {
 		if who == "" {
 			who = "another program"
 		}
-		err = fmt.Errorf("%s is in use by %s; end that, or choose another address: --addr 127.0.0.1:8081 (%w)", address, who, err)
+		err = fmt.Errorf("%s is in use by %s; end that, or choose another address: --addr 127.0.0.1:8081", address, who)
 	}
 	return err
 }
@@ -145,7 +145,9 @@ http://127.0.0.1:PORT.`,
   aisle up -k manifests/overlays/local --data-dir /tmp/aisle`,
 		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			e, err := a.load(&m, a.logger(m.verbose), func(v client.Version) {
+			log, told := a.logger(m.verbose)
+			e, err := a.load(&m, log, func(v client.Version) {
+				told()
 				a.banner(cmd.Context(), a.err, v)
 				if flag := a.here(); flag != "" {
 					a.err.Printf("Other commands find it with%s\n", flag)
@@ -160,14 +162,6 @@ http://127.0.0.1:PORT.`,
 	}
 	m.flags(cmd)
 	return cmd
-}
-
-func (a *app) logger(verbose bool) *slog.Logger {
-	level := slog.LevelWarn
-	if verbose {
-		level = slog.LevelDebug
-	}
-	return slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level}))
 }
 
 // banner says where the services are. It asks the engine, as get would.
