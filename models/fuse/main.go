@@ -197,7 +197,7 @@ func measure(ctx context.Context, set *fashion.Set, legs []*replay.Leg, pool red
 func report(figures []pack.Figures, legs []*replay.Leg, pool reduce.Pool, date string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# What the models are worth\n\nWritten by `go run ./models/fuse` on %s; not edited by hand.\n\n", date)
-	fmt.Fprintf(&b, "Test products with a photo, split rule `%s`. In brackets: 95%% intervals (Wilson for accuracy, bias-corrected bootstrap otherwise). ECE: 15 bins of equal mass, debiased. Masked: every word of the class names removed from the title, singular and plural.\n\n", fashion.Rule)
+	fmt.Fprintf(&b, "Test products with a photo, split rule `%s`. In brackets: 95%% intervals (Wilson for accuracy, bias-corrected bootstrap otherwise). ECE: 15 bins of equal mass, debiased. Masked: every word of the class names removed from the title, singular and plural. Products of one component resemble each other, so the true intervals are somewhat wider.\n\n", fashion.Rule)
 	b.WriteString(pack.Table(figures))
 	fmt.Fprintf(&b, "\nOne pool for all rows, fitted on the validation part: weights")
 	for i, w := range pool.Weights {
