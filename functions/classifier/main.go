@@ -76,7 +76,7 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 		worked = work(working, c, cfg, pkg, phases)
 	})
 	err = serve.Run(serving, serve.Options{
-		Port: cfg.port, Handler: c.Handler(), Health: health, Gatherer: reg, Logger: log,
+		Host: cfg.host, Port: cfg.port, Handler: c.Handler(), Health: health, Gatherer: reg, Logger: log,
 		Grace: cfg.timeout + 5*time.Second, Listening: phases.listening,
 	})
 	stopWorking()

@@ -72,7 +72,7 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 		return err
 	}
 	return serve.Run(ctx, serve.Options{
-		Port: getenv("PORT"), Handler: c.Handler(), Gatherer: reg, Logger: log,
+		Host: getenv("HOST"), Port: getenv("PORT"), Handler: c.Handler(), Gatherer: reg, Logger: log,
 		Listening: func(a net.Addr) {
 			log.Info("ready", "address", a.String(), "composition", composition.Name, "legs", len(composition.Legs), "digest", composition.Digest)
 		},

@@ -110,6 +110,7 @@ func TestLocal(t *testing.T) {
 		for _, s := range []*Service{&s, &b} {
 			s.Digest = ""
 			delete(s.Annotations, "autoscaling.knative.dev/max-scale")
+			s.Env = slices.DeleteFunc(s.Env, func(e EnvVar) bool { return e.Name == "HOST" })
 			for i := range s.Env {
 				if name := s.Env[i].Name; name == "MODEL" || name == "LEG_URL" {
 					s.Env[i].Value = ""
@@ -129,8 +130,8 @@ func TestLocal(t *testing.T) {
 		got = append(got, s.Env...)
 	}
 	if d := cmp.Diff([]EnvVar{
-		{"COMPOSITION", "/etc/aisle/composition.yaml"}, {"LEG_URL", "http://{service}.{namespace}.localhost:8080"},
-		{"MODEL", "models/photo"}, {"MODEL", "models/title"},
+		{"COMPOSITION", "/etc/aisle/composition.yaml"}, {"LEG_URL", "http://{service}.{namespace}.localhost:8080"}, {"HOST", "127.0.0.1"},
+		{"MODEL", "models/photo"}, {"HOST", "127.0.0.1"}, {"MODEL", "models/title"}, {"HOST", "127.0.0.1"},
 	}, got); d != "" {
 		t.Error(d)
 	}

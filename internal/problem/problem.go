@@ -7,6 +7,7 @@
 package problem
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -86,15 +87,18 @@ func Write(w http.ResponseWriter, err error) {
 		detail = "the deadline passed before there was an answer"
 	}
 	body["detail"], body["error"] = detail, detail
-	buf, err := json.Marshal(body)
-	if err != nil { // an Extra that cannot be written: a programming error, but the caller still gets the reason
-		buf, _ = json.Marshal(map[string]any{"status": status, "detail": detail, "error": detail})
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)                 // people read it; it is never HTML
+	if err := enc.Encode(body); err != nil { // an Extra that cannot be written: a programming error, but the caller still gets the reason
+		buf.Reset()
+		_ = enc.Encode(map[string]any{"status": status, "detail": detail, "error": detail}) // strings and a number
 	}
 	h := w.Header()
 	h.Set("Content-Type", ContentType)
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(buf, '\n')) // the client has gone; there is nobody left to tell
+	_, _ = w.Write(buf.Bytes()) // the client has gone; there is nobody left to tell
 }
 
 // Handler adapts a handler that returns an error. A 5xx other than 503 is

@@ -38,6 +38,7 @@ const (
 
 // Options of [Run].
 type Options struct {
+	Host     string              // what HOST says: the address to listen on; empty means all, as Knative's contract wants
 	Port     string              // what PORT says; empty means 8080
 	Listener net.Listener        // used instead of Port when set; Run closes it
 	Handler  http.Handler        // everything but the paths below
@@ -65,7 +66,7 @@ func Run(ctx context.Context, o Options) error {
 	ln := o.Listener
 	if ln == nil {
 		var err error
-		if ln, err = net.Listen("tcp", ":"+cmp.Or(o.Port, "8080")); err != nil {
+		if ln, err = net.Listen("tcp", net.JoinHostPort(o.Host, cmp.Or(o.Port, "8080"))); err != nil {
 			return fmt.Errorf("listen on PORT %s: %w", cmp.Or(o.Port, "8080"), err)
 		}
 	}
