@@ -7,8 +7,22 @@ import (
 	"image/jpeg"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 )
+
+// rendered are all drawings: rendering is slow under the race detector.
+var rendered = sync.OnceValues(func() (map[string]*image.RGBA, error) {
+	all := map[string]*image.RGBA{}
+	for _, d := range drawings {
+		im, err := render(d)
+		if err != nil {
+			return nil, err
+		}
+		all[d.name] = im
+	}
+	return all, nil
+})
 
 // Every drawing that is committed is the one that this program makes. Other
 // processors may round differently, so it is the pixels that are compared.
@@ -17,12 +31,12 @@ func TestDrawingsAreCurrent(t *testing.T) {
 	if err != nil || len(files) != len(drawings) {
 		t.Errorf("%d files for %d drawings, %v", len(files), len(drawings), err)
 	}
+	all, err := rendered()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, d := range drawings {
-		im, err := render(d)
-		if err != nil {
-			t.Fatal(err)
-		}
-		data, err := encode(im)
+		data, err := encode(all[d.name])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,12 +79,12 @@ func farthest(t *testing.T, a, b []byte) int {
 
 // Each drawing is a thing on white: corners are white, and a good part is not.
 func TestDrawingsShowSomething(t *testing.T) {
+	all, err := rendered()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, d := range drawings {
-		im, err := render(d)
-		if err != nil {
-			t.Fatal(err)
-		}
-		drawn := 0
+		im, drawn := all[d.name], 0
 		for y := range size {
 			for x := range size {
 				if im.RGBAAt(x, y) != (color.RGBA{0xff, 0xff, 0xff, 0xff}) {
