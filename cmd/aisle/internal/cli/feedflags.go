@@ -143,7 +143,8 @@ func (a *app) open(ctx context.Context, name string, f *fileFlags, category bool
 	}
 	opts := feed.Options{Name: name, Format: feed.Format(f.format), Delimiter: delimiter, Columns: f.columns, Category: category, Images: f.images != ""}
 	out := &file{path: name, name: name, size: -1, stop: func() {}, close: func() error { return nil }}
-	in, beside := a.In, "."
+	var in io.Reader
+	beside := "."
 	if name == "-" {
 		opts.Name, out.name = "standard input", "standard input"
 		s := newStoppable(a.In)
@@ -168,7 +169,7 @@ func (a *app) open(ctx context.Context, name string, f *fileFlags, category bool
 		if info.Mode().IsRegular() {
 			out.size = info.Size()
 		}
-		in, beside, out.close = io.Reader(opened), filepath.Dir(name), opened.Close
+		in, beside, out.close = opened, filepath.Dir(name), opened.Close
 	}
 	if out.Reader, err = feed.New(in, opts); err == nil {
 		out.pictures, err = feed.OpenPictures(beside, f.images)
