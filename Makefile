@@ -16,8 +16,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: build ## set up, categorise sample products, show the pods stop, serve until Ctrl-C (ONCE=1: end by itself)
-	@bin/aisle demo $(if $(filter-out 0 no false,$(ONCE)),--once)
+run: build ## set up, categorise sample products, show the pods stop, serve until Ctrl-C (ONCE=1: end by itself; ADDR=host:port)
+	@bin/aisle demo $(if $(filter-out 0 no false,$(ONCE)),--once) $(if $(ADDR),--addr $(ADDR))
 
 .PHONY: test
 test: check build ## set up and run every test (begins with check)

@@ -10,5 +10,5 @@
 //
 // Guarantees: tests wait for conditions, each for a bounded time; no process
 // outlives the suite, which is itself a test; the engine leaks no goroutine.
-// Non-goals: timing. ./measure takes figures of a running engine.
+// Non-goals: timing. hack/bench takes figures.
 package acceptance

@@ -1,0 +1,125 @@
+// Command bench measures the figures of the README's table. Each figure is a
+// program with reproducible inputs (the samples, or real products where
+// AISLE_DATA is), compares two things in one run, interleaved, and reports
+// the median and the spread, since these machines are noisy.
+//
+// It is no test: it asserts nothing, and it exits 1 only if a measurement
+// could not be taken. Load is bounded in count and time and goes to loopback.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// row is one line of the result.
+type row struct {
+	Figure string `json:"figure"`
+	Result string `json:"result"`
+	Goal   string `json:"goal,omitempty"`
+}
+
+// figure is one thing to measure.
+type figure struct {
+	name, about string
+	run         func(context.Context, *bench) ([]row, error)
+}
+
+var figures = []figure{
+	{"cold", "cold start, everything at zero, request to answer: title, photo, composed", coldStart},
+	{"overhead", "warm, sequential: the engine's proxy over the pod alone", overhead},
+	{"throughput", "aisle send --wait against an in-process loop of the same work", throughput},
+	{"idle", "engine with everything at zero: memory and CPU", idle},
+	{"first", "make run ONCE=1, caches warm: seconds to the first category", first},
+}
+
+type bench struct {
+	n        int // repetitions of a cold start
+	requests int // sequential requests of the overhead figure
+	products int // products of the throughput figure
+	rounds   int // rounds of the throughput figure
+	data     string
+	log      io.Writer // progress
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	b := &bench{log: stderr}
+	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	only := fs.String("only", "", "comma-separated figures; all without it")
+	asJSON := fs.Bool("json", false, "print JSON")
+	fs.IntVar(&b.n, "n", 20, "cold starts of each kind")
+	fs.IntVar(&b.requests, "requests", 4000, "sequential requests each way of the overhead figure")
+	fs.IntVar(&b.products, "products", 5000, "products of the throughput figure")
+	fs.IntVar(&b.rounds, "rounds", 3, "rounds of the throughput figure")
+	fs.StringVar(&b.data, "data", os.Getenv("AISLE_DATA"), "folder of the real products")
+	fs.Usage = func() {
+		fmt.Fprintf(stderr, "usage: go run ./hack/bench [flags]   (in the project's root, after make build)\n\n")
+		for _, f := range figures {
+			fmt.Fprintf(stderr, "  %-11s %s\n", f.name, f.about)
+		}
+		fmt.Fprintln(stderr)
+		fs.PrintDefaults()
+	}
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil
+		}
+		return err
+	}
+	var wanted []string
+	if *only != "" {
+		wanted = strings.Split(*only, ",")
+	}
+	for _, w := range wanted {
+		if !slices.ContainsFunc(figures, func(f figure) bool { return f.name == w }) {
+			return fmt.Errorf("no figure %q; -h lists them", w)
+		}
+	}
+	var rows []row
+	for _, f := range figures {
+		if len(wanted) > 0 && !slices.Contains(wanted, f.name) {
+			continue
+		}
+		fmt.Fprintf(stderr, "%s: %s\n", f.name, f.about)
+		start := time.Now()
+		r, err := f.run(ctx, b)
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
+		}
+		fmt.Fprintf(stderr, "%s: measured in %.0f s\n", f.name, time.Since(start).Seconds())
+		rows = append(rows, r...)
+	}
+	if *asJSON {
+		enc := json.NewEncoder(stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(rows)
+	}
+	for _, r := range rows {
+		goal := ""
+		if r.Goal != "" {
+			goal = "   (goal: " + r.Goal + ")"
+		}
+		fmt.Fprintf(stdout, "%-46s %s%s\n", r.Figure, r.Result, goal)
+	}
+	return nil
+}
