@@ -39,6 +39,10 @@ check: prerequisites ## gofmt, vet, staticcheck
 bench: build ## measure the README's figures (programs with committed inputs; ratio, median and spread)
 	go run ./hack/bench $(BENCH_FLAGS)
 
+.PHONY: models
+models: build ## train both model packages again from AISLE_DATA (installs PyTorch, 6 GB; half an hour)
+	models/train.sh
+
 .PHONY: clean
 clean: ## remove what was built here (not the caches of go, npm and ONNX Runtime)
 	rm -rf bin .cache
