@@ -133,6 +133,9 @@ func toZero(p policy, st state, in input) (out outcome, intent int) {
 		if age > p.giveUpAfter {
 			return outcome{why: fmt.Sprintf("not ready within %v", p.giveUpAfter)}, 0
 		}
+		if in.applied == 0 {
+			return keep("nothing has asked for it yet", p.giveUpAfter-age), -1
+		}
 		return keep("waiting for the first pods to be ready", p.giveUpAfter-age), -1
 	case active:
 		if age >= p.window {

@@ -61,7 +61,7 @@ func TestSettle(t *testing.T) {
 		{"an initial scale of 1 is kept until ready", base, fresh,
 			input{now: at(5), desired: 0, running: 1, applied: 1}, 1, activating, "waiting for the first pods to be ready", 55 * time.Second},
 		{"an initial scale of 0 is reached at once", with(func(p *policy) { p.initial = 0 }), fresh,
-			input{now: at(1)}, 0, inactive, "waiting for the first pods to be ready", 59 * time.Second},
+			input{now: at(1)}, 0, inactive, "nothing has asked for it yet", 59 * time.Second},
 
 		// handleScaleToZero
 		{"scale to zero is off", with(func(p *policy) { p.toZero = false }), been(active, 0),
