@@ -56,6 +56,7 @@ func newLeg(s LegSpec, template, namespace string, rt http.RoundTripper) (*leg, 
 			Transport:     rt,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
+		reads:   reads{declared: s.Reads},
 		breaker: circuitbreaker.NewBuilder[any]().WithFailureThreshold(tripsAfter).WithSuccessThreshold(1).WithDelay(openFor).Build(),
 	}, nil
 }

@@ -37,6 +37,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"aisle.dev/aisle/internal/product"
 	"aisle.dev/aisle/internal/reduce"
 	"aisle.dev/aisle/internal/taxonomy"
 )
@@ -72,6 +73,7 @@ type LegSpec struct {
 	Namespace string        // empty: the composer's own
 	Deadline  time.Duration // 0: the composition's
 	Required  bool          // without this leg's answer there is no category, unless it had nothing to read
+	Reads     []string      // the product's fields that it reads; nil: its first answer tells
 }
 
 // file is the composition file as written.
@@ -90,6 +92,7 @@ type file struct {
 			Weight    *float64  `yaml:"weight"`
 			Deadline  *duration `yaml:"deadline"`
 			Required  bool      `yaml:"required"`
+			Reads     *[]string `yaml:"reads"`
 		} `yaml:"legs"`
 		Reducer struct {
 			Type        string   `yaml:"type"`
@@ -241,6 +244,16 @@ func (f *file) check() (*Composition, error) {
 			return nil, fmt.Errorf("%s.deadline %s: want more than 0, at most spec.deadline, which is %s", at, leg.Deadline, c.Deadline)
 		case !(weight > 0 && weight <= reduce.MaxWeight):
 			return nil, fmt.Errorf("%s.weight %v: want a number above 0, at most %d; leave the leg out if it is not to count", at, weight, reduce.MaxWeight)
+		}
+		if l.Reads != nil {
+			if leg.Reads = *l.Reads; len(leg.Reads) == 0 || len(leg.Reads) > maxReads {
+				return nil, fmt.Errorf("%s.reads has %d fields: want 1 to %d, or leave it out", at, len(leg.Reads), maxReads)
+			}
+			for _, f := range leg.Reads {
+				if !product.IsField(f) {
+					return nil, fmt.Errorf("%s.reads: unknown field %q; want title, description, brand, images or attributes.NAME", at, f)
+				}
+			}
 		}
 		seen[l.Name] = i
 		c.Legs = append(c.Legs, leg)

@@ -5,12 +5,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"aisle.dev/aisle/internal/model"
 )
 
 func TestParse(t *testing.T) {
@@ -21,13 +25,13 @@ spec:
   deadline: 3s
   legs:
     - {name: title, service: title-v2, weight: 0.9, namespace: shop, deadline: 500ms, required: true}
-    - {name: photo, service: photo}
+    - {name: photo, service: photo, reads: [images, attributes.colour]}
   reducer: {type: logpool, temperature: 1.3}
   taxonomy: taxonomy.csv
 `)
 	want := []LegSpec{
 		{Name: "title", Service: "title-v2", Namespace: "shop", Deadline: 500 * time.Millisecond, Required: true},
-		{Name: "photo", Service: "photo"},
+		{Name: "photo", Service: "photo", Reads: []string{"images", "attributes.colour"}},
 	}
 	if diff := cmp.Diff(want, got.Legs); diff != "" {
 		t.Error(diff)
@@ -79,6 +83,10 @@ func TestParseRefuses(t *testing.T) {
 		{"weight NaN", "weight: 0.8", "weight: .nan", "spec.legs[1].weight"},
 		{"weight infinite", "weight: 0.8", "weight: .inf", "spec.legs[1].weight"},
 		{"weight is text", "weight: 0.8", "weight: heavy", "line 8"},
+		{"reads nothing", "weight: 0.8", "reads: []", "spec.legs[1].reads has 0 fields"},
+		{"reads an unknown field", "weight: 0.8", "reads: [images, colour]", `spec.legs[1].reads: unknown field "colour"`},
+		{"reads an attribute without a name", "weight: 0.8", "reads: [attributes.]", `unknown field "attributes."`},
+		{"reads a text", "weight: 0.8", "reads: images", "line 8"},
 		{"no such reducer", "logpool", "average", "spec.reducer.type"},
 		{"no reducer", "  reducer: {type: logpool, temperature: 1.0}\n", "", "spec.reducer.type"},
 		{"temperature 0", "temperature: 1.0", "temperature: 0", "spec.reducer.temperature"},
@@ -146,6 +154,30 @@ func TestTheShippedComposition(t *testing.T) {
 	if c.Taxonomy == nil || len(c.Legs) < 2 {
 		t.Errorf("%+v", c)
 	}
+	for _, leg := range c.Legs {
+		pkg := packageOf(t, leg.Service)
+		if diff := cmp.Diff(slices.Sorted(slices.Values(pkg.Spec.Reads)), slices.Sorted(slices.Values(leg.Reads))); diff != "" {
+			t.Errorf("leg %s: reads in composition.yaml are not those of %s/model.yaml (-package +composition):\n%s", leg.Name, pkg.Dir, diff)
+		}
+	}
+}
+
+// packageOf is the model package that a service of manifests/base serves.
+func packageOf(t *testing.T, service string) *model.Package {
+	t.Helper()
+	raw, err := os.ReadFile("../../manifests/base/" + service + ".yaml")
+	if err != nil {
+		t.Fatalf("the composition names service %s: %v", service, err)
+	}
+	found := regexp.MustCompile(`name: MODEL\n\s+value: /models/(\S+)`).FindSubmatch(raw)
+	if found == nil {
+		t.Fatalf("%s.yaml sets no MODEL below /models", service)
+	}
+	pkg, err := model.Load("../../models/" + string(found[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pkg
 }
 
 func FuzzParse(f *testing.F) {

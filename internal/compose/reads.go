@@ -11,23 +11,25 @@ import (
 )
 
 // reads is what is known of the fields that a leg reads: the union of all
-// that its answers have declared. A union, since two revisions of a service
-// may answer in turn and read different fields.
+// that its answers have declared, and what the composition declares until the
+// first of them. A union, since two revisions of a service may answer in turn
+// and read different fields.
 type reads struct {
-	fields atomic.Pointer[[]string] // sorted; nil: not known yet
+	declared []string                 // by the composition; nil: not at all
+	learned  atomic.Pointer[[]string] // sorted; nil: no answer yet
 }
 
 func (r *reads) known() []string {
-	if p := r.fields.Load(); p != nil {
+	if p := r.learned.Load(); p != nil {
 		return *p
 	}
-	return nil
+	return r.declared
 }
 
-// learn adds fields to what is known.
+// learn adds fields to what the answers have declared.
 func (r *reads) learn(fields []string) {
 	for {
-		old := r.fields.Load()
+		old := r.learned.Load()
 		var now []string
 		if old != nil {
 			now = *old
@@ -42,7 +44,7 @@ func (r *reads) learn(fields []string) {
 			return
 		}
 		slices.Sort(union)
-		if r.fields.CompareAndSwap(old, &union) {
+		if r.learned.CompareAndSwap(old, &union) {
 			return
 		}
 	}
@@ -59,8 +61,7 @@ func parseReads(header string) []string {
 	var out []string
 	for f := range strings.SplitSeq(header, ",") {
 		f = strings.TrimSpace(f)
-		attr, isAttr := strings.CutPrefix(f, "attributes.")
-		if isAttr && attr == "" || !isAttr && !slices.Contains([]string{"title", "description", "brand", "images"}, f) {
+		if !product.IsField(f) {
 			return nil
 		}
 		out = append(out, f)

@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"aisle.dev/aisle/internal/ngrams"
+	"aisle.dev/aisle/internal/product"
 )
 
 // APIVersion and Kind open every model.yaml.
@@ -190,8 +191,8 @@ func (s Spec) validate() error {
 	}
 	images := slices.Contains(s.Reads, "images")
 	for _, f := range s.Reads {
-		if _, attr := strings.CutPrefix(f, "attributes."); !attr && !slices.Contains([]string{"title", "description", "brand", "images"}, f) {
-			return fmt.Errorf("reads: unknown field %q", f)
+		if !product.IsField(f) {
+			return fmt.Errorf("reads: unknown field %q; want title, description, brand, images or attributes.NAME", f)
 		}
 	}
 	switch s.Preprocess.Kind {

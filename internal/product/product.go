@@ -165,6 +165,17 @@ func (p Product) Validate() error {
 	return nil
 }
 
+// IsField reports whether name is one that a reads list may hold: "title",
+// "description", "brand", "images" or "attributes.NAME".
+func IsField(name string) bool {
+	switch name {
+	case "title", "description", "brand", "images":
+		return true
+	}
+	attribute, ok := strings.CutPrefix(name, "attributes.")
+	return ok && attribute != ""
+}
+
 // Field returns the text of a field by the name that a model package's reads
 // list gives it: "title", "description", "brand", or "attributes.NAME". It is
 // empty for a field that the product does not have and for "images".

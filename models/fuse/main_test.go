@@ -14,8 +14,8 @@ import (
 )
 
 func TestSetPool(t *testing.T) {
-	const before = "# why\nspec:\n  legs:\n    - {name: title, service: title, weight: 1.0} # first\n    - {name: photo, service: photo, weight: 2}\n  reducer: {type: logpool, temperature: 1.0}\n"
-	const after = "# why\nspec:\n  legs:\n    - {name: title, service: title, weight: 0.75} # first\n    - {name: photo, service: photo, weight: 1}\n  reducer: {type: logpool, temperature: 0.9}\n"
+	const before = "# why\nspec:\n  legs:\n    - {name: title, service: title, weight: 1.0} # first\n    - {name: photo, service: photo, weight: 2, reads: [images]}\n  reducer: {type: logpool, temperature: 1.0}\n"
+	const after = "# why\nspec:\n  legs:\n    - {name: title, service: title, weight: 0.75} # first\n    - {name: photo, service: photo, weight: 1, reads: [images]}\n  reducer: {type: logpool, temperature: 0.9}\n"
 	pool := reduce.Pool{Weights: []float64{0.75, 1}, Temperature: 0.9}
 	got, err := setPool([]byte(before), legNames, pool)
 	if err != nil {
