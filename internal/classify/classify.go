@@ -29,7 +29,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/semaphore"
 
 	"aisle.dev/aisle/internal/model"
 	"aisle.dev/aisle/internal/onnx"
@@ -81,9 +80,9 @@ type Classifier struct {
 	timeout time.Duration
 	workers int
 
-	admitted chan struct{}       // a token for each request inside
-	cores    chan struct{}       // a token for each request that is preprocessed
-	bodies   *semaphore.Weighted // bytes
+	admitted chan struct{} // a token for each request inside
+	cores    chan struct{} // a token for each request that is preprocessed
+	bodies   *serve.Budget
 	queue    chan *job
 
 	running chan struct{} // closed when there are workers
@@ -102,7 +101,7 @@ func New(o Options) (*Classifier, error) {
 		maxBody: cmp.Or(o.MaxBody, DefaultMaxBody),
 		timeout: cmp.Or(o.Timeout, DefaultTimeout),
 		workers: cmp.Or(o.Workers, runtime.GOMAXPROCS(0)),
-		bodies:  semaphore.NewWeighted(bodyBudget),
+		bodies:  serve.NewBudget(bodyBudget),
 		cores:   make(chan struct{}, runtime.GOMAXPROCS(0)),
 		running: make(chan struct{}),
 	}

@@ -212,17 +212,14 @@ func (c *Classifier) event(w http.ResponseWriter, r *http.Request, t *timing) er
 func (c *Classifier) answer(r *http.Request, t *timing, top int, limit int64, read func() (sample, error)) (prediction.Result, error) {
 	var none prediction.Result
 	ctx := r.Context()
-	// What a body may need is known from its announced length, unless it is
-	// compressed or chunked.
-	weight := limit
-	if r.ContentLength >= 0 && r.Header.Get("Content-Encoding") == "" {
-		weight = min(limit, r.ContentLength)
-	}
-	if err := c.bodies.Acquire(ctx, weight); err != nil {
-		return none, err
-	}
-	s, err := read()
-	c.bodies.Release(weight)
+	s, err := func() (sample, error) {
+		share, err := c.bodies.Take(ctx, r, limit)
+		if err != nil {
+			return sample{}, err
+		}
+		defer share.Release()
+		return read()
+	}()
 	if err != nil {
 		return none, err
 	}

@@ -18,6 +18,7 @@ import (
 	"aisle.dev/aisle/internal/prediction"
 	"aisle.dev/aisle/internal/problem"
 	"aisle.dev/aisle/internal/product"
+	"aisle.dev/aisle/internal/serve"
 )
 
 // candidates is how many of the pooled labels an answer lists.
@@ -41,7 +42,7 @@ type Composer struct {
 	source  string
 	legs    []*leg
 	slots   chan struct{} // one token per product in flight
-	large   chan struct{} // one token per product in flight whose body may be large
+	bodies  *serve.Budget
 	log     *slog.Logger
 	metrics *metrics
 }
@@ -81,7 +82,7 @@ func New(o Options) (*Composer, error) {
 	if o.Registerer == nil {
 		o.Registerer = prometheus.NewRegistry()
 	}
-	c := &Composer{spec: o.Composition, source: o.Source, slots: make(chan struct{}, o.MaxInFlight), large: make(chan struct{}, largeBodies), log: o.Logger}
+	c := &Composer{spec: o.Composition, source: o.Source, slots: make(chan struct{}, o.MaxInFlight), bodies: serve.NewBudget(bodyBudget), log: o.Logger}
 	for _, s := range o.Composition.Legs {
 		l, err := newLeg(s, o.LegURL, o.Namespace, o.Transport)
 		if err != nil {

@@ -23,10 +23,16 @@ const (
 
 // event answers a product event with a category event, in the same mode.
 func (c *Composer) event(w http.ResponseWriter, r *http.Request) error {
+	share, err := c.room(r, maxEvent)
+	if err != nil {
+		return err
+	}
+	defer share.Release()
 	in, structured, err := event.Read(w, r, maxEvent)
 	if err != nil {
 		return err
 	}
+	share.Keep(len(in.Data()))
 	p, err := event.Product(in)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package compose
 
 import (
+	"context"
 	"encoding/json"
 	"mime"
 	"net/http"
@@ -24,12 +25,9 @@ const maxKey = 255
 // maxEvent bounds an event: a product, perhaps in base64, and attributes.
 const maxEvent = product.MaxBody*4/3 + event.MaxAttributes*event.MaxAttribute
 
-// A body that is announced with at most smallBody bytes waits for no place;
-// of all others largeBodies are held at once.
-const (
-	smallBody   = 1 << 20
-	largeBodies = 8
-)
+// bodyBudget bounds the bodies that are held at the same time, each until its
+// product is answered. What is decoded of a body takes as much again.
+const bodyBudget = 32 << 20
 
 // Handler serves
 //
@@ -88,7 +86,7 @@ func (c *Composer) limited(h func(http.ResponseWriter, *http.Request) error) fun
 			c.metrics.inFlight.Dec()
 			<-c.slots
 		}()
-		err := c.place(r, func() error { return h(w, r) })
+		err := h(w, r)
 		if err != nil {
 			status := "rejected"
 			switch {
@@ -103,24 +101,18 @@ func (c *Composer) limited(h func(http.ResponseWriter, *http.Request) error) fun
 	}
 }
 
-// place waits for one of few places if the request's body may be large, so
-// that many of them at once do not fill the memory.
-func (c *Composer) place(r *http.Request, h func() error) error {
-	if n := r.ContentLength; n >= 0 && n <= smallBody && r.Header.Get("Content-Encoding") == "" {
-		return h()
+// room waits for room for a request's body, though not longer than a product
+// may take.
+func (c *Composer) room(r *http.Request, max int64) (*serve.Share, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), c.spec.Deadline)
+	defer cancel()
+	share, err := c.bodies.Take(ctx, r, max)
+	if err != nil {
+		e := problem.New(http.StatusServiceUnavailable, "large products are being categorised, and there was no room for this one within %s; send it again shortly", c.spec.Deadline)
+		e.RetryAfter = time.Second
+		return nil, e
 	}
-	patience := time.NewTimer(c.spec.Deadline)
-	defer patience.Stop()
-	select {
-	case c.large <- struct{}{}:
-		defer func() { <-c.large }()
-		return h()
-	case <-r.Context().Done(): // nobody reads the answer
-	case <-patience.C:
-	}
-	e := problem.New(http.StatusServiceUnavailable, "%d large products are being categorised already; send this one again shortly", cap(c.large))
-	e.RetryAfter = time.Second
-	return e
+	return share, nil
 }
 
 // predict answers a product in JSON.
@@ -134,10 +126,16 @@ func (c *Composer) predict(w http.ResponseWriter, r *http.Request) error {
 	if err := wantJSON(r.Header.Get("Content-Type")); err != nil {
 		return err
 	}
+	share, err := c.room(r, product.MaxBody)
+	if err != nil {
+		return err
+	}
+	defer share.Release()
 	body, err := serve.ReadBody(w, r, product.MaxBody)
 	if err != nil {
 		return err
 	}
+	share.Keep(len(body))
 	p, err := product.Decode(body)
 	if err != nil {
 		return err

@@ -403,16 +403,29 @@ func TestOverload(t *testing.T) {
 	})
 }
 
-// Bodies of unknown or large size are held a few at a time.
+// Large bodies are held as many at a time as there is room for; others pass.
 func TestFewLargeBodiesAtOnce(t *testing.T) {
+	large := `{"title":"shirt","images":[{"data":"` + strings.Repeat("A", 12<<20) + `"}]}`
+	asEvent := []string{"Ce-Specversion", "1.0", "Ce-Id", "1", "Ce-Source", "/s", "Ce-Type", event.TypeProduct}
 	inBubble(t, func(t *testing.T) {
-		w := newWorld(t, twoLegs)
+		w := newWorld(t, strings.Replace(twoLegs, "service: title}", "service: title, reads: [title]}", 1))
 		h := w.Handler()
 		release := make(chan struct{})
 		w.title.before = func(http.ResponseWriter, *http.Request, int) bool { <-release; return false }
-		const extra = 3
+		const sent, fit = 4, bodyBudget / (12<<20 + 50)
 		codes := make(chan int)
-		for range largeBodies + extra {
+		for i := range sent {
+			if i%2 == 0 {
+				go func() { codes <- post(h, "/category/predict", large).Code }()
+			} else {
+				go func() { codes <- post(h, "/", large, asEvent...).Code }()
+			}
+		}
+		synctest.Wait()
+		if n := len(w.title.requests()); n != fit {
+			t.Errorf("%d are held at once, want %d", n, fit)
+		}
+		for range 3 { // of unknown length, and then found to be small
 			go func() {
 				r := httptest.NewRequest(http.MethodPost, "/category/predict", strings.NewReader(shirt))
 				r.ContentLength = -1
@@ -421,20 +434,39 @@ func TestFewLargeBodiesAtOnce(t *testing.T) {
 				codes <- rec.Code
 			}()
 		}
-		synctest.Wait()
-		if n := len(w.title.requests()); n != largeBodies {
-			t.Errorf("%d are held at once, want %d", n, largeBodies)
-		}
 		go func() { codes <- post(h, "/category/predict", `{"title":"small"}`).Code }()
 		synctest.Wait()
-		if n := len(w.title.requests()); n != largeBodies+1 {
+		if n := len(w.title.requests()); n != fit+1 {
 			t.Error("a small one has to wait")
 		}
 		close(release)
-		for range largeBodies + extra + 1 {
+		for range sent + 3 + 1 {
 			if code := <-codes; code != 200 {
 				t.Errorf("got %d", code)
 			}
+		}
+	})
+}
+
+// A large product that finds no room is told to come again.
+func TestNoRoom(t *testing.T) {
+	large := `{"title":"shirt","images":[{"data":"` + strings.Repeat("A", 12<<20) + `"}]}`
+	inBubble(t, func(t *testing.T) {
+		w := newWorld(t, twoLegs)
+		held, err := w.bodies.Take(t.Context(), httptest.NewRequest(http.MethodPost, "/", strings.NewReader(large)), bodyBudget)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer held.Release()
+		more, err := w.bodies.Take(t.Context(), httptest.NewRequest(http.MethodPost, "/", strings.NewReader(large)), bodyBudget)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer more.Release()
+		start := time.Now()
+		rec := post(w.Handler(), "/category/predict", large)
+		if rec.Code != 503 || rec.Header().Get("Retry-After") != "1" || !strings.Contains(rec.Body.String(), "no room") || time.Since(start) != 10*time.Second {
+			t.Errorf("%d %v after %s: %s", rec.Code, rec.Header(), time.Since(start), rec.Body)
 		}
 	})
 }

@@ -130,11 +130,15 @@ func (b *builder) structured(body []byte) error {
 			return bad("%s", explain(err))
 		}
 		switch name {
-		case "data":
-			data = raw.Clone()
-			continue
-		case "data_base64":
-			data64 = raw.Clone()
+		case "data", "data_base64":
+			// The decoder may use raw's memory again; the body is ours, and
+			// holds the same bytes.
+			end := dec.InputOffset()
+			if own := jsontext.Value(body[end-int64(len(raw)) : end]); name == "data" {
+				data = own
+			} else {
+				data64 = own
+			}
 			continue
 		}
 		v, err := value(raw)
@@ -179,11 +183,17 @@ func (b *builder) setData(data, data64 jsontext.Value) error {
 	case data != nil && data64 != nil:
 		return bad("it has both data and data_base64")
 	case data64 != nil:
-		var s string
-		if err := json.Unmarshal(data64, &s); err != nil {
+		if data64.Kind() != jsontext.KindString {
 			return bad("data_base64 is not a string")
 		}
-		raw, err := base64.StdEncoding.DecodeString(s)
+		text := data64[1 : len(data64)-1]
+		if bytes.IndexByte(text, '\\') >= 0 { // some write a slash as \/
+			var err error
+			if text, err = jsontext.AppendUnquote(nil, data64); err != nil {
+				return bad("data_base64 is not a string")
+			}
+		}
+		raw, err := base64.StdEncoding.AppendDecode(nil, text)
 		if err != nil {
 			return bad("data_base64 is not base64: %v", err)
 		}

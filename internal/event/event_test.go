@@ -180,7 +180,9 @@ func TestProductRefuses(t *testing.T) {
 
 func TestData(t *testing.T) {
 	for name, body := range map[string]string{
-		"base64":               `{"data_base64":"eyJ0aXRsZSI6IngifQ==","specversion":"1.0","id":"1","source":"/s","type":"dev.aisle.product.v1"}`,
+		"base64": `{"data_base64":"eyJ0aXRsZSI6IngifQ==","specversion":"1.0","id":"1","source":"/s","type":"dev.aisle.product.v1"}`,
+		// {"title":"x","id":"???"}
+		"base64, escaped":      `{"data_base64":"eyJ0aXRsZSI6IngiLCJpZCI6Ij8\/PyJ9","specversion":"1.0","id":"1","source":"\/s","type":"dev.aisle.product.v1"}`,
 		"data before the rest": `{"data":{"title":"x"},"specversion":"1.0","id":"1","source":"/s","type":"dev.aisle.product.v1"}`,
 		"other json type":      `{"datacontenttype":"application/vnd.shop+json","data":{"title":"x"},"specversion":"1.0","id":"1","source":"/s","type":"dev.aisle.product.v1"}`,
 	} {
