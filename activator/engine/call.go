@@ -29,6 +29,50 @@ type call struct {
 	cancel  context.CancelCauseFunc
 	body    *callerBody // nil for a request without one
 	code    int         // answered; 0 before
+	closing bool        // the connection ends with the answer
+
+	mu     sync.Mutex          // guards what follows
+	caller http.ResponseWriter // nil once the answer is over: its connection is the next request's
+	struck bool
+}
+
+// lingering is how long a caller may take to send or read what is left when
+// the answer is a refusal: net/http writes no answer before the body has been
+// read, or has failed, and a caller that stalls would hold the request for
+// ever.
+const lingering = time.Second
+
+// strike ends the request because one of its timeouts is over, with a caller
+// too that has stopped in the middle of sending or reading.
+func (c *call) strike(cause error) {
+	c.cancel(cause)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.caller == nil {
+		return
+	}
+	c.struck = true
+	now := time.Now()
+	caller := http.NewResponseController(c.caller)
+	// A writer without deadlines has no connection that could stall.
+	_ = caller.SetReadDeadline(now)
+	_ = caller.SetWriteDeadline(now.Add(lingering))
+}
+
+// end is the end of the answer: strike does nothing from here on.
+func (c *call) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.struck && !c.closing { // in the moment of a whole answer: its connection goes on
+		_ = http.NewResponseController(c.caller).SetWriteDeadline(time.Time{})
+	}
+	c.caller = nil
+}
+
+// turnAway answers err, and waits for the rest of the request for a moment only.
+func turnAway(w http.ResponseWriter, err error) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingering)) // as in strike
+	problem.Write(w, err)
 }
 
 type (
@@ -41,13 +85,14 @@ const statusGone = 499
 
 // serve answers one request from one of the revision's pods.
 func (r *revision) serve(w http.ResponseWriter, req *http.Request) {
-	c := &call{arrived: time.Now()}
+	c := &call{arrived: time.Now(), caller: w}
 	r.stats.HandleEvent(stats.ReqEvent{Time: c.arrived, Type: stats.ReqIn})
 	ctx, cancel := context.WithCancelCause(req.Context())
 	c.cancel = cancel
-	c.limit = time.AfterFunc(r.spec.Timeout, func() { cancel(errTimeout) })
+	c.limit = time.AfterFunc(r.spec.Timeout, func() { c.strike(errTimeout) })
 	defer func() { // deferred: ReverseProxy panics to abort an answer half sent
 		c.limit.Stop()
+		c.end()
 		cancel(nil)
 		now := time.Now()
 		r.stats.HandleEvent(stats.ReqEvent{Time: now, Type: stats.ReqOut})
@@ -71,6 +116,7 @@ func (r *revision) newReverseProxy() *httputil.ReverseProxy {
 			pr.Out.URL.Scheme = "http"
 			pr.Out.URL.Host = "pod" // which one is decided by RoundTrip
 			pr.Out.Host = pr.In.Host
+			pr.Out.URL.RawQuery = pr.In.URL.RawQuery // ReverseProxy drops what it cannot parse; nothing is decided by it here
 			pr.SetXForwarded()
 		},
 		Transport:    r,
@@ -146,7 +192,7 @@ func (r *revision) ask(req *http.Request, p *podState) (resp *http.Response, sen
 	req.URL.Host = p.process.Address
 	if d := r.spec.ResponseStartTimeout; d > 0 {
 		c := req.Context().Value(callKey{}).(*call)
-		defer time.AfterFunc(d, func() { c.cancel(errSilent) }).Stop()
+		defer time.AfterFunc(d, func() { c.strike(errSilent) }).Stop()
 	}
 	if req.Body != nil {
 		// The transport closes the body when it cannot connect; the next pod
@@ -210,15 +256,22 @@ func (r *revision) explain(ctx context.Context, p *podState, err error) error {
 
 // refuse is the ReverseProxy's error handler.
 func (r *revision) refuse(w http.ResponseWriter, req *http.Request, err error) {
+	c := req.Context().Value(callKey{}).(*call)
 	if _, ok := errors.AsType[*problem.Error](err); !ok {
 		if req.Context().Err() != nil { // nobody is there to be told
-			req.Context().Value(callKey{}).(*call).code = statusGone
+			c.code = statusGone
 			panic(http.ErrAbortHandler)
 		}
 		r.log.Warn("request failed", "err", err)
 		err = problem.New(http.StatusBadGateway, "%s: the request could not be passed on", r.service)
 	}
-	problem.Write(w, err)
+	if context.Cause(req.Context()) != nil { // struck: the connection keeps its deadlines
+		c.closing = true
+		w.Header().Set("Connection", "close")
+		problem.Write(w, err)
+		return
+	}
+	turnAway(w, err)
 }
 
 // holding wraps an answer's body so that closing it gives the place back. An
@@ -227,7 +280,7 @@ func (r *revision) holding(body io.ReadCloser, lease *lane.Lease[*podState], c *
 	h := &holder{ReadCloser: body, lease: lease}
 	if d := r.spec.IdleTimeout; d > 0 {
 		h.pause = d
-		h.idle = time.AfterFunc(d, func() { c.cancel(errIdle) })
+		h.idle = time.AfterFunc(d, func() { c.strike(errIdle) })
 	}
 	if conn, ok := body.(io.ReadWriteCloser); ok {
 		return &upgraded{holder: h, Writer: conn}

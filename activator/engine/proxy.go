@@ -91,12 +91,12 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	if !ok {
-		problem.Write(w, problem.New(http.StatusMisdirectedRequest,
+		turnAway(w, problem.New(http.StatusMisdirectedRequest,
 			"no service is reached as %q; the Host must be <service>.<namespace>.%s, and one of: %s", host, domain, p.known))
 		return
 	}
 	if err := p.cross.Check(req); err != nil {
-		problem.Write(w, problem.New(http.StatusForbidden, "a page of another site may not do this (%v)", err))
+		turnAway(w, problem.New(http.StatusForbidden, "a page of another site may not do this (%v)", err))
 		return
 	}
 	r.serve(w, req)

@@ -50,7 +50,7 @@ func TestRequestArrivesAsSent(t *testing.T) {
 	req.Header.Set("X-Hop", "1")
 	req.Header.Set("X-Own", "kept")
 	e := c.send(req).echoed(t)
-	if e.Method != http.MethodPut || e.Host != req.URL.Host || e.Bytes != len(body) || e.Sha256 != hex.EncodeToString(sum[:]) {
+	if e.Method != http.MethodPut || e.Host != req.URL.Host || e.Bytes != len(body) || e.Sha256 != hex.EncodeToString(sum[:]) || e.Path != req.URL.RequestURI() {
 		t.Errorf("arrived as %+v", e)
 	}
 	for name, want := range map[string]string{"X-Own": "kept", "X-Hop": "", "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": req.URL.Host, "X-Forwarded-Proto": "http"} {
