@@ -1,6 +1,7 @@
 package pod
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -68,6 +69,9 @@ func Reap(dir string, patience time.Duration) ([]Leftover, error) {
 	for _, path := range paths {
 		var r record
 		text, err := os.ReadFile(path)
+		if err == nil && len(bytes.Trim(text, "\x00")) == 0 {
+			continue // what a power cut leaves of a file that was not synced; the process went with it
+		}
 		if err == nil {
 			err = json.Unmarshal(text, &r)
 		}

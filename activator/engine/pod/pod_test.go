@@ -434,16 +434,28 @@ func TestReap(t *testing.T) {
 }
 
 func TestReapOfAnUnreadableRecord(t *testing.T) {
-	dir := t.TempDir()
-	folder := filepath.Join(dir, "default", "left")
-	if err := os.MkdirAll(folder, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(folder, recordName), []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Reap(dir, time.Second); err == nil || !strings.Contains(err.Error(), "remove the file") {
-		t.Errorf("%v: want it said what to do", err)
+	for _, test := range []struct{ name, text, want string }{
+		{"damaged", "{", "remove the file"},
+		{"emptied by a power cut", "", ""},
+		{"zeroed by a power cut", "\x00\x00\x00", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			folder := filepath.Join(dir, "default", "left")
+			if err := os.MkdirAll(folder, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(folder, recordName), []byte(test.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			killed, err := Reap(dir, time.Second)
+			if test.want == "" && (err != nil || len(killed) > 0) {
+				t.Errorf("%v, %v: want it to mean nothing", killed, err)
+			}
+			if test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("%v: want %q in it", err, test.want)
+			}
+		})
 	}
 }
 
