@@ -24,8 +24,9 @@ type place interface {
 	engine() *engineProcess
 }
 
-// patience bounds every wait for a condition.
-const patience = 30 * time.Second
+// patience bounds every wait for a condition. It is spent by failures alone: a
+// machine that runs all packages' tests at once is slow.
+const patience = 90 * time.Second
 
 // engineOnly gives the engine's process, and skips the test elsewhere.
 func engineOnly(t *testing.T, p place, reason string) *engineProcess {

@@ -142,7 +142,7 @@ func TestStopDrains(t *testing.T) {
 	engineOnly(t, e, "it is about the engine's own end")
 	c := call(t, e)
 	c.get(t, "echo", "/sleep?ms=0")
-	inFlight := c.begin(t.Context(), "echo", "/sleep?ms=1500")
+	inFlight := c.begin(t.Context(), "echo", "/sleep?ms=6000")
 	waiting := c.begin(t.Context(), "slow", "/sleep?ms=0")
 	await(t, "both to be there", func() string {
 		if pods := pods(t, e, "echo"); pods[0].InFlight != 1 {
@@ -176,8 +176,8 @@ func TestStopOfPodsThatIgnoreIt(t *testing.T) {
 		atLeast time.Duration
 		within  time.Duration
 	}{
-		{"stubborn", 1, 2 * time.Second, 10 * time.Second}, // its grace is over
-		{"deaf", 2, 0, 10 * time.Second},                   // a second signal does not wait for its minute
+		{"stubborn", 1, 2 * time.Second, patience}, // its grace is over
+		{"deaf", 2, 0, 40 * time.Second},           // a second signal does not wait for its minute
 	}
 	for _, test := range tests {
 		t.Run(test.service, func(t *testing.T) {
