@@ -81,6 +81,14 @@ func TestSplitKeepsTogether(t *testing.T) {
 	}
 }
 
+func TestWeights(t *testing.T) {
+	ps := []Product{{ID: 1, Title: "a"}, {ID: 2, Title: "b"}, {ID: 3, Title: "A"}, {ID: 4, Title: "a"}}
+	s := &Set{Products: ps, Split: NewSplit(ps, nil)}
+	if diff := cmp.Diff([]float64{0.5, 1, 0.5}, s.Weights(ps[:3])); diff != "" {
+		t.Errorf("weights (-want +got):\n%s", diff)
+	}
+}
+
 func TestSplitStopsChains(t *testing.T) {
 	n := 3 * MaxComponent
 	ps, twins := make([]Product, n), []Twin{}

@@ -32,17 +32,17 @@ func Temper(out, p []float64, t float64) {
 }
 
 // Temperature returns the temperature, between 0.2 and 5, under which the
-// truths are likeliest.
-func Temperature(p [][]float64, truth []int) (float64, error) {
-	if len(p) == 0 || len(p) != len(truth) {
-		return 0, fmt.Errorf("fit a temperature: %d answers and %d truths", len(p), len(truth))
+// truths are likeliest. weight says how much each answer counts.
+func Temperature(p [][]float64, truth []int, weight []float64) (float64, error) {
+	if len(p) == 0 || len(p) != len(truth) || len(p) != len(weight) {
+		return 0, fmt.Errorf("fit a temperature: %d answers, %d truths, %d weights", len(p), len(truth), len(weight))
 	}
 	out := make([]float64, len(p[0]))
 	inverse := minimum(0.2, 5, func(inverse float64) float64 {
 		nll := 0.0
 		for i := range p {
 			Temper(out, p[i], 1/inverse)
-			nll -= math.Log(max(out[truth[i]], 1e-12))
+			nll -= weight[i] * math.Log(max(out[truth[i]], 1e-12))
 		}
 		return nll
 	})
@@ -50,10 +50,11 @@ func Temperature(p [][]float64, truth []int) (float64, error) {
 }
 
 // View is what the legs of a pool said of some products, seen in one way:
-// Legs[i][k] is the answer of leg k to product i.
+// Legs[i][k] is the answer of leg k to product i, which counts Weight[i].
 type View struct {
-	Legs  [][][]float64
-	Truth []int
+	Legs   [][][]float64
+	Truth  []int
+	Weight []float64
 }
 
 // Pool fits one pool of two legs or more for several views of answers that
@@ -64,8 +65,8 @@ type View struct {
 func Pool(views ...View) (reduce.Pool, error) {
 	best := make([]float64, len(views))
 	for v, view := range views {
-		if len(view.Legs) == 0 || len(view.Legs) != len(view.Truth) || len(view.Legs[0]) < 2 || len(view.Legs[0]) != len(views[0].Legs[0]) {
-			return reduce.Pool{}, fmt.Errorf("fit a pool: want answers of the same two legs or more in each view, and as many truths")
+		if len(view.Legs) == 0 || len(view.Legs) != len(view.Truth) || len(view.Legs) != len(view.Weight) || len(view.Legs[0]) < 2 || len(view.Legs[0]) != len(views[0].Legs[0]) {
+			return reduce.Pool{}, fmt.Errorf("fit a pool: want answers of the same two legs or more in each view, and as many truths and weights")
 		}
 		best[v] = max(view.loss(descend(len(view.Legs[0]), view.loss)), 1e-6)
 	}
@@ -87,15 +88,16 @@ func Pool(views ...View) (reduce.Pool, error) {
 	return pool, pool.Validate()
 }
 
-// loss is the mean negative log-likelihood of the truths.
+// loss is the weighted mean negative log-likelihood of the truths.
 func (v View) loss(exponents []float64) float64 {
-	pool, nll := reduce.Pool{Weights: exponents, Temperature: 1}, 0.0
+	pool, nll, all := reduce.Pool{Weights: exponents, Temperature: 1}, 0.0, 0.0
 	out := make([]float64, len(v.Legs[0][0]))
 	for i := range v.Legs {
 		pool.Fuse(out, v.Legs[i])
-		nll -= math.Log(max(out[v.Truth[i]], 1e-12))
+		nll -= v.Weight[i] * math.Log(max(out[v.Truth[i]], 1e-12))
+		all += v.Weight[i]
 	}
-	return nll / float64(len(v.Legs))
+	return nll / all
 }
 
 // descend minimises a convex function of n numbers in [0.01, 5] coordinate by

@@ -3,6 +3,7 @@ package fit
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -28,6 +29,31 @@ func drawn(n int, seed uint64) ([][]float64, []int) {
 	return p, truth
 }
 
+func ones(n int) []float64 { return slices.Repeat([]float64{1}, n) }
+
+// Ten copies of an answer that weigh a tenth each count as one.
+func TestWeights(t *testing.T) {
+	p, truth := drawn(500, 2)
+	weight := ones(len(p))
+	want, err := Temperature(p, truth, weight)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		weight[i] = 0.1
+		for range 9 {
+			p, truth, weight = append(p, p[i]), append(truth, truth[i]), append(weight, 0.1)
+		}
+	}
+	got, err := Temperature(p, truth, weight)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if math.Abs(got/want-1) > 0.01 {
+		t.Errorf("temperature %.4f, but %.4f without copies", got, want)
+	}
+}
+
 func softmax(x []float64) {
 	sum := 0.0
 	for i := range x {
@@ -45,7 +71,7 @@ func TestTemperatureIsRecovered(t *testing.T) {
 		for i := range p {
 			Temper(p[i], p[i], wrong) // as a model that is too sure (0.5) or not sure enough (2)
 		}
-		got, err := Temperature(p, truth)
+		got, err := Temperature(p, truth, ones(len(p)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +103,7 @@ func TestPoolIsRecovered(t *testing.T) {
 		legs[i] = [][]float64{leg(truth[i], 1), leg(truth[i], 0.7)}
 		Temper(legs[i][1], legs[i][1], 0.5) // the second exaggerates: it deserves half the weight
 	}
-	pool, err := Pool(View{legs, truth})
+	pool, err := Pool(View{legs, truth, ones(len(legs))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,6 +127,7 @@ func TestPoolViewsCountAlike(t *testing.T) {
 			}
 			v.Legs, v.Truth = append(v.Legs, [][]float64{say(first), say(second)}), append(v.Truth, truth)
 		}
+		v.Weight = ones(n)
 		return v
 	}
 	a, err := Pool(view(100, 0.9, 0.5), view(100, 0.7, 0.5))
@@ -140,10 +167,10 @@ func TestTemperProperties(t *testing.T) {
 }
 
 func TestNothingToFit(t *testing.T) {
-	if _, err := Temperature(nil, nil); err == nil {
+	if _, err := Temperature(nil, nil, nil); err == nil {
 		t.Error("a temperature was fitted to nothing")
 	}
-	if _, err := Pool(View{[][][]float64{{{1, 0}}}, []int{0}}); err == nil {
+	if _, err := Pool(View{[][][]float64{{{1, 0}}}, []int{0}, ones(1)}); err == nil {
 		t.Error("a pool of one leg was fitted")
 	}
 	if _, err := Pool(); err == nil {

@@ -154,7 +154,7 @@ func fitPool(ctx context.Context, set *fashion.Set, legs []*replay.Leg) (reduce.
 		if err != nil {
 			return reduce.Pool{}, err
 		}
-		seen = append(seen, fit.View{Legs: a, Truth: pack.Truth(set, products)})
+		seen = append(seen, fit.View{Legs: a, Truth: pack.Truth(set, products), Weight: set.Weights(products)})
 	}
 	return fit.Pool(seen...)
 }

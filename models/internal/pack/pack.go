@@ -13,6 +13,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -89,8 +90,7 @@ func Truth(set *fashion.Set, products []fashion.Product) []int {
 
 // Write completes the package in dir, which holds the trained model.onnx.
 // spec needs all but digests, labels, temperature and metrics. The first view
-// is the main one: the temperature is fitted on it together with the others
-// named in calibrate. card is a template over [Card].
+// is the main one; the temperature is fitted on the first calibrate views. card is a template over [Card].
 func Write(ctx context.Context, dir string, spec model.Spec, set *fashion.Set, views []View, calibrate int, card, date string) ([]Figures, error) {
 	digest, err := set.DataDigest()
 	if err != nil {
@@ -120,26 +120,24 @@ func Write(ctx context.Context, dir string, spec model.Spec, set *fashion.Set, v
 
 	var fitted [][]float64
 	var truth []int
-	validation := set.In(fashion.Validation)
+	var weights []float64
+	validation := readable(spec.Reads, set.In(fashion.Validation))
 	for _, v := range views[:calibrate] {
 		answers, err := leg.Probabilities(ctx, set.Dir, validation, v.View)
 		if err != nil {
 			return nil, err
 		}
-		for i, t := range Truth(set, validation) {
-			if answers[i] != nil {
-				fitted, truth = append(fitted, answers[i]), append(truth, t)
-			}
-		}
+		fitted = append(fitted, answers...)
+		truth, weights = append(truth, Truth(set, validation)...), append(weights, set.Weights(validation)...)
 	}
-	t, err := fit.Temperature(fitted, truth)
+	t, err := fit.Temperature(fitted, truth, weights)
 	if err != nil {
 		return nil, err
 	}
 	spec.Temperature = round(t, 3)
 	leg.Package.Spec.Temperature = spec.Temperature
 
-	test := set.In(fashion.Test)
+	test := readable(spec.Reads, set.In(fashion.Test))
 	var figures []Figures
 	spec.Metrics = map[string]float64{}
 	for _, v := range views {
@@ -157,6 +155,11 @@ func Write(ctx context.Context, dir string, spec model.Spec, set *fashion.Set, v
 		return nil, err
 	}
 	return figures, writeCard(filepath.Join(dir, "CARD.md"), card, Card{Spec: spec, Figures: figures, Labels: set.Labels, Date: date, Bytes: len(graph)})
+}
+
+// readable leaves out products without photo where photos are read.
+func readable(reads []string, products []fashion.Product) []fashion.Product {
+	return slices.DeleteFunc(products, func(p fashion.Product) bool { return slices.Contains(reads, "images") && !p.Photo })
 }
 
 func pinned(name string, data []byte) model.File {
