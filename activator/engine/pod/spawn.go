@@ -22,6 +22,8 @@ import (
 	"os"
 	"runtime"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Spawner starts processes. All forks happen on one operating-system thread
@@ -57,15 +59,28 @@ var errClosed = errors.New("the engine is stopping")
 // NewSpawner starts the forking thread.
 func NewSpawner() *Spawner {
 	s := &Spawner{starts: make(chan start), quit: make(chan struct{}), done: make(chan struct{})}
-	go s.loop()
+	locked := make(chan struct{})
+	go s.loop(locked)
+	<-locked
 	return s
 }
 
-func (s *Spawner) loop() {
-	defer close(s.done)
+func (s *Spawner) loop(locked chan<- struct{}) {
 	// Never unlocked, so that the thread ends with this goroutine and the
 	// kernel kills what Close's caller left running.
 	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		// The main thread is the one that the runtime parks instead of ending.
+		// Another goroutine gets another thread as long as this one is held.
+		other := make(chan struct{})
+		go s.loop(other)
+		<-other
+		runtime.UnlockOSThread()
+		close(locked)
+		return
+	}
+	close(locked)
+	defer close(s.done)
 	null, err := os.Open(os.DevNull)
 	if err == nil {
 		defer null.Close()
