@@ -19,6 +19,7 @@ import (
 	"os/signal"
 	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -73,6 +74,7 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 	}
 	return serve.Run(ctx, serve.Options{
 		Host: getenv("HOST"), Port: getenv("PORT"), Handler: c.Handler(), Gatherer: reg, Logger: log,
+		Grace: composition.Deadline + 20*time.Second, // a product may still be on its way in
 		Listening: func(a net.Addr) {
 			log.Info("ready", "address", a.String(), "composition", composition.Name, "legs", len(composition.Legs), "digest", composition.Digest)
 		},

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"time"
 )
@@ -102,10 +103,11 @@ func Write(w http.ResponseWriter, err error) {
 }
 
 // Handler adapts a handler that returns an error. A 5xx other than 503 is
-// given to report (which may be nil) before it is written.
+// given to report (which may be nil) before it is written. A panic is a 500
+// too: net/http would cut the connection and log it where nobody looks.
 func Handler(h func(http.ResponseWriter, *http.Request) error, report func(*http.Request, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		err := h(w, r)
+		err := recovered(h, w, r)
 		if err == nil {
 			return
 		}
@@ -114,4 +116,17 @@ func Handler(h func(http.ResponseWriter, *http.Request) error, report func(*http
 		}
 		Write(w, err)
 	})
+}
+
+func recovered(h func(http.ResponseWriter, *http.Request) error, w http.ResponseWriter, r *http.Request) (err error) {
+	defer func() {
+		switch v := recover(); v {
+		case nil:
+		case http.ErrAbortHandler:
+			panic(v)
+		default:
+			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
+	return h(w, r)
 }

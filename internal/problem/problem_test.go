@@ -52,6 +52,25 @@ func TestWrite(t *testing.T) {
 	}
 }
 
+func TestHandlerRecovers(t *testing.T) {
+	var reported error
+	h := Handler(func(http.ResponseWriter, *http.Request) error { panic("a secret") }, func(_ *http.Request, err error) { reported = err })
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	if w.Code != 500 || !strings.Contains(w.Body.String(), "internal error") || strings.Contains(w.Body.String(), "secret") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if reported == nil || !strings.Contains(reported.Error(), "a secret") || !strings.Contains(reported.Error(), "TestHandlerRecovers") {
+		t.Errorf("reported %v, want the panic and where it was", reported)
+	}
+	defer func() {
+		if v := recover(); v != http.ErrAbortHandler {
+			t.Errorf("ErrAbortHandler became %v", v)
+		}
+	}()
+	Handler(func(http.ResponseWriter, *http.Request) error { panic(http.ErrAbortHandler) }, nil).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+}
+
 func TestHandlerReportsFaultsOnly(t *testing.T) {
 	var reported []error
 	report := func(_ *http.Request, err error) { reported = append(reported, err) }

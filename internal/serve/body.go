@@ -15,7 +15,7 @@ import (
 
 const (
 	// bodyTimeout bounds how long a caller may take to send a body: a slow
-	// one must not hold memory and a connection for ever.
+	// one must not hold memory and a connection for ever. Run sets it.
 	bodyTimeout = 30 * time.Second
 
 	// trusted is how much memory a Content-Length alone is worth. A longer
@@ -27,7 +27,8 @@ const (
 // bytes. It understands the content codings identity and gzip. Errors are
 // *problem.Error: 413 for too much (before or after decompression: a bomb is
 // given up at max bytes), 415 for another coding, 400 for a body that ends
-// too early or is not gzip, 408 for one that took too long.
+// too early or is not gzip, 408 for one that took too long: bodyTimeout, or
+// longer than r's context lasts.
 func ReadBody(w http.ResponseWriter, r *http.Request, max int64) ([]byte, error) {
 	var zip bool
 	switch enc := strings.ToLower(strings.TrimSpace(strings.Join(r.Header.Values("Content-Encoding"), ","))); enc {
@@ -42,24 +43,35 @@ func ReadBody(w http.ResponseWriter, r *http.Request, max int64) ([]byte, error)
 		return nil, tooLarge(max)
 	}
 
-	// A deadline on the reads of this body only: one for the whole request
-	// (http.Server.ReadTimeout) would end its context while it is answered.
 	rc := http.NewResponseController(w)
-	if rc.SetReadDeadline(time.Now().Add(bodyTimeout)) == nil {
-		defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
+	if d, ok := r.Context().Deadline(); ok && time.Until(d) < bodyTimeout {
+		_ = rc.SetReadDeadline(d) // the context's end would not wake a read
 	}
-
-	src := http.MaxBytesReader(w, r.Body, max)
-	if !zip {
-		data, err := readAll(src, sizeHint(r.ContentLength), max)
-		return data, explain(err, max)
+	src, hint := io.Reader(http.MaxBytesReader(w, r.Body, max)), r.ContentLength
+	if zip {
+		zr, err := gzip.NewReader(src)
+		if err != nil {
+			return nil, explain(err, max)
+		}
+		src, hint = zr, 3*hint
 	}
-	zr, err := gzip.NewReader(src)
+	data, err := readAll(src, sizeHint(hint), max)
 	if err != nil {
 		return nil, explain(err, max)
 	}
-	data, err := readAll(zr, sizeHint(r.ContentLength*3), max)
-	return data, explain(err, max)
+	// The deadline is of the body only: it must not end the request's context
+	// while it is answered. After an error it stays, since the server reads
+	// on, to keep the connection.
+	_ = rc.SetReadDeadline(time.Time{})
+	return data, nil
+}
+
+// boundBody gives a request's body bodyTimeout to arrive, whoever reads it:
+// after a handler that did not, the server does, before it sends the answer.
+func boundBody(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+	}
 }
 
 func sizeHint(n int64) int64 { return min(max(n, 512), trusted) }
@@ -104,7 +116,7 @@ func explain(err error, max int64) error {
 		return tooLarge(max)
 	}
 	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
-		return problem.New(http.StatusRequestTimeout, "the request body did not arrive within %s", bodyTimeout)
+		return problem.New(http.StatusRequestTimeout, "the request body did not arrive in time")
 	}
 	switch {
 	case errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum):

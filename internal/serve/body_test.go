@@ -1,14 +1,18 @@
 package serve_test
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"aisle.dev/aisle/internal/problem"
 	"aisle.dev/aisle/internal/serve"
@@ -120,6 +124,33 @@ func TestReadBodyOverTheWire(t *testing.T) {
 		if m := problemOf(t, string(body)); resp.StatusCode != 413 || m["error"] == nil {
 			t.Errorf("h2 %v: %d %s", h2, resp.StatusCode, body)
 		}
+	}
+}
+
+// A caller that sends its body too slowly is told so, though nothing but the
+// deadline ends the read.
+func TestSlowBody(t *testing.T) {
+	s := start(t, func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), 20*time.Millisecond)
+		defer cancel()
+		_, err := serve.ReadBody(w, r.WithContext(ctx), 1000)
+		problem.Write(w, err)
+	}, nil)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello"); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusRequestTimeout || !strings.Contains(string(body), "in time") {
+		t.Errorf("%d %s", resp.StatusCode, body)
 	}
 }
 

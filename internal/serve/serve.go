@@ -139,6 +139,7 @@ type gauge struct {
 func (g *gauge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.n.Add(1)
 	defer g.n.Add(-1)
+	boundBody(w, r)
 	g.next.ServeHTTP(w, r)
 }
 
