@@ -36,13 +36,14 @@ type eventLines struct {
 }
 
 func (l *eventLines) add(a delivery.Answer) error {
-	if a.Err != nil {
-		return nil // listed at the end, on standard error
+	if a.Err != nil || a.Accepted {
+		return nil // told at the end, on standard error
 	}
 	_, text, err := event.Encode(a.Event, true)
 	if err != nil {
 		return err
 	}
+	text = screen.JSON(text)
 	before := ""
 	if l.array {
 		before = ",\n"
@@ -97,6 +98,9 @@ func (t *answerTable) begin(legs []category.Leg) {
 }
 
 func (t *answerTable) add(a delivery.Answer) error {
+	if a.Accepted {
+		return nil // told at the end
+	}
 	title := a.Item.Product.Title
 	if strings.TrimSpace(title) == "" {
 		title = a.Item.Key()

@@ -202,7 +202,7 @@ func (a *app) predict(ctx context.Context, poster *delivery.Poster, body []byte,
 		rows = append(rows, []screen.Cell{{Text: p.Label}, {Text: fmt.Sprintf("%.4f", p.Probability)}})
 	}
 	screen.Write(a.out, columns, rows)
-	a.out.Printf("\n%s %s on %s, %.1f ms", r.Model.Name, r.Model.Version, r.Device, ms(took))
+	a.out.Printf("\n%s, %.1f ms", screen.Clean(fmt.Sprintf("%s %s on %s", r.Model.Name, r.Model.Version, r.Device)), ms(took))
 	if wake := delivery.Wake(header); wake > 0 {
 		a.out.Printf(", %.0f ms of it its start", ms(wake))
 	}

@@ -50,7 +50,7 @@ func Run(ctx context.Context, args []string, s Streams) int {
 	}
 	code := exitCode(err)
 	if msg := err.Error(); msg != "" {
-		a.err.Printf("%s %s\n", a.err.Paint(screen.Red, "aisle:"), strings.TrimRight(msg, "\n"))
+		a.err.Printf("%s %s\n", a.err.Paint(screen.Red, "aisle:"), screen.CleanLines(strings.TrimRight(msg, "\n")))
 	}
 	if code == Usage {
 		a.err.Printf("See: %s --help\n", cmd.CommandPath())

@@ -193,7 +193,13 @@ func (a *app) demonstrate(ctx context.Context, v client.Version, samples *sample
 		Poster: poster, Pictures: samples.pictures, Concurrency: demoConcurrency,
 		Emit: func(ans delivery.Answer) error {
 			t.add(ans)
-			return table.add(ans)
+			if err := table.add(ans); err != nil {
+				return err
+			}
+			if t.Categorised == 0 && t.Failed >= demoConcurrency {
+				return errors.New("none of the first products got a category; see why: aisle get services, aisle logs composer (programs older than the manifests? make build)")
+			}
+			return nil
 		},
 	})
 	t.stop()

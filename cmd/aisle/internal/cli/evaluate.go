@@ -85,6 +85,9 @@ The file is read as send reads it, with a column category.`,
 			}
 			if len(e.fused) == 0 {
 				a.listFailures(t)
+				if t.Accepted > 0 {
+					return noAnswers(t)
+				}
 				return fmt.Errorf("no product of %s got a category; there is nothing to measure", in.name)
 			}
 			r := e.report(in.name, masked, confusion, t)
@@ -167,7 +170,7 @@ func (e *evaluation) class(name string) int32 {
 }
 
 func (e *evaluation) add(a delivery.Answer) {
-	if a.Err != nil {
+	if a.Err != nil || a.Accepted {
 		return
 	}
 	truth := e.class(a.Item.Category)

@@ -17,7 +17,7 @@ func (a *app) logs() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return place.Logs(cmd.Context(), a.out, args[0], follow)
+			return place.Logs(cmd.Context(), a.out.Text(), args[0], follow)
 		},
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if place, err := a.engine(); err == nil && len(args) == 0 {

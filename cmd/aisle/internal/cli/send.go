@@ -10,6 +10,7 @@ import (
 
 	"aisle.dev/aisle/cmd/aisle/internal/delivery"
 	"aisle.dev/aisle/cmd/aisle/internal/screen"
+	"aisle.dev/aisle/internal/event"
 	"aisle.dev/aisle/internal/feed"
 )
 
@@ -30,6 +31,9 @@ brand and image are taken by these names, or by the ones that flags give;
 columns named attributes.NAME are attributes. An image is a path, relative to
 the file, which is read and sent along, or a URL. An attribute's cell that is
 empty or NA is left out.
+
+A broker that takes the events and answers none (202) is sent to as well; its
+categories go to who subscribes to them.
 
 A service that is full (429, 503) is tried again when it asks to be. What is
 wrong with one product does not stop the others: failures are listed at the
@@ -66,13 +70,21 @@ end, and the exit code is 3.`,
 			if out != nil {
 				err = errors.Join(err, out.end())
 			}
-			return a.sum(t, err, !wait, format)
+			if err = a.sum(t, err, !wait, format); wait && err == nil && t.Accepted > 0 {
+				err = noAnswers(t)
+			}
+			return err
 		},
 	}
 	f.flags(cmd, false)
 	cmd.Flags().BoolVar(&wait, "wait", false, "write one category per product")
 	output(cmd, &format, "table", "json", "ndjson")
 	return cmd
+}
+
+// noAnswers is what --wait says of a broker.
+func noAnswers(t *tally) error {
+	return &exit{SomeFailed, fmt.Errorf("%s went to a broker, which answers no event: the categories go to who subscribes to %s; send without --wait, or to the composer", plural(t.Accepted, "product"), event.TypeCategory)}
 }
 
 // sum writes the summary: to standard output where that is the result.

@@ -23,9 +23,10 @@ type failure struct {
 type tally struct {
 	Products    int       `json:"products"` // answered and failed
 	Categorised int       `json:"categorised"`
-	Partial     int       `json:"partial"` // of those categorised: a leg failed
-	Cold        int       `json:"cold"`    // of those categorised: waited for a pod to start
-	Retried     int       `json:"retried"` // took more than one attempt
+	Accepted    int       `json:"accepted,omitempty"` // by a broker: their answers go elsewhere
+	Partial     int       `json:"partial"`            // of those categorised: a leg failed
+	Cold        int       `json:"cold"`               // of those categorised: waited for a pod to start
+	Retried     int       `json:"retried"`            // took more than one attempt
 	Failed      int       `json:"failed"`
 	Seconds     float64   `json:"seconds"`
 	PerSecond   float64   `json:"perSecond"`
@@ -49,6 +50,10 @@ func (t *tally) add(a delivery.Answer) {
 		}
 		return
 	}
+	if a.Accepted {
+		t.Accepted++
+		return
+	}
 	t.Categorised++
 	if a.Result.Status == category.Partial {
 		t.Partial++
@@ -67,7 +72,16 @@ func (t *tally) stop() {
 
 // sentence sums up: "24 products in 1.2s (20/s): 24 categorised, 3 after a cold start".
 func (t *tally) sentence() string {
-	s := fmt.Sprintf("%s in %s (%.0f/s): %s categorised", plural(t.Products, "product"), screen.Short(time.Duration(t.Seconds*float64(time.Second))), t.PerSecond, screen.Thousands(t.Categorised))
+	s := fmt.Sprintf("%s in %s (%.0f/s): ", plural(t.Products, "product"), screen.Short(time.Duration(t.Seconds*float64(time.Second))), t.PerSecond)
+	if t.Accepted > 0 {
+		s += screen.Thousands(t.Accepted) + " accepted"
+	}
+	if t.Accepted > 0 && t.Categorised > 0 {
+		s += ", "
+	}
+	if t.Accepted == 0 || t.Categorised > 0 {
+		s += screen.Thousands(t.Categorised) + " categorised"
+	}
 	for _, part := range []struct {
 		n    int
 		what string

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
+
+	"aisle.dev/aisle/cmd/aisle/internal/screen"
 )
 
 // output adds -o with the given formats; the first is the default.
@@ -35,7 +37,7 @@ func writeAs(w io.Writer, format string, v any) error {
 		text, err = yaml.Marshal(v)
 	} else {
 		text, err = json.MarshalIndent(v, "", "  ")
-		text = append(text, '\n')
+		text = append(screen.JSON(text), '\n')
 	}
 	if err != nil {
 		return fmt.Errorf("write the result: %w", err)

@@ -10,6 +10,7 @@
 //	"refuse ..."   422
 //	"broken ..."   every leg fails
 //	"half ..."     the photo leg fails
+//	"queued ..."   202 without an event, as a broker answers
 //	"cold ..."     the first leg waited 40 ms for a pod, and the composer 20 ms
 package composertest
 
@@ -123,6 +124,10 @@ func (c *Composer) serve(w http.ResponseWriter, r *http.Request) error {
 		p, err := event.Product(ev)
 		if err != nil {
 			return err
+		}
+		if strings.HasPrefix(p.Title, "queued ") {
+			w.WriteHeader(http.StatusAccepted)
+			return nil
 		}
 		result, err := c.categorise(w, r, ev.ID(), p)
 		if err != nil {

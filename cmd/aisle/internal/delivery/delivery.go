@@ -30,12 +30,14 @@ type Records interface {
 	Next() (feed.Item, error)
 }
 
-// Answer is what became of one product.
+// Answer is what became of one product: an event with its result, Err, or
+// Accepted.
 type Answer struct {
 	Item     feed.Item
 	Event    ce.Event        // the category event, when Err is nil
 	Result   category.Result // its data
 	Err      error           // why there is no category
+	Accepted bool            // a broker has taken the event; its answer, if any, goes elsewhere
 	Attempts int
 	Took     time.Duration // from reading the picture to the last byte of the answer
 	Wake     time.Duration // of it, what the composer itself took to start

@@ -167,6 +167,7 @@ func (p *Poster) Ask(ctx context.Context, path string, body []byte) ([]byte, htt
 type reply struct {
 	header   http.Header
 	data     []byte
+	accepted bool // 202 or 204: taken, and the answer need not hold an event
 	err      error
 	attempts int
 }
@@ -204,6 +205,8 @@ func (p *Poster) once(ctx context.Context, header http.Header, body []byte) (r r
 	switch resp.StatusCode {
 	case http.StatusOK:
 		return reply{header: resp.Header, data: data}, false, 0
+	case http.StatusAccepted, http.StatusNoContent:
+		return reply{header: resp.Header, data: data, accepted: true}, false, 0
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return reply{err: refusal(resp, data)}, true, RetryAfter(resp.Header.Get("Retry-After"), time.Now())
 	case http.StatusMisdirectedRequest, http.StatusNotFound, http.StatusMethodNotAllowed:
@@ -264,6 +267,9 @@ func readAll(resp *http.Response) ([]byte, error) {
 
 func (p *Poster) answer(r reply) Answer {
 	ev, _, err := event.Decode(r.header, r.data)
+	if err != nil && r.accepted {
+		return Answer{Accepted: true}
+	}
 	if err != nil || ev.Type() != event.TypeCategory {
 		return Answer{Err: &fatal{fmt.Errorf("%s answers, but not with category events: is it the composer? (%w)", p.To, ErrUnreachable)}}
 	}

@@ -11,7 +11,6 @@ import (
 	"io"
 	"os"
 	"strconv"
-	"strings"
 	"unicode"
 
 	"golang.org/x/term"
@@ -68,27 +67,6 @@ func (s Screen) Paint(c Colour, text string) string {
 
 // Printf writes formatted text. An error of the terminal has nobody to be told.
 func (s Screen) Printf(format string, args ...any) { _, _ = fmt.Fprintf(s, format, args...) }
-
-// Clean returns text on one line, without anything that a terminal would obey.
-func Clean(text string) string {
-	ok := func(r rune) bool { return unicode.IsPrint(r) && r != unicode.ReplacementChar }
-	if strings.IndexFunc(text, func(r rune) bool { return !ok(r) }) < 0 {
-		return text
-	}
-	var b strings.Builder
-	for _, r := range text {
-		switch {
-		case unicode.IsSpace(r):
-			b.WriteByte(' ')
-		case unicode.Is(unicode.Cf, r): // joiners and marks of direction
-		case !ok(r):
-			b.WriteRune('?')
-		default:
-			b.WriteRune(r)
-		}
-	}
-	return b.String()
-}
 
 // Columns returns how many columns clean text takes.
 func Columns(text string) int {
