@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"sync"
@@ -71,13 +72,16 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 	serving, stopServing := context.WithCancel(ctx)
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
 	var worked error
-	tasks.Go(func() {
-		defer stopServing()
-		worked = work(working, c, cfg, pkg, phases)
-	})
+	listening := func(a net.Addr) { // known when "ready" is logged
+		phases.listening(a)
+		tasks.Go(func() {
+			defer stopServing()
+			worked = work(working, c, cfg, pkg, phases)
+		})
+	}
 	err = serve.Run(serving, serve.Options{
 		Host: cfg.host, Port: cfg.port, Handler: c.Handler(), Health: health, Gatherer: reg, Logger: log,
-		Grace: cfg.timeout + 5*time.Second, Listening: phases.listening,
+		Grace: cfg.timeout + 5*time.Second, Listening: listening,
 	})
 	stopWorking()
 	tasks.Wait()
