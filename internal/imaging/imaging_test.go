@@ -246,6 +246,15 @@ func progressiveCMYK(t testing.TB, w, h uint16) []byte {
 	return data
 }
 
+// scannedAgain is a grey baseline JPEG whose one scan is there n times. Each
+// is decoded.
+func scannedAgain(t *testing.T, w, h, n int) []byte {
+	t.Helper()
+	grey := encodeJPEG(t, image.NewGray(image.Rect(0, 0, w, h)))
+	at, end := bytes.Index(grey, []byte{0xff, 0xda}), len(grey)-2
+	return slices.Concat(grey[:at], bytes.Repeat(grey[at:end], n), grey[end:])
+}
+
 func TestRefusals(t *testing.T) {
 	photo := encodeJPEG(t, plain(300, 200, color.RGBA{R: 1, G: 2, B: 3, A: 255}))
 	picture := encodePNG(t, plain(30, 20, color.White))
@@ -286,7 +295,8 @@ func TestRefusals(t *testing.T) {
 		{"no pixels", pngOf(0, 10), 422, "the PNG picture"},
 		{"header larger than the data", pngOf(4000, 4000), 422, "the PNG picture is truncated"},
 		{"arithmetic coding", bytes.Replace(photo, []byte{0xff, 0xc0}, []byte{0xff, 0xc9}, 1), 422, "the JPEG picture cannot be decoded"},
-		{"too many scans", scans, 422, "more than 100 scans"},
+		{"too many scans", scans, 422, "scans of"},
+		{"baseline, scanned again and again", scannedAgain(t, 2000, 2000, 80), 422, "80 scans of 2000x2000 pixels; at most 100 scans and 300 million pixels in all"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -14,9 +14,11 @@ import (
 const (
 	maxPixels = 25_000_000
 	maxSide   = 16_384
-	// maxScans bounds a progressive JPEG's passes over all of its pixels. A
-	// usual one has about ten.
-	maxScans = 100
+	// A JPEG is decoded in scans, each of which may pass over all pixels though
+	// it has only a few bytes. A usual progressive one has about ten, and any
+	// other has one; a thumbnail within it counts as one more.
+	maxScans  = 100
+	maxPasses = 12 * maxPixels // pixels, each as often as a scan passes over it
 )
 
 var names = map[string]string{"jpeg": "JPEG", "png": "PNG", "gif": "GIF", "webp": "WebP", "bmp": "BMP"}
@@ -67,8 +69,8 @@ func readHeader(data []byte) (h header, err error) {
 	case "jpeg":
 		h.ycc = cfg.ColorModel == color.YCbCrModel || cfg.ColorModel == color.GrayModel
 		h.progressive = bytes.Contains(data, []byte{0xff, 0xc2})
-		if h.progressive && bytes.Count(data, []byte{0xff, 0xda}) > maxScans {
-			return h, problem.New(http.StatusUnprocessableEntity, "the JPEG picture has more than %d scans", maxScans)
+		if n := bytes.Count(data, []byte{0xff, 0xda}); n > maxScans || n*h.width*h.height > maxPasses {
+			return h, problem.New(http.StatusUnprocessableEntity, "the JPEG picture has %d scans of %dx%d pixels; at most %d scans and %d million pixels in all of them are decoded", n, h.width, h.height, maxScans, maxPasses/1_000_000)
 		}
 		h.orientation = exifOrientation(data)
 	case "webp":

@@ -145,6 +145,16 @@ func Load(dir string) (*Package, error) {
 	if want := p.Spec.Outputs[0].Shape[1]; int64(len(p.Labels)) != want {
 		return nil, fmt.Errorf("model package %s: %d labels, but output %s has %d", dir, len(p.Labels), p.Spec.Outputs[0].Name, want)
 	}
+	seen := make(map[string]int, len(p.Labels))
+	for i, l := range p.Labels {
+		if l == "" || l != strings.TrimSpace(l) {
+			return nil, fmt.Errorf("model package %s: label %d is %q: want a name without space around it on each line", dir, i+1, l)
+		}
+		if first, twice := seen[l]; twice {
+			return nil, fmt.Errorf("model package %s: labels %d and %d are both %q", dir, first, i+1, l)
+		}
+		seen[l] = i + 1
+	}
 	if _, err := p.Spec.Model.read(dir); err != nil {
 		return nil, fmt.Errorf("model package %s: %w", dir, err)
 	}

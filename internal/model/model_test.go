@@ -29,10 +29,12 @@ provenance: {recipe: r, data: d, dataFiles: x, split: s}
 
 // write makes a package of the given model.yaml, a graph and two labels, with
 // the digests filled in.
-func write(t *testing.T, yaml string) string {
+func write(t *testing.T, yaml string) string { return writeLabels(t, yaml, "Shirts\nTies\n") }
+
+func writeLabels(t *testing.T, yaml, labels string) string {
 	t.Helper()
 	dir := t.TempDir()
-	graph, labels := "not a graph: nothing here runs it", "Shirts\nTies\n"
+	graph := "not a graph: nothing here runs it"
 	yaml = strings.NewReplacer("GRAPH", fmt.Sprintf("%x", sha256.Sum256([]byte(graph))), "LABELS", fmt.Sprintf("%x", sha256.Sum256([]byte(labels)))).Replace(yaml)
 	for name, data := range map[string]string{"model.yaml": yaml, "model.onnx": graph, "labels.txt": labels} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(data), 0o644); err != nil {
@@ -90,6 +92,11 @@ func TestLoadRefuses(t *testing.T) {
 				t.Errorf("%v, want a sentence with %q", err, tt.says)
 			}
 		})
+	}
+	for labels, says := range map[string]string{"Shirts\nShirts\n": `labels 1 and 2 are both "Shirts"`, "Shirts\r\nTies\r\n": `label 1 is "Shirts\r"`, "Shirts\n": "1 labels", "\nTies\n": `label 1 is ""`} {
+		if _, err := Load(writeLabels(t, valid, labels)); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("labels %q: %v, want a sentence with %q", labels, err, says)
+		}
 	}
 	if _, err := Load(filepath.Join(t.TempDir(), "absent")); err == nil {
 		t.Error("an absent folder was accepted")

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"time"
 )
 
 // maxLibrary bounds what is unpacked; the library has 22 MB.
@@ -70,6 +71,7 @@ func (s Source) fetch(ctx context.Context, dst string) (string, error) {
 	}
 	cmd := exec.CommandContext(ctx, bin, s.Command[1:]...)
 	cmd.Dir = tmp
+	cmd.WaitDelay = 2 * time.Second // npm's children hold its output open after it was killed
 	if out, err := cmd.CombinedOutput(); err != nil {
 		if ctx.Err() != nil {
 			return "", ctx.Err()

@@ -1,9 +1,9 @@
 // Package product is the thing that Aisle categorises: its JSON form, its
 // bounds, and which of its fields a classifier reads.
 //
-// [Decode] accepts exactly what the published JSON Schema (see [Schema])
-// accepts; everything else is refused with a *problem.Error that says what is
-// wrong. Nothing here fetches or decodes pictures.
+// [Decode] accepts what the published JSON Schema (see [Schema]) accepts, and
+// null for a field that is not there; everything else is refused with a
+// *problem.Error that says what is wrong. Nothing here fetches or decodes pictures.
 package product
 
 import (
