@@ -53,7 +53,7 @@ func parseAnswer(body []byte) (prediction.Result, error) {
 		seen[p.Label] = struct{}{}
 		sum += p.Probability
 	}
-	if sum > 1.001 { // probabilities are rounded for the wire
+	if sum > 1.001 { // a classifier may round them for the wire
 		return r, fmt.Errorf("the probabilities sum to %.4f", sum)
 	}
 	if sum == 0 {

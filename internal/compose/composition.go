@@ -176,13 +176,10 @@ func Parse(raw []byte, dir fs.FS) (*Composition, error) {
 	return c, nil
 }
 
-var (
-	unknownField = regexp.MustCompile(`field (\S+) not found in type .*`)
-	goType       = regexp.MustCompile(` into (compose\.|\[\]struct|struct).*`)
-)
-
 // readable rewords the decoder's errors, which name Go's types.
 func readable(err error) error {
+	unknownField := regexp.MustCompile(`field (\S+) not found in type .*`)
+	goType := regexp.MustCompile(` into (compose\.|\[\]struct|struct).*`)
 	if t, ok := errors.AsType[*yaml.TypeError](err); ok && len(t.Errors) > 0 {
 		s := unknownField.ReplaceAllString(t.Errors[0], `unknown field "$1"; is it misspelt?`)
 		return errors.New(goType.ReplaceAllString(s, " here"))

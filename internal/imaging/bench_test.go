@@ -102,11 +102,11 @@ func BenchmarkDrawApproxBiLinear(b *testing.B) {
 	}
 }
 
-func BenchmarkSniff(b *testing.B) {
+func BenchmarkReadHeader(b *testing.B) {
 	data := photos(b)[0]
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, _, _, err := Sniff(data); err != nil {
+		if _, err := readHeader(data); err != nil {
 			b.Fatal(err)
 		}
 	}

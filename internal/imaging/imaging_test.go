@@ -323,19 +323,19 @@ func mustRead(t testing.TB, path string) []byte {
 	return data
 }
 
-func TestSniff(t *testing.T) {
+func TestReadHeader(t *testing.T) {
 	for name, want := range map[string]string{"base420.jpg": "jpeg", "rgba.png": "png", "palette.gif": "gif", "alpha.webp": "webp", "rgb.bmp": "bmp"} {
-		format, w, h, err := Sniff(mustRead(t, "testdata/"+name))
-		if err != nil || format != want || w != 150 || h != 131 {
-			t.Errorf("%s: %s %dx%d, %v", name, format, w, h, err)
+		h, err := readHeader(mustRead(t, "testdata/"+name))
+		if err != nil || h.format != want || h.width != 150 || h.height != 131 {
+			t.Errorf("%s: %+v, %v", name, h, err)
 		}
 	}
 	huge := jpegOf(t, 30000, 30000)
-	n := testing.AllocsPerRun(10, func() { _, _, _, _ = Sniff(huge) })
+	n := testing.AllocsPerRun(10, func() { _, _ = readHeader(huge) })
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	if _, w, _, err := Sniff(huge); err == nil || w != 30000 {
-		t.Errorf("width %d, %v", w, err)
+	if h, err := readHeader(huge); err == nil || h.width != 30000 {
+		t.Errorf("width %d, %v", h.width, err)
 	}
 	runtime.ReadMemStats(&after)
 	if used := after.TotalAlloc - before.TotalAlloc; used > 256<<10 || n > 100 {
@@ -406,11 +406,11 @@ func FuzzTensor(f *testing.F) {
 	f.Add(withEXIF(jpegOf(f, 16, 16), 6, binary.BigEndian))
 	spec := levels(7, 5)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		format, w, h, serr := Sniff(data)
-		if serr == nil && (w < 1 || h < 1 || w > maxSide || h > maxSide || w*h > maxPixels) {
-			t.Fatalf("%s %dx%d passed", format, w, h)
+		h, serr := readHeader(data)
+		if serr == nil && (h.width < 1 || h.height < 1 || h.width > maxSide || h.height > maxSide || h.width*h.height > maxPixels) {
+			t.Fatalf("%+v passed", h)
 		}
-		if w*h > 1<<20 {
+		if h.width*h.height > 1<<20 {
 			return // slow, and no other code
 		}
 		dst := make([]float32, 3*spec.Width*spec.Height)

@@ -35,14 +35,9 @@ type header struct {
 	orientation   orientation
 }
 
-// Sniff says what kind of picture data is and its size as stored, or why it
-// will not be read, from its header alone: it costs a few microseconds and
+// readHeader says what kind of picture data is and its size as stored, or why
+// it will not be read, from its header alone: it costs a few microseconds and
 // kilobytes.
-func Sniff(data []byte) (format string, width, height int, err error) {
-	h, err := readHeader(data)
-	return h.format, h.width, h.height, err
-}
-
 func readHeader(data []byte) (h header, err error) {
 	if len(data) == 0 {
 		return h, problem.New(http.StatusUnprocessableEntity, "the picture is empty")
