@@ -24,6 +24,7 @@ import (
 	"aisle.dev/aisle/internal/event"
 	"aisle.dev/aisle/internal/problem"
 	"aisle.dev/aisle/internal/product"
+	"aisle.dev/aisle/internal/serve"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -405,14 +406,15 @@ func TestOverload(t *testing.T) {
 
 // Large bodies are held as many at a time as there is room for; others pass.
 func TestFewLargeBodiesAtOnce(t *testing.T) {
-	large := `{"title":"shirt","images":[{"data":"` + strings.Repeat("A", 12<<20) + `"}]}`
+	large := `{"title":"shirt","images":[{"data":"` + strings.Repeat("A", 400<<10) + `"}]}`
 	asEvent := []string{"Ce-Specversion", "1.0", "Ce-Id", "1", "Ce-Source", "/s", "Ce-Type", event.TypeProduct}
 	inBubble(t, func(t *testing.T) {
 		w := newWorld(t, strings.Replace(twoLegs, "service: title}", "service: title, reads: [title]}", 1))
+		w.bodies = serve.NewBudget(1 << 20)
 		h := w.Handler()
 		release := make(chan struct{})
 		w.title.before = func(http.ResponseWriter, *http.Request, int) bool { <-release; return false }
-		const sent, fit = 4, bodyBudget / (12<<20 + 50)
+		const sent, fit = 4, 2
 		codes := make(chan int)
 		for i := range sent {
 			if i%2 == 0 {
@@ -450,19 +452,17 @@ func TestFewLargeBodiesAtOnce(t *testing.T) {
 
 // A large product that finds no room is told to come again.
 func TestNoRoom(t *testing.T) {
-	large := `{"title":"shirt","images":[{"data":"` + strings.Repeat("A", 12<<20) + `"}]}`
+	large := `{"title":"shirt","images":[{"data":"` + strings.Repeat("A", 400<<10) + `"}]}`
 	inBubble(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
-		held, err := w.bodies.Take(t.Context(), httptest.NewRequest(http.MethodPost, "/", strings.NewReader(large)), bodyBudget)
+		w.bodies = serve.NewBudget(1 << 20)
+		unknown := httptest.NewRequest(http.MethodPost, "/", nil)
+		unknown.ContentLength = -1
+		held, err := w.bodies.Take(t.Context(), unknown, 1<<20)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer held.Release()
-		more, err := w.bodies.Take(t.Context(), httptest.NewRequest(http.MethodPost, "/", strings.NewReader(large)), bodyBudget)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer more.Release()
 		start := time.Now()
 		rec := post(w.Handler(), "/category/predict", large)
 		if rec.Code != 503 || rec.Header().Get("Retry-After") != "1" || !strings.Contains(rec.Body.String(), "no room") || time.Since(start) != 10*time.Second {
