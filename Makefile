@@ -39,6 +39,13 @@ check: prerequisites ## gofmt, vet, staticcheck
 bench: build ## measure the README's figures (programs with committed inputs; ratio, median and spread)
 	go run ./hack/bench $(BENCH_FLAGS)
 
+# Reproducible: the same commit, Go, C compiler and libraries give the same digests.
+IMAGES ?= .cache/images
+PUSH ?=
+.PHONY: images
+images: prerequisites ## make the container images: an OCI layout in IMAGES, or push them (PUSH=registry/prefix)
+	go -C hack/images run . -root "$(CURDIR)" -out "$(IMAGES)" $(if $(PUSH),-push "$(PUSH)")
+
 .PHONY: clean
 clean: ## remove what was built here (not the caches of go, npm and ONNX Runtime)
 	rm -rf bin .cache
