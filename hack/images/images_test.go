@@ -15,8 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/DataDog/zstd"
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 )
 
@@ -179,9 +181,7 @@ func TestImages(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			im := find(t, name)
-			if err := validate.Index(im.index); err != nil {
-				t.Error(err)
-			}
+			checkIndex(t, im.index)
 			for _, p := range im.platforms {
 				arch := strings.TrimPrefix(p, "linux/")
 				img := im.platform(t, arch)
@@ -230,6 +230,58 @@ func TestImages(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// checkIndex is validate.Index in full: go-containerregistry's own takes every
+// layer for gzip, so layers are read here.
+func checkIndex(t *testing.T, index v1.ImageIndex) {
+	t.Helper()
+	if err := validate.Index(index, validate.Fast); err != nil {
+		t.Error(err)
+	}
+	m, err := index.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range m.Manifests {
+		img, err := index.Image(d.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		manifest, err := img.Manifest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		config, err := img.ConfigFile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		layers, err := img.Layers()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(layers) != len(config.RootFS.DiffIDs) || len(layers) != len(config.History) {
+			t.Fatalf("%d layers, %d diff IDs, %d entries of history", len(layers), len(config.RootFS.DiffIDs), len(config.History))
+		}
+		for i, l := range layers {
+			rc, err := l.Compressed()
+			if err != nil {
+				t.Fatal(err)
+			}
+			compressed, err := io.ReadAll(rc)
+			if err := errors.Join(err, rc.Close()); err != nil {
+				t.Fatal(err)
+			}
+			raw, err := zstd.Decompress(nil, compressed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := manifest.Layers[i]
+			if hash(compressed) != want.Digest || int64(len(compressed)) != want.Size || hash(raw) != config.RootFS.DiffIDs[i] || want.MediaType != types.OCILayerZStd {
+				t.Errorf("layer %d of %s is %s (%d bytes, %s), the manifest says %+v", i, d.Digest, hash(compressed), len(compressed), hash(raw), want)
+			}
+		}
 	}
 }
 
