@@ -22,6 +22,8 @@ run: build ## set up, categorise sample products, show the pods stop, serve unti
 .PHONY: test
 test: check build ## set up and run every test (begins with check)
 	go test -race -timeout 20m $(TEST_FLAGS) ./...
+	go -C hack/images vet ./...
+	go -C hack/images test $(TEST_FLAGS) ./...
 
 .PHONY: build
 build: prerequisites ## compile into bin/, with ONNX Runtime beside the binaries
@@ -42,6 +44,13 @@ bench: build ## measure the README's figures (programs with committed inputs; ra
 .PHONY: models
 models: build ## train both model packages again from AISLE_DATA (installs PyTorch, 6 GB; half an hour)
 	models/train.sh
+
+# Reproducible: the same commit, Go, C compiler and libraries give the same digests.
+IMAGES ?= .cache/images
+PUSH ?=
+.PHONY: images
+images: prerequisites ## make the container images: an OCI layout in IMAGES, or push them (PUSH=registry/prefix)
+	go -C hack/images run . -root "$(CURDIR)" -out "$(IMAGES)" $(if $(PUSH),-push "$(PUSH)")
 
 .PHONY: clean
 clean: ## remove what was built here (not the caches of go, npm and ONNX Runtime)
