@@ -118,7 +118,7 @@ func New(opts Options) (*Engine, error) {
 	if e.deciders, err = scale.ParseConfig(set.Autoscaler); err != nil {
 		return nil, err
 	}
-	var errs []error
+	errs := []error{checkCompositions(e.services)}
 	for _, s := range e.services {
 		_, err := scale.New(scaleRevision(s, serviceState{Generation: 1}), e.deciders)
 		errs = append(errs, err, e.checkCommand(s))

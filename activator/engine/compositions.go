@@ -1,0 +1,85 @@
+package engine
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"aisle.dev/aisle/internal/compose"
+	"aisle.dev/aisle/internal/manifest"
+)
+
+// compositionEnv names the composition file of a service (functions/composer).
+const compositionEnv = "COMPOSITION"
+
+// checkCompositions refuses a composition that names a service which is not
+// there, or that its composer would refuse: better now than with every product
+// that comes. Only a composition out of a ConfigMap of this folder is looked
+// into; of a file elsewhere the composer knows more.
+func checkCompositions(services []manifest.Service) error {
+	names := make([]string, len(services))
+	for i, s := range services {
+		names[i] = s.Namespace + "/" + s.Name
+	}
+	var errs []error
+	for _, s := range services {
+		namespace := "default" // of legs that name none, as the composer has it
+		file := ""
+		for _, e := range s.Env {
+			switch e.Name {
+			case compositionEnv:
+				file = e.Value
+			case "NAMESPACE":
+				namespace = e.Value
+			}
+		}
+		for _, m := range s.Mounts {
+			below, ok := strings.CutPrefix(file, strings.TrimSuffix(m.Path, "/")+"/")
+			raw, has := m.Files[below]
+			if !ok || !has {
+				continue
+			}
+			c, err := compose.Parse(raw, folder{m.Files, path.Dir(below)})
+			if err != nil {
+				errs = append(errs, fmt.Errorf("service %s/%s: composition %s: %w", s.Namespace, s.Name, file, err))
+				continue
+			}
+			for _, leg := range c.Legs {
+				of := leg.Namespace
+				if of == "" {
+					of = namespace
+				}
+				if target := of + "/" + leg.Service; !slices.Contains(names, target) {
+					errs = append(errs, fmt.Errorf("service %s/%s: composition %s: leg %s names the service %s, which is not here; there are: %s",
+						s.Namespace, s.Name, c.Name, leg.Name, target, strings.Join(names, ", ")))
+				}
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// folder is a folder of a ConfigMap volume.
+type folder struct {
+	files map[string][]byte
+	at    string
+}
+
+// Open implements [fs.FS].
+func (f folder) Open(name string) (fs.File, error) {
+	data, ok := f.files[path.Join(f.at, name)]
+	if !ok {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	return content{bytes.NewReader(data)}, nil
+}
+
+// content is a file of a folder; nobody asks for its FileInfo.
+type content struct{ *bytes.Reader }
+
+func (content) Stat() (fs.FileInfo, error) { return nil, errors.ErrUnsupported }
+func (content) Close() error               { return nil }
