@@ -39,6 +39,26 @@ check: prerequisites ## gofmt, vet, staticcheck
 bench: build ## measure the README's figures (programs with committed inputs; ratio, median and spread)
 	go run ./hack/bench $(BENCH_FLAGS)
 
+# A real Kubernetes with a real Knative on this machine, for tests. It is a
+# module of its own, so that what it needs never changes what Aisle is built with.
+CLUSTER = bin/cluster -module hack/cluster
+.PHONY: cluster-build
+cluster-build:
+	@mkdir -p bin
+	@go -C hack/cluster build -trimpath -o ../../bin/cluster .
+
+.PHONY: cluster-up
+cluster-up: cluster-build ## start a one-node Kubernetes with Knative for tests (root; builds it first)
+	@$(CLUSTER) up
+
+.PHONY: cluster-down
+cluster-down: cluster-build ## end it and leave nothing of it behind
+	@$(CLUSTER) down
+
+.PHONY: cluster-status
+cluster-status: cluster-build ## say how it stands
+	@$(CLUSTER) status
+
 .PHONY: clean
 clean: ## remove what was built here (not the caches of go, npm and ONNX Runtime)
 	rm -rf bin .cache
