@@ -17,7 +17,7 @@ import (
 // config is the environment, read once. Zero numbers mean classify's
 // defaults.
 type config struct {
-	host, port, model, device, library string
+	host, port, model, digest, device, library string
 
 	queue   int
 	maxBody int64
@@ -27,7 +27,7 @@ type config struct {
 
 func configure(getenv func(string) string) (config, error) {
 	c := config{
-		host: getenv("HOST"), port: getenv("PORT"), model: getenv("MODEL"), device: cmp.Or(getenv("DEVICE"), onnx.CPU),
+		host: getenv("HOST"), port: getenv("PORT"), model: getenv("MODEL"), digest: getenv("MODEL_DIGEST"), device: cmp.Or(getenv("DEVICE"), onnx.CPU),
 		timeout: classify.DefaultTimeout,
 	}
 	if c.model == "" {

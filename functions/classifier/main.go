@@ -3,7 +3,7 @@
 //
 // Environment: PORT (8080), MODEL (the package's folder; required), DEVICE
 // (cpu, cuda or auto; cpu), ONNXRUNTIME_LIB (the runtime's library; beside
-// the executable), QUEUE (requests inside at once; 64), MAX_BODY (bytes; 16
+// the executable), MODEL_DIGEST (the package must have it; any), QUEUE (requests inside at once; 64), MAX_BODY (bytes; 16
 // MiB), TIMEOUT (of one request; 20s), LOG_LEVEL (info).
 package main
 
@@ -54,6 +54,11 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 	pkg, err := model.Load(cfg.model)
 	if err != nil {
 		return err
+	}
+	if cfg.digest != "" {
+		if err := pkg.Check(cfg.digest); err != nil {
+			return err
+		}
 	}
 	phases.mark(&phases.model)
 	reg, health := prometheus.NewRegistry(), new(serve.Health)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"aisle.dev/aisle/internal/ortlib"
@@ -15,10 +16,11 @@ import (
 
 func main() {
 	out := flag.String("o", "", "put the library to this path; without it, print where it is")
+	platform := flag.String("platform", runtime.GOOS+"/"+runtime.GOARCH, "of the library")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	lib, err := ortlib.Find(ctx)
+	lib, err := ortlib.FindFor(ctx, *platform)
 	if err == nil && *out != "" {
 		err = ortlib.Install(lib, *out)
 	} else if err == nil {

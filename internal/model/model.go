@@ -223,3 +223,12 @@ func (s Spec) validate() error {
 	}
 	return fmt.Errorf("preprocess kind %q: want text/hashed-ngrams or image", s.Preprocess.Kind)
 }
+
+// Check is an error unless the package has the digest: whoever deploys a model
+// names what it must be.
+func (p *Package) Check(digest string) error {
+	if p.Digest != digest {
+		return fmt.Errorf("model package %s has the digest %s; the manifest wants %q", p.Dir, p.Digest, digest)
+	}
+	return nil
+}

@@ -8,7 +8,10 @@
 //
 // Several processes may call [Find] at once: one fetches, the others wait.
 //
-// Non-goals: systems other than linux/amd64, GPU builds (name an installed
+// Libraries are fetched for linux/amd64 and linux/arm64: for another platform
+// than this one by [FindFor], which is for those who make images.
+//
+// Non-goals: other systems, GPU builds (name an installed
 // one), and finding the library in a deployed classifier, which never
 // downloads anything.
 package ortlib
@@ -45,7 +48,20 @@ type Finder struct {
 
 // Find returns the absolute path of a usable library, fetching it if need be.
 func Find(ctx context.Context) (string, error) {
-	f := Finder{Named: os.Getenv(Env), Sources: []Source{npm, pypi}, Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	return find(ctx, os.Getenv(Env), runtime.GOOS+"/"+runtime.GOARCH)
+}
+
+// FindFor is [Find] for a platform, GOOS/GOARCH. What the user named is for
+// this machine: elsewhere it is not used.
+func FindFor(ctx context.Context, platform string) (string, error) {
+	if platform == runtime.GOOS+"/"+runtime.GOARCH {
+		return Find(ctx)
+	}
+	return find(ctx, "", platform)
+}
+
+func find(ctx context.Context, named, platform string) (string, error) {
+	f := Finder{Named: named, Sources: sources[platform], Platform: platform}
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", fmt.Errorf("find a cache folder for ONNX Runtime (set HOME, or name an installed library in %s): %w", Env, err)
@@ -61,8 +77,8 @@ func (f Finder) Find(ctx context.Context) (string, error) {
 		// library than the one that was asked for.
 		return named(f.Named)
 	}
-	if f.Platform != "linux/amd64" {
-		return "", fmt.Errorf("ONNX Runtime is fetched for linux/amd64 only, and this is %s; install ONNX Runtime 1.24 and name its library in %s", f.Platform, Env)
+	if len(f.Sources) == 0 {
+		return "", fmt.Errorf("ONNX Runtime is fetched for linux/amd64 and linux/arm64 only, and this is %s; install ONNX Runtime 1.24 and name its library in %s", f.Platform, Env)
 	}
 	if err := os.MkdirAll(f.CacheDir, 0o755); err != nil {
 		return "", fmt.Errorf("make the cache folder of ONNX Runtime: %w", err)

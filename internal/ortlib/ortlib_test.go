@@ -238,9 +238,9 @@ func TestNamed(t *testing.T) {
 }
 
 func TestOtherPlatforms(t *testing.T) {
-	for _, p := range []string{"linux/arm64", "darwin/arm64", "windows/amd64"} {
+	for _, p := range []string{"linux/riscv64", "darwin/arm64", "windows/amd64"} {
 		f := finder(t)
-		f.Platform = p
+		f.Platform, f.Sources = p, sources[p]
 		_, err := f.Find(t.Context())
 		if err == nil || !strings.Contains(err.Error(), p) || !strings.Contains(err.Error(), Env) {
 			t.Errorf("%s: %v", p, err)

@@ -29,12 +29,26 @@ type Source struct {
 	SHA256  string   // of the library
 }
 
+// sources are tried in order, by platform.
+var sources = map[string][]Source{
+	"linux/amd64": {npm, pypi},
+	"linux/arm64": {npmARM64},
+}
+
 var npm = Source{
 	Name:    "npm onnxruntime-node@1.24.3",
 	Command: []string{"npm", "pack", "--silent", "--ignore-scripts", "onnxruntime-node@1.24.3"},
 	Archive: "*.tgz",
 	Member:  "package/bin/napi-v6/linux/x64/libonnxruntime.so.1",
 	SHA256:  "92ba8e44d31b80a34f5e805076a044122c3be1fffe0d88ed790de7267b0b2682",
+}
+
+var npmARM64 = Source{
+	Name:    npm.Name,
+	Command: npm.Command,
+	Archive: npm.Archive,
+	Member:  "package/bin/napi-v6/linux/arm64/libonnxruntime.so.1",
+	SHA256:  "33032cb5b91c12edbf028d7c69fa40a31848d66c0095448758af237d5e0b07db",
 }
 
 // The wheel is asked for by one CPython version, whatever the machine has:
