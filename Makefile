@@ -59,6 +59,17 @@ cluster-down: cluster-build ## end it and leave nothing of it behind
 cluster-status: cluster-build ## say how it stands
 	@$(CLUSTER) status
 
+# Against a cluster that is there: KUBECONFIG= REGISTRY= GATEWAY= DOMAIN=. Given
+# on make's command line only: an exported KUBECONFIG is not meant for this.
+.PHONY: e2e
+e2e: cluster-build ## run the acceptance suite on one machine and on a cluster, and compare (KEEP=1 leaves it up)
+	@if [ "$(origin KUBECONFIG)" = "command line" ]; then \
+	  $(CLUSTER) -kubeconfig '$(KUBECONFIG)' -registry '$(REGISTRY)' -gateway '$(GATEWAY)' -domain '$(DOMAIN)' e2e; \
+	else \
+	  $(CLUSTER) up; status=0; $(CLUSTER) -run '$(or $(RUN),.)' e2e || status=$$?; \
+	  [ -n "$(KEEP)" ] || $(CLUSTER) down; exit $$status; \
+	fi
+
 .PHONY: clean
 clean: ## remove what was built here (not the caches of go, npm and ONNX Runtime)
 	rm -rf bin .cache

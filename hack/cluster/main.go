@@ -16,13 +16,14 @@ import (
 	"time"
 )
 
-const usage = `usage: cluster [-module DIR] COMMAND
+const usage = `usage: cluster [-module DIR] [FLAGS] COMMAND
   up          bring the cluster up; one that is up stays as it is
   down        end it and leave nothing behind but what was built
   status      say how it stands; exit status 3 when it is not up
   build       build its binaries, images and manifests, without bringing it up
   ready       say whether up could do its work at once; exit status 3 when not
   import TAR  put an archive of images, or an OCI layout as an archive, into the node
+  e2e         make images, run the acceptance suite on one machine and here, and compare
   dump        show logs and events
   env         print the variables that a client needs, for a shell
   kubectl ... run kubectl against it
@@ -51,6 +52,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.SetOutput(stderr)
 	flags.Usage = func() { fmt.Fprint(stderr, usage) }
 	module := flags.String("module", ".", "folder of this program's go.mod")
+	var t target
+	flags.StringVar(&t.Kubeconfig, "kubeconfig", "", "e2e: a cluster that is there, instead of this one")
+	flags.StringVar(&t.registry, "registry", "", "e2e: `HOST/PREFIX` to push images to, that the cluster pulls from")
+	flags.StringVar(&t.Gateway, "gateway", "", "e2e: `HOST:PORT` of that cluster's ingress")
+	flags.StringVar(&t.Domain, "domain", "", "e2e: the domain of its services")
+	root := flags.String("root", ".", "e2e: the project's root")
+	filter := flags.String("run", ".", "e2e: a pattern of tests to run")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -70,6 +78,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return h.ready(ctx)
 	case "status":
 		return h.status(ctx)
+	case "e2e":
+		return h.e2e(ctx, *root, t, *filter)
 	case "dump":
 		dump(ctx, l, stdout)
 		return nil
@@ -123,7 +133,7 @@ func (h *harness) up(ctx context.Context) error {
 	}
 	return h.locked(ctx, func(ctx context.Context) error {
 		err := h.bring(ctx)
-		if err != nil && ctx.Err() == nil {
+		if _, alive := h.keeper(); err != nil && ctx.Err() == nil && alive {
 			h.say("it failed; what is known:")
 			dump(ctx, h.layout, h.stderr)
 		}

@@ -15,7 +15,7 @@ var nodeFiles embed.FS
 // configure writes the configuration of the node's parts.
 func configure(l layout) error {
 	values := map[string]string{
-		"Run": l.run(), "PKI": l.run("pki"), "Socket": l.containerdSocket(), "Node": nodeName, "NodeIP": nodeIP, "PodCIDR": podCIDR, "Network": networkName,
+		"Run": l.run(), "PKI": l.run("pki"), "Socket": l.containerdSocket(), "Node": nodeName, "NodeIP": nodeIP, "PodCIDR": podCIDR, "Network": networkName, "Pause": imageOf(images["base"][0]),
 	}
 	for from, to := range map[string]string{
 		"kubelet.yaml": "kubelet.yaml", "proxy.yaml": "proxy.yaml", "containerd.toml": "containerd.toml",
