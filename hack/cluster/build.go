@@ -55,7 +55,7 @@ func buildKey(ctx context.Context, l layout) (string, error) {
 	sources := []string{"go.mod", "go.sum", "build.go", "image.go", "manifests.go", "components", "manifests"}
 	for _, s := range sources {
 		err := filepath.WalkDir(filepath.Join(l.module, s), func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() {
+			if err != nil || d.IsDir() || strings.HasSuffix(path, "_test.go") {
 				return err
 			}
 			f, err := os.Open(path)

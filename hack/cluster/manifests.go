@@ -120,6 +120,9 @@ var (
 	// A probe every ten seconds, after twenty, is most of a start's time.
 	probeDelay  = regexp.MustCompile(`initialDelaySeconds: 20\b`)
 	probePeriod = regexp.MustCompile(`periodSeconds: 10\b`)
+	// Knative's controllers would reserve more than half of a node of two cores,
+	// and a test's pods then wait for one another to go.
+	reserved = regexp.MustCompile(`(requests:\s*\n(?:\s*#.*\n)*\s+cpu: )[0-9]+m`)
 )
 
 // withOurImages names our image where a manifest names a command to be built.
@@ -139,6 +142,7 @@ func withOurImages(text string) (string, error) {
 		}
 		return image
 	})
+	text = reserved.ReplaceAllString(text, "${1}10m")
 	text = probePeriod.ReplaceAllString(probeDelay.ReplaceAllString(text, "initialDelaySeconds: 1"), "periodSeconds: 2")
 	// Commands that only certain features start (a JobSink's, for one) are not built.
 	for _, u := range unknown {

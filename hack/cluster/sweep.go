@@ -114,6 +114,9 @@ func sweep(ctx context.Context, l layout) error {
 			break
 		}
 		for _, p := range left {
+			_ = p.signal(syscall.SIGKILL) // all at once; waited for below
+		}
+		for _, p := range left {
 			errs = append(errs, p.end(ctx, 0))
 		}
 	}

@@ -216,7 +216,12 @@ func TestCallerGoneWhileWaiting(t *testing.T) {
 func TestTimeout(t *testing.T) {
 	t.Parallel()
 	c := call(t, shared)
-	c.get(t, "hasty", "/sleep?ms=0")
+	await(t, "hasty to have a pod", func() string { // whose start may take a cluster longer than the two seconds
+		if a := c.do(t.Context(), http.MethodGet, "hasty", "/sleep?ms=0", ""); a.err != nil || a.status != http.StatusOK {
+			return fmt.Sprintf("%+v", a)
+		}
+		return ""
+	})
 	late := c.do(t.Context(), http.MethodGet, "hasty", "/sleep?ms=20000", "")
 	late.want(t, http.StatusGatewayTimeout)
 	if shared.engine() != nil { // Knative's body is plain text

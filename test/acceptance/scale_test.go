@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"aisle.dev/aisle/internal/client"
 )
 
 func TestFromZero(t *testing.T) {
@@ -36,8 +38,14 @@ func TestFromZero(t *testing.T) {
 	if r.Name != "fresh-00001" || r.Ready != 1 || r.Want != 1 || (onEngine && (r.Why == "" || r.Since.IsZero())) {
 		t.Errorf("revision %+v", r)
 	}
-	s := service(t, shared, "fresh")
-	if !s.Ready || s.Pods != 1 || !strings.HasPrefix(s.URL, "http://"+shared.host("fresh")) {
+	var s client.Service
+	await(t, "fresh to be said to be ready", func() string { // a cluster says so a moment later
+		if s = service(t, shared, "fresh"); !s.Ready {
+			return s.Reason
+		}
+		return ""
+	})
+	if s.Pods != 1 || !strings.HasPrefix(s.URL, "http://"+shared.host("fresh")) {
 		t.Errorf("service %+v", s)
 	}
 }
