@@ -13,7 +13,7 @@ BENCH_FLAGS ?=
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: build ## set up, categorise sample products, show the pods stop, serve until Ctrl-C (ONCE=1: end by itself)
@@ -22,6 +22,8 @@ run: build ## set up, categorise sample products, show the pods stop, serve unti
 .PHONY: test
 test: check build ## set up and run every test (begins with check)
 	go test -race -timeout 20m $(TEST_FLAGS) ./...
+	go -C hack/images vet ./...
+	go -C hack/images test $(TEST_FLAGS) ./...
 
 .PHONY: build
 build: prerequisites ## compile into bin/, with ONNX Runtime beside the binaries
@@ -69,6 +71,13 @@ e2e: cluster-build ## run the acceptance suite on one machine and on a cluster, 
 	  $(CLUSTER) up; status=0; $(CLUSTER) -run '$(or $(RUN),.)' e2e || status=$$?; \
 	  [ -n "$(KEEP)" ] || $(CLUSTER) down; exit $$status; \
 	fi
+
+# Reproducible: the same commit, Go, C compiler and libraries give the same digests.
+IMAGES ?= .cache/images
+PUSH ?=
+.PHONY: images
+images: prerequisites ## make the container images: an OCI layout in IMAGES, or push them (PUSH=registry/prefix)
+	go -C hack/images run . -root "$(CURDIR)" -out "$(IMAGES)" $(if $(PUSH),-push "$(PUSH)")
 
 .PHONY: clean
 clean: ## remove what was built here (not the caches of go, npm and ONNX Runtime)

@@ -28,6 +28,7 @@ type target struct {
 	Gateway    string            `json:"gateway"`
 	Domain     string            `json:"domain"`
 	Images     map[string]string `json:"images"`
+	Component  string            `json:"component"` // of kustomize, that names the images by digest
 	Ours       bool              `json:"ours"`
 	registry   string
 }
@@ -56,6 +57,7 @@ func (h *harness) e2e(ctx context.Context, root string, t target, runFilter stri
 	if t.Images, err = h.makeImages(ctx, root, scratch, t.registry); err != nil {
 		return err
 	}
+	t.Component = filepath.Join(scratch, "images", "kustomize")
 	h.say("images in place")
 	config, err := json.Marshal(t)
 	if err != nil {

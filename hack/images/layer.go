@@ -13,9 +13,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/DataDog/zstd"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
-	"github.com/klauspost/compress/zstd"
 )
 
 // entry is a file of a layer.
@@ -24,6 +24,9 @@ type entry struct {
 	mode int64
 	data []byte
 }
+
+// level is the highest with a window of 8 MB, which every reader accepts.
+const level = 19
 
 // layer is a compressed tar archive, kept in memory.
 type layer struct {
@@ -70,14 +73,15 @@ func newLayer(at time.Time, files []entry) (*layer, error) {
 	if err := tw.Close(); err != nil {
 		return nil, err
 	}
-	// One goroutine: where blocks are cut must not depend on who is faster.
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderConcurrency(1))
+	// The reference compressor: an eighth smaller than Go's own at its best. One
+	// call is one thread, so where blocks are cut depends on the data alone.
+	compressed, err := zstd.CompressLevel(nil, buf.Bytes(), level)
 	if err != nil {
 		return nil, err
 	}
-	l := &layer{raw: buf.Bytes(), compressed: enc.EncodeAll(buf.Bytes(), nil)}
+	l := &layer{raw: buf.Bytes(), compressed: compressed}
 	l.diffID, l.digest = hash(l.raw), hash(l.compressed)
-	return l, enc.Close()
+	return l, nil
 }
 
 func hash(data []byte) v1.Hash {

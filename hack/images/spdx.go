@@ -198,9 +198,10 @@ func (b *builder) document(r recipe, img v1.Image) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	doc = mutate.Subject(doc, v1.Descriptor{MediaType: subject.MediaType, Size: subject.Size, Digest: subject.Digest}).(v1.Image)
-	return mutate.Annotations(doc, map[string]string{
+	doc = mutate.Annotations(doc, map[string]string{
 		"org.opencontainers.image.created": b.source.time.Format("2006-01-02T15:04:05Z"),
 		"org.opencontainers.image.title":   r.name + ".spdx.json",
-	}).(v1.Image), nil
+	}).(v1.Image)
+	// Last: what is put around an image with a subject drops it.
+	return mutate.Subject(doc, v1.Descriptor{MediaType: subject.MediaType, Size: subject.Size, Digest: subject.Digest}).(v1.Image), nil
 }

@@ -97,19 +97,12 @@ func pushDocument(repo name.Repository, doc v1.Image, opts []remote.Option) erro
 	return remote.Write(repo.Digest(digest.String()), doc, opts...)
 }
 
-// fieldsWithImages are the places of an image reference that kustomize does not
-// know by itself.
-const fieldsWithImages = `# Where an image is mounted as a volume (kustomize knows containers by itself).
-images:
-  - path: spec/template/spec/volumes[]/image/reference
-    kind: Service
-`
-
 // writeComponent writes the kustomize component that puts the images, by digest,
-// in the place of the names that the overlays have.
+// in the place of the names that the overlays have. (kustomize's own images
+// transformer finds them in containers, init containers and image volumes.)
 func writeComponent(dir, prefix string, images []built) error {
 	var b strings.Builder
-	b.WriteString("# Written by make images: the images by digest. See manifests/README.md.\napiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nconfigurations:\n  - references.yaml\nimages:\n")
+	b.WriteString("# Written by make images: the images by digest. See manifests/README.md.\napiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nimages:\n")
 	for _, im := range images {
 		digest, err := im.index.Digest()
 		if err != nil {
@@ -118,9 +111,6 @@ func writeComponent(dir, prefix string, images []built) error {
 		fmt.Fprintf(&b, "  - name: %s\n    newName: %s/%s\n    digest: %s\n", im.name, prefix, im.name, digest)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(dir, "references.yaml"), []byte(fieldsWithImages), 0o644); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(b.String()), 0o644)

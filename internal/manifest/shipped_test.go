@@ -1,8 +1,6 @@
 package manifest
 
 import (
-	"io/fs"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -71,11 +69,20 @@ func TestBaseIsRestricted(t *testing.T) {
 		if !ok {
 			t.Fatal(f.err("base"))
 		}
-		spec := ks.Spec.Template.Spec
-		if spec.AutomountServiceAccountToken == nil || *spec.AutomountServiceAccountToken {
-			t.Errorf("%s: gets an account's token", ks.Name)
-		}
-		c := spec.Containers[0]
+		checkRestricted(t, ks)
+	}
+	if services != 3 {
+		t.Errorf("%d services", services)
+	}
+}
+
+func checkRestricted(t *testing.T, ks *servingv1.Service) {
+	t.Helper()
+	spec := ks.Spec.Template.Spec
+	if spec.AutomountServiceAccountToken == nil || *spec.AutomountServiceAccountToken {
+		t.Errorf("%s: gets an account's token", ks.Name)
+	}
+	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
 		sc := c.SecurityContext
 		if sc == nil || sc.RunAsNonRoot == nil || !*sc.RunAsNonRoot ||
 			sc.AllowPrivilegeEscalation == nil || *sc.AllowPrivilegeEscalation ||
@@ -90,9 +97,6 @@ func TestBaseIsRestricted(t *testing.T) {
 				t.Errorf("%s: no request or no limit of %s", ks.Name, r)
 			}
 		}
-	}
-	if services != 3 {
-		t.Errorf("%d services", services)
 	}
 }
 
@@ -143,40 +147,5 @@ func TestLocal(t *testing.T) {
 	}
 	if d := cmp.Diff([]string{"/etc/aisle/composition.yaml", "/etc/aisle/taxonomy.csv"}, sorted(files)); d != "" {
 		t.Error(d)
-	}
-}
-
-// Every manifest is read by a kustomization that is loaded here; one that is
-// not would be shipped unchecked.
-func TestEveryManifestIsLoaded(t *testing.T) {
-	read := map[string]bool{}
-	err := fs.WalkDir(os.DirFS(project), "manifests", func(name string, entry fs.DirEntry, err error) error {
-		if err != nil || path.Base(name) != "kustomization.yaml" {
-			return err
-		}
-		tr, err := openTree(project)
-		if err != nil {
-			return err
-		}
-		defer tr.Close()
-		if _, err := tr.load(path.Dir(name), "/"+path.Dir(name)); err != nil {
-			return err
-		}
-		for file := range tr.read {
-			read[file] = true
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = fs.WalkDir(os.DirFS(project), "manifests", func(name string, entry fs.DirEntry, err error) error {
-		if err == nil && !entry.IsDir() && !read[name] {
-			t.Errorf("%s belongs to no kustomization", name)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 }

@@ -31,21 +31,29 @@ type clusterConfig struct {
 	Gateway    string            `json:"gateway"` // host:port at which services are reached
 	Domain     string            `json:"domain"`  // of services' hosts, after their namespace
 	Images     map[string]string `json:"images"`  // references by name: fixture, composer, title, photo
+	// Component is the folder of a kustomize component that names the images of
+	// manifests/overlays by digest.
+	Component string `json:"component"`
 	// Ours is whether Knative's own settings may be changed: a cluster made for
 	// this suite.
 	Ours bool `json:"ours"`
 }
 
-// clusterNamespace is made by the suite and removed at its end.
-const clusterNamespace = "aisle-acceptance"
+// The suite makes these namespaces and removes them at its end: one for its own
+// services, one that manifests/overlays/e2e names.
+const (
+	suiteNamespace    = "aisle-acceptance"
+	productsNamespace = "aisle"
+)
 
 // cluster is a Knative cluster, asked over its API server's plain HTTP: the
 // product links nothing of Kubernetes' clients, nor do its tests.
 type cluster struct {
-	config clusterConfig
-	server string
-	token  string
-	http   *http.Client
+	namespace string // of the services that tests name
+	config    clusterConfig
+	server    string
+	token     string
+	http      *http.Client
 }
 
 var _ place = (*cluster)(nil)
@@ -53,20 +61,51 @@ var _ place = (*cluster)(nil)
 func (c *cluster) address() string        { return c.config.Gateway }
 func (c *cluster) engine() *engineProcess { return nil }
 func (c *cluster) host(name string) string {
-	return name + "." + clusterNamespace + "." + c.config.Domain
+	return name + "." + c.namespace + "." + c.config.Domain
 }
 func (c *cluster) onCluster() *cluster { return c }
-func (c *cluster) dump(w io.Writer) {
-	fmt.Fprintln(w, "--- make e2e dumps the cluster's events and logs ---")
+
+// stop removes what the suite deployed.
+func (c *cluster) stop(time.Duration) error {
+	defer c.http.CloseIdleConnections()
+	return c.removeNamespaces(context.Background())
 }
-func (c *cluster) stop(time.Duration) error { return c.removeNamespace(context.Background()) }
+
+// dump shows how services stand and the events that are warnings, before stop
+// takes them away. The logs of Knative's own pods are for make e2e to show.
+func (c *cluster) dump(w io.Writer) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for _, at := range []*cluster{c, c.products()} {
+		services, err := at.Services(ctx)
+		for _, s := range services {
+			fmt.Fprintf(w, "--- service %s/%s: ready %v, %d pods, latest %s: %s\n", s.Namespace, s.Name, s.Ready, s.Pods, s.LatestRevision, s.Reason)
+		}
+		var events struct {
+			Items []struct {
+				Type, Reason, Message string
+				Count                 int
+				InvolvedObject        struct{ Kind, Name string }
+			}
+		}
+		err = errors.Join(err, c.ask(ctx, http.MethodGet, "/api/v1/namespaces/"+at.namespace+"/events", "", nil, &events))
+		for _, e := range events.Items {
+			if e.Type != "Normal" {
+				fmt.Fprintf(w, "--- event %s %s: %s (%d times): %s\n", e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Reason, e.Count, e.Message)
+			}
+		}
+		if err != nil {
+			fmt.Fprintln(w, "--- and failed to show all:", err)
+		}
+	}
+}
 
 func openCluster(path string) (*cluster, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{}
+	c := &cluster{namespace: suiteNamespace}
 	if err := json.Unmarshal(text, &c.config); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -195,7 +234,7 @@ func (c *cluster) apply(ctx context.Context, objects []map[string]any) error {
 		switch {
 		case kind == "Namespace":
 		case namespace == "":
-			namespace = clusterNamespace
+			namespace = c.namespace
 		case namespace == "knative-serving" && !c.config.Ours:
 			continue
 		}
@@ -215,26 +254,25 @@ func (c *cluster) apply(ctx context.Context, objects []map[string]any) error {
 	return nil
 }
 
-func (c *cluster) removeNamespace(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+func (c *cluster) removeNamespaces(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
-	path, err := resource("Namespace", "", clusterNamespace)
-	if err != nil {
-		return err
-	}
-	tick := time.NewTicker(500 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := c.ask(ctx, http.MethodDelete, path, "", nil, nil)
-		if errors.Is(err, errNotFound) {
-			return nil
+	return retried(ctx, func() error {
+		var errs []error
+		for _, name := range []string{suiteNamespace, productsNamespace} {
+			path, err := resource("Namespace", "", name)
+			if err == nil {
+				err = c.ask(ctx, http.MethodDelete, path, "", nil, nil)
+			}
+			switch {
+			case err == nil:
+				errs = append(errs, fmt.Errorf("namespace %s is going", name))
+			case !errors.Is(err, errNotFound):
+				errs = append(errs, err)
+			}
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("remove namespace %s: %w (%w)", clusterNamespace, ctx.Err(), err)
-		}
-	}
+		return errors.Join(errs...)
+	})
 }
 
 // What the suite reads of Kubernetes' and Knative's objects.
@@ -284,7 +322,7 @@ func ready(all []condition) condition {
 }
 
 func list[T any](ctx context.Context, c *cluster, kind string) ([]T, error) {
-	path, err := resource(kind, clusterNamespace, "")
+	path, err := resource(kind, c.namespace, "")
 	if err != nil {
 		return nil, err
 	}
@@ -393,7 +431,7 @@ func (c *cluster) Version(ctx context.Context) (client.Version, error) {
 // removePod asks for a pod's end as the autoscaler's Deployment does.
 func (c *cluster) removePod(t *testing.T, name string) {
 	t.Helper()
-	path, err := resource("Pod", clusterNamespace, name)
+	path, err := resource("Pod", c.namespace, name)
 	if err == nil {
 		err = c.ask(t.Context(), http.MethodDelete, path, "", nil, nil)
 	}
@@ -405,7 +443,7 @@ func (c *cluster) removePod(t *testing.T, name string) {
 // service gives a service as the API server holds it.
 func (c *cluster) service(t *testing.T, name string) (s serviceObject) {
 	t.Helper()
-	path, err := resource("Service", clusterNamespace, name)
+	path, err := resource("Service", c.namespace, name)
 	if err == nil {
 		err = c.ask(t.Context(), http.MethodGet, path, "", nil, &s)
 	}

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -26,31 +28,72 @@ func deployed(configPath string) (*cluster, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
-	if err := c.removeNamespace(ctx); err != nil { // of a run that was killed
+	if err := c.removeNamespaces(ctx); err != nil { // of a run that was killed
 		return nil, err
 	}
-	namespace := map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": clusterNamespace}}
-	if err := c.apply(ctx, []map[string]any{namespace}); err != nil {
-		return nil, err
-	}
-	objects, err := rendered("testdata/cluster", c.config.Images)
+	namespace := map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": suiteNamespace}}
+	own, err := rendered("testdata/cluster", c.config.Images)
 	if err != nil {
 		return nil, err
 	}
-	// Settings come before the services that they are for.
-	slices.SortStableFunc(objects, func(a, b map[string]any) int {
-		before := func(o map[string]any) int {
-			if o["kind"] == "ConfigMap" {
-				return 0
-			}
-			return 1
-		}
-		return before(a) - before(b)
-	})
+	shipped, err := c.shipped()
+	if err != nil {
+		return nil, err
+	}
+	// The suite's own settings come last: its windows are the shorter ones.
+	objects := append(append(inOrder(shipped), namespace), inOrder(own)...)
 	if err := retried(ctx, func() error { return c.apply(ctx, objects) }); err != nil {
 		return nil, err
 	}
-	return c, retried(ctx, func() error {
+	for _, at := range []*cluster{c, c.products()} {
+		if err := at.awaitServices(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// products is the same cluster, its services those of the shipped manifests.
+func (c *cluster) products() *cluster {
+	other := *c
+	other.namespace = productsNamespace
+	return &other
+}
+
+// shipped renders manifests/overlays/e2e with the images that were made.
+func (c *cluster) shipped() ([]map[string]any, error) {
+	dir, err := os.MkdirTemp("", "aisle-deploy-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	overlay, err := filepath.Abs("../../manifests/overlays/e2e")
+	if err != nil {
+		return nil, err
+	}
+	paths := []string{overlay, c.config.Component}
+	for i := range paths { // kustomize takes none that is absolute
+		if paths[i], err = filepath.Rel(dir, paths[i]); err != nil {
+			return nil, err
+		}
+	}
+	text := fmt.Sprintf("resources: [%q]\ncomponents: [%q]\n", paths[0], paths[1])
+	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	return rendered(dir, c.config.Images)
+}
+
+// inOrder puts what others need first: namespaces, then settings.
+func inOrder(objects []map[string]any) []map[string]any {
+	rank := map[any]int{"Namespace": -2, "ConfigMap": -1}
+	slices.SortStableFunc(objects, func(a, b map[string]any) int { return rank[a["kind"]] - rank[b["kind"]] })
+	return objects
+}
+
+// awaitServices waits until every service that can be ready is.
+func (c *cluster) awaitServices(ctx context.Context) error {
+	return retried(ctx, func() error {
 		services, err := c.Services(ctx)
 		if err != nil {
 			return err
@@ -101,8 +144,8 @@ func rendered(dir string, images map[string]string) ([]map[string]any, error) {
 			return nil, err
 		}
 		name := r.GetName()
-		replace := []string{"{namespace}", clusterNamespace} // a pod is not told where it is without a feature flag
-		for command, image := range map[string]string{"test/acceptance/fixture": "fixture", "functions/classifier": name, "functions/composer": "composer"} {
+		var replace []string
+		for command, image := range map[string]string{"test/acceptance/fixture": "fixture", "functions/composer": "composer"} {
 			if ref := images[image]; ref != "" {
 				replace = append(replace, "ko://aisle.dev/aisle/"+command, ref)
 			}

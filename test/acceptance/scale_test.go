@@ -30,6 +30,7 @@ func TestFromZero(t *testing.T) {
 	if warm.wake() != "" {
 		t.Errorf("a warm answer says %q", warm.wake())
 	}
+	awaitReady(t, shared, "fresh", 1) // a cluster says so later than the pod answers
 	own := pods(t, shared, "fresh")
 	if len(own) != 1 || own[0].Phase != "Ready" || (onEngine && (own[0].ReadyMs <= 0 || own[0].PID == 0 || own[0].RSSBytes == 0)) {
 		t.Errorf("pods %+v", own)
