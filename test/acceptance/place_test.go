@@ -1,7 +1,6 @@
 package acceptance
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -153,15 +152,6 @@ func (a answer) wake() string {
 		}
 	}
 	return ""
-}
-
-func jsonOf(t *testing.T, v any) io.Reader {
-	t.Helper()
-	text, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bytes.NewReader(text)
 }
 
 // await polls until met says that it has nothing to complain of.
