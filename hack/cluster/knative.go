@@ -19,7 +19,7 @@ func install(ctx context.Context, l layout, say func(string, ...any)) error {
 	if _, err := os.Stat(l.installed()); err == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, 8*time.Minute, errors.New("Knative was not installed within 8m"))
+	ctx, cancel := context.WithTimeoutCause(ctx, 8*time.Minute, errors.New("not within 8m"))
 	defer cancel()
 	apply := func(names ...string) error {
 		for _, name := range names {
