@@ -13,7 +13,7 @@ BENCH_FLAGS ?=
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: build ## set up, categorise sample products, show the pods stop, serve until Ctrl-C (ONCE=1: end by itself; ADDR=host:port)
@@ -44,6 +44,37 @@ bench: build ## measure the README's figures (programs with committed inputs; ra
 .PHONY: models
 models: build ## train both model packages again from AISLE_DATA (installs PyTorch, 6 GB; half an hour)
 	models/train.sh
+
+# A real Kubernetes with a real Knative on this machine, for tests. It is a
+# module of its own, so that what it needs never changes what Aisle is built with.
+CLUSTER = bin/cluster -module hack/cluster
+.PHONY: cluster-build
+cluster-build:
+	@mkdir -p bin
+	@go -C hack/cluster build -trimpath -o ../../bin/cluster .
+
+.PHONY: cluster-up
+cluster-up: cluster-build ## start a one-node Kubernetes with Knative for tests (root; builds it first)
+	@$(CLUSTER) up
+
+.PHONY: cluster-down
+cluster-down: cluster-build ## end it and leave nothing of it behind
+	@$(CLUSTER) down
+
+.PHONY: cluster-status
+cluster-status: cluster-build ## say how it stands
+	@$(CLUSTER) status
+
+# Against a cluster that is there: KUBECONFIG= REGISTRY= GATEWAY= DOMAIN=. Given
+# on make's command line only: an exported KUBECONFIG is not meant for this.
+.PHONY: e2e
+e2e: cluster-build ## run the acceptance suite on one machine and on a cluster, and compare (KEEP=1 leaves it up)
+	@if [ "$(origin KUBECONFIG)" = "command line" ]; then \
+	  $(CLUSTER) -kubeconfig '$(KUBECONFIG)' -registry '$(REGISTRY)' -gateway '$(GATEWAY)' -domain '$(DOMAIN)' e2e; \
+	else \
+	  $(CLUSTER) up; status=0; $(CLUSTER) -run '$(or $(RUN),.)' e2e || status=$$?; \
+	  [ -n "$(KEEP)" ] || $(CLUSTER) down; exit $$status; \
+	fi
 
 # Reproducible: the same commit, Go, C compiler and libraries give the same digests.
 IMAGES ?= .cache/images

@@ -35,9 +35,10 @@ const engineEnv = "AISLE_ACCEPTANCE_ENGINE"
 // secret is in every engine's environment, and in no pod's.
 const secret = "AISLE_ACCEPTANCE_SECRET"
 
+// shared is the place that most tests use.
 var shared struct {
-	root string // has bin/fixture
-	*engineProcess
+	place
+	root string // of engines: has bin/fixture
 }
 
 func TestMain(m *testing.M) {
@@ -67,24 +68,31 @@ func runTests(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(root)) }()
-	build := exec.Command("go", "build", "-o", filepath.Join(root, "bin", "fixture"), "./fixture")
-	if out, err := build.CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("build the fixture: %w\n%s", err, out)
-	}
 	shared.root = root
-	if shared.engineProcess, err = startEngine(root, filepath.Join(root, "data"), servicesDir); err != nil {
+	if config := os.Getenv(clusterEnv); config != "" {
+		patience = 2 * time.Minute
+		shared.place, err = deployed(config)
+	} else {
+		build := exec.Command("go", "build", "-o", filepath.Join(root, "bin", "fixture"), "./fixture")
+		if out, err := build.CombinedOutput(); err != nil {
+			return 1, fmt.Errorf("build the fixture: %w\n%s", err, out)
+		}
+		var e *engineProcess
+		e, err = startEngine(root, filepath.Join(root, "data"), servicesDir)
+		shared.place = e
+	}
+	if err != nil {
 		return 1, err
 	}
 	code = m.Run()
+	products.stop()
 	pods, err := shared.Pods(context.Background())
-	if err == nil {
-		err = shared.stop(patience)
-	}
 	if code != 0 {
 		shared.dump(os.Stderr)
 	}
+	err = errors.Join(err, shared.stop(patience))
 	for _, p := range pods {
-		if alive(p.PID) {
+		if p.PID != 0 && alive(p.PID) {
 			err = errors.Join(err, fmt.Errorf("pod %s (process %d) outlived the engine", p.Name, p.PID))
 		}
 	}
@@ -109,10 +117,12 @@ type engineProcess struct {
 
 var _ place = (*engineProcess)(nil)
 
-func (e *engineProcess) address() string        { return e.version.Address }
-func (e *engineProcess) engine() *engineProcess { return e }
+func (e *engineProcess) address() string         { return e.version.Address }
+func (e *engineProcess) engine() *engineProcess  { return e }
+func (e *engineProcess) onCluster() *cluster     { return nil }
+func (e *engineProcess) host(name string) string { return name + ".default.localhost" }
 
-type engineConfig struct{ Manifests, Root, DataDir string }
+type engineConfig struct{ Manifests, Root, DataDir, Address string }
 
 // runEngine is the engine's main.
 func runEngine(text []byte) error {
@@ -123,7 +133,7 @@ func runEngine(text []byte) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	e, err := engine.New(engine.Options{
-		Manifests: c.Manifests, Root: c.Root, DataDir: c.DataDir, Address: "127.0.0.1:0", Version: "test",
+		Manifests: c.Manifests, Root: c.Root, DataDir: c.DataDir, Address: c.Address, Version: "test",
 		Logger:  slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Started: func(v client.Version) { _ = json.NewEncoder(os.Stdout).Encode(v) },
 	})
@@ -152,6 +162,10 @@ func runEngine(text []byte) error {
 
 // startEngine starts an engine and returns once it accepts requests.
 func startEngine(root, dataDir, manifests string) (*engineProcess, error) {
+	return startEngineOn("127.0.0.1:0", root, dataDir, manifests)
+}
+
+func startEngineOn(address, root, dataDir, manifests string) (*engineProcess, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -160,7 +174,7 @@ func startEngine(root, dataDir, manifests string) (*engineProcess, error) {
 	if err != nil {
 		return nil, err
 	}
-	config, err := json.Marshal(engineConfig{manifests, root, dataDir})
+	config, err := json.Marshal(engineConfig{manifests, root, dataDir, address})
 	if err != nil {
 		return nil, err
 	}

@@ -11,11 +11,17 @@ import (
 	"testing"
 )
 
+// The engine's line has 1,000 places. On a cluster the line that can be filled
+// is queue-proxy's: ten for each request that its pod may have at once; who
+// comes then gets a 503 without Retry-After.
 func TestFullQueue(t *testing.T) {
 	t.Parallel()
-	engineOnly(t, shared, "the depth of the line is the engine's, and Knative sends no Retry-After")
-	const depth, more = 1000, 20
 	c := call(t, shared)
+	if shared.onCluster() != nil {
+		fullQueueProxy(t, c)
+		return
+	}
+	const depth, more = 1000, 20
 	answers := make(chan answer, depth+more)
 	var sent sync.WaitGroup
 	for range depth + more {
@@ -41,9 +47,51 @@ func TestFullQueue(t *testing.T) {
 	}
 }
 
+func fullQueueProxy(t *testing.T, c *caller) {
+	const places, sent = 11, 40
+	awaitReady(t, shared, "narrow", 1)
+	// Until the ingress sends requests to the pod itself, the activator holds
+	// them back; it is the pod's own line that is looked at.
+	await(t, "a full line", func() string {
+		answers := make(chan answer, sent)
+		var all sync.WaitGroup
+		for range sent {
+			all.Go(func() { answers <- c.do(t.Context(), http.MethodGet, "narrow", "/sleep?ms=200", "") })
+		}
+		all.Wait()
+		close(answers)
+		count := map[int]int{}
+		for a := range answers {
+			if a.err != nil {
+				t.Fatal(a.err)
+			}
+			count[a.status]++
+		}
+		if count[http.StatusOK] < places || count[http.StatusOK]+count[http.StatusServiceUnavailable] != sent {
+			t.Fatalf("answers by status %v, want %d or more answered and the rest refused with 503", count, places)
+		}
+		if count[http.StatusServiceUnavailable] == 0 {
+			return fmt.Sprintf("answers by status %v", count)
+		}
+		return ""
+	})
+	c.get(t, "narrow", "/sleep?ms=0")
+}
+
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	c := call(t, shared)
+	if shared.onCluster() != nil {
+		c.get(t, "fragile", "/sleep?ms=0")
+		c.do(t.Context(), http.MethodPost, "fragile", "/crash", "").want(t, http.StatusBadGateway)
+		await(t, "fragile to answer again", func() string {
+			if a := c.do(t.Context(), http.MethodGet, "fragile", "/sleep?ms=0", ""); a.err != nil || a.status != http.StatusOK {
+				return fmt.Sprintf("%+v", a)
+			}
+			return ""
+		})
+		return
+	}
 	c.get(t, "fragile", "/sleep?ms=0")
 	first := pods(t, shared, "fragile")[0]
 	during := c.begin(t.Context(), "fragile", "/sleep?ms=20000")
@@ -60,7 +108,6 @@ func TestCrash(t *testing.T) {
 	c.get(t, "fragile", "/sleep?ms=0") // by another pod
 	awaitGone(t, first.PID)
 
-	engineOnly(t, shared, "the tests may not kill a cluster's processes")
 	second := pods(t, shared, "fragile")[0]
 	if second.PID == first.PID {
 		t.Fatalf("pod %+v is the one that crashed", second)
@@ -94,6 +141,7 @@ func TestCrash(t *testing.T) {
 
 func TestNeverReady(t *testing.T) {
 	t.Parallel()
+	engineOnly(t, shared, "Knative lets a request wait for its time-out; TestBrokenRevision reads the conditions")
 	c := call(t, shared)
 	a := c.do(t.Context(), http.MethodGet, "never", "/echo", "")
 	detail := a.problem(t, http.StatusServiceUnavailable)
@@ -111,6 +159,7 @@ func TestNeverReady(t *testing.T) {
 
 func TestEndsAtStart(t *testing.T) {
 	t.Parallel()
+	engineOnly(t, shared, "Knative lets a request wait for its time-out; TestBrokenRevision reads the conditions")
 	c := call(t, shared)
 	detail := c.do(t.Context(), http.MethodGet, "broken", "/echo", "").problem(t, http.StatusServiceUnavailable)
 	if !strings.Contains(detail, "exit status 7") {
@@ -132,6 +181,7 @@ func TestEndsAtStart(t *testing.T) {
 // been read.
 func TestCallersGoneWhileWaiting(t *testing.T) {
 	t.Parallel()
+	engineOnly(t, shared, "a cluster does not tell how many requests wait")
 	c := call(t, shared)
 	ctx, hangUp := context.WithCancel(t.Context())
 	defer hangUp()
@@ -167,10 +217,18 @@ func TestCallersGoneWhileWaiting(t *testing.T) {
 func TestTimeout(t *testing.T) {
 	t.Parallel()
 	c := call(t, shared)
-	c.get(t, "hasty", "/sleep?ms=0")
-	detail := c.do(t.Context(), http.MethodGet, "hasty", "/sleep?ms=20000", "").problem(t, http.StatusGatewayTimeout)
-	if !strings.Contains(detail, "timeout") {
-		t.Errorf("detail %q", detail)
+	await(t, "hasty to have a pod", func() string { // whose start may take a cluster longer than the two seconds
+		if a := c.do(t.Context(), http.MethodGet, "hasty", "/sleep?ms=0", ""); a.err != nil || a.status != http.StatusOK {
+			return fmt.Sprintf("%+v", a)
+		}
+		return ""
+	})
+	late := c.do(t.Context(), http.MethodGet, "hasty", "/sleep?ms=20000", "")
+	late.want(t, http.StatusGatewayTimeout)
+	if shared.engine() != nil { // Knative's body is plain text
+		if detail := late.problem(t, http.StatusGatewayTimeout); !strings.Contains(detail, "timeout") {
+			t.Errorf("detail %q", detail)
+		}
 	}
 	c.get(t, "hasty", "/sleep?ms=0") // by the same pod
 }

@@ -1,7 +1,6 @@
 package acceptance
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -20,13 +19,22 @@ type place interface {
 	client.Client
 	// address is what is dialled for every service, whatever its host.
 	address() string
+	// host is what a service is called by.
+	host(service string) string
 	// engine is the place as an engine on this machine, or nil.
 	engine() *engineProcess
+	// onCluster is the place as a Knative cluster, or nil.
+	onCluster() *cluster
+	// stop ends the place, or what the suite made there.
+	stop(within time.Duration) error
+	// dump shows what is known of a failure.
+	dump(io.Writer)
 }
 
 // patience bounds every wait for a condition. It is spent by failures alone: a
-// machine that runs all packages' tests at once is slow.
-const patience = 90 * time.Second
+// machine that runs all packages' tests at once is slow, and a cluster's pods
+// take a minute to go (queue-proxy drains for 30 seconds).
+var patience = 90 * time.Second
 
 // engineOnly gives the engine's process, and skips the test elsewhere.
 func engineOnly(t *testing.T, p place, reason string) *engineProcess {
@@ -36,6 +44,16 @@ func engineOnly(t *testing.T, p place, reason string) *engineProcess {
 		t.Skipf("only on one machine: %s", reason)
 	}
 	return e
+}
+
+// clusterOnly gives the cluster, and skips the test elsewhere.
+func clusterOnly(t *testing.T, p place, reason string) *cluster {
+	t.Helper()
+	c := p.onCluster()
+	if c == nil {
+		t.Skipf("only on a cluster: %s", reason)
+	}
+	return c
 }
 
 // caller sends requests to services of a place over its own connections.
@@ -58,7 +76,7 @@ func call(t *testing.T, p place) *caller {
 }
 
 func (c *caller) url(service, path string) string {
-	return "http://" + service + ".default.localhost" + path
+	return "http://" + c.place.host(service) + path
 }
 
 // answer is a whole answer.
@@ -135,15 +153,6 @@ func (a answer) wake() string {
 		}
 	}
 	return ""
-}
-
-func jsonOf(t *testing.T, v any) io.Reader {
-	t.Helper()
-	text, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return bytes.NewReader(text)
 }
 
 // await polls until met says that it has nothing to complain of.

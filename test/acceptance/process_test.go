@@ -28,8 +28,8 @@ func fork(t *testing.T, c *caller, service string) int {
 
 func TestGrandchildGoesWithItsPod(t *testing.T) {
 	t.Parallel()
+	engineOnly(t, shared, "a cluster's pods have process namespaces")
 	e := newEngine(t, "", servicesDir)
-	engineOnly(t, e, "a cluster's pods have process namespaces")
 	c := call(t, e)
 	crashed := fork(t, c, "forking")
 	c.do(t.Context(), http.MethodPost, "forking", "/crash", "").want(t, http.StatusBadGateway)
@@ -45,8 +45,8 @@ func TestGrandchildGoesWithItsPod(t *testing.T) {
 
 func TestEngineKilled(t *testing.T) {
 	t.Parallel()
+	engineOnly(t, shared, "it is about the engine's own death")
 	e := newEngine(t, "", servicesDir)
-	engineOnly(t, e, "it is about the engine's own death")
 	c := call(t, e)
 	grandchild := fork(t, c, "forking")
 	c.get(t, "stubborn", "/sleep?ms=0")
@@ -80,7 +80,7 @@ func TestEngineKilled(t *testing.T) {
 // A recorded pid that belongs to another process by now is left alone.
 func TestStrangerIsNotReaped(t *testing.T) {
 	t.Parallel()
-	engineOnly(t, shared, "it is about the engine's records")
+	first := engineOnly(t, shared, "it is about the engine's records")
 	dataDir := newDataDir(t)
 	dir := filepath.Join(dataDir, "pods", "default", "echo-00001-zzzzz")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -90,7 +90,7 @@ func TestStrangerIsNotReaped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stranger := shared.cmd.Process.Pid
+	stranger := first.cmd.Process.Pid
 	record := `{"pid":` + strconv.Itoa(stranger) + `,"startTime":12345,"bootID":"` + strings.TrimSpace(string(boot)) + `"}`
 	if err := os.WriteFile(filepath.Join(dir, "process.json"), []byte(record), 0o600); err != nil {
 		t.Fatal(err)
@@ -109,9 +109,9 @@ func TestStrangerIsNotReaped(t *testing.T) {
 
 func TestSecondEngineRefused(t *testing.T) {
 	t.Parallel()
-	engineOnly(t, shared, "it is about the data directory")
-	_, err := startEngine(shared.root, shared.version.DataDir, servicesDir)
-	if err == nil || !strings.Contains(err.Error(), strconv.Itoa(shared.version.PID)) || !strings.Contains(err.Error(), "--data-dir") {
+	first := engineOnly(t, shared, "it is about the data directory")
+	_, err := startEngine(shared.root, first.version.DataDir, servicesDir)
+	if err == nil || !strings.Contains(err.Error(), strconv.Itoa(first.version.PID)) || !strings.Contains(err.Error(), "--data-dir") {
 		t.Errorf("a second engine: %v; want it refused with the first one's pid and what to do", err)
 	}
 	if _, err := shared.Version(t.Context()); err != nil {
@@ -121,9 +121,9 @@ func TestSecondEngineRefused(t *testing.T) {
 
 func TestPrivate(t *testing.T) {
 	t.Parallel()
-	engineOnly(t, shared, "it is about the data directory")
+	first := engineOnly(t, shared, "it is about the data directory")
 	for path, want := range map[string]os.FileMode{"": 0o700, client.SocketName: 0o600, "state.json": 0o600, "logs": 0o700} {
-		info, err := os.Stat(filepath.Join(shared.version.DataDir, path))
+		info, err := os.Stat(filepath.Join(first.version.DataDir, path))
 		if err != nil {
 			t.Error(err)
 			continue
@@ -138,8 +138,8 @@ func TestPrivate(t *testing.T) {
 // wait are told.
 func TestStopDrains(t *testing.T) {
 	t.Parallel()
+	engineOnly(t, shared, "it is about the engine's own end")
 	e := newEngine(t, "", servicesDir)
-	engineOnly(t, e, "it is about the engine's own end")
 	c := call(t, e)
 	c.get(t, "echo", "/sleep?ms=0")
 	inFlight := c.begin(t.Context(), "echo", "/sleep?ms=6000")
@@ -170,6 +170,7 @@ func TestStopDrains(t *testing.T) {
 
 func TestStopOfPodsThatIgnoreIt(t *testing.T) {
 	t.Parallel()
+	engineOnly(t, shared, "it is about the engine's own end")
 	tests := []struct {
 		service string
 		signals int
@@ -183,7 +184,6 @@ func TestStopOfPodsThatIgnoreIt(t *testing.T) {
 		t.Run(test.service, func(t *testing.T) {
 			t.Parallel()
 			e := newEngine(t, "", servicesDir)
-			engineOnly(t, e, "it is about the engine's own end")
 			call(t, e).get(t, test.service, "/sleep?ms=0")
 			pid := pods(t, e, test.service)[0].PID
 			begun := time.Now()

@@ -1,0 +1,454 @@
+package acceptance
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"sigs.k8s.io/yaml"
+
+	"aisle.dev/aisle/internal/client"
+)
+
+// clusterEnv makes the suite run on a Knative cluster: it is the path of a
+// clusterConfig, which `make e2e` writes.
+const clusterEnv = "AISLE_ACCEPTANCE_CLUSTER"
+
+type clusterConfig struct {
+	Kubeconfig string            `json:"kubeconfig"`
+	Gateway    string            `json:"gateway"` // host:port at which services are reached
+	Domain     string            `json:"domain"`  // of services' hosts, after their namespace
+	Images     map[string]string `json:"images"`  // references by name: fixture, composer, title, photo
+	// Component is the folder of a kustomize component that names the images of
+	// manifests/overlays by digest.
+	Component string `json:"component"`
+	// Ours is whether Knative's own settings may be changed: a cluster made for
+	// this suite.
+	Ours bool `json:"ours"`
+}
+
+// The suite makes these namespaces and removes them at its end: one for its own
+// services, one that manifests/overlays/e2e names.
+const (
+	suiteNamespace    = "aisle-acceptance"
+	productsNamespace = "aisle"
+)
+
+// cluster is a Knative cluster, asked over its API server's plain HTTP: the
+// product links nothing of Kubernetes' clients, nor do its tests.
+type cluster struct {
+	namespace string // of the services that tests name
+	config    clusterConfig
+	server    string
+	token     string
+	http      *http.Client
+}
+
+var _ place = (*cluster)(nil)
+
+func (c *cluster) address() string        { return c.config.Gateway }
+func (c *cluster) engine() *engineProcess { return nil }
+func (c *cluster) host(name string) string {
+	return name + "." + c.namespace + "." + c.config.Domain
+}
+func (c *cluster) onCluster() *cluster { return c }
+
+// stop removes what the suite deployed.
+func (c *cluster) stop(time.Duration) error {
+	defer c.http.CloseIdleConnections()
+	return c.removeNamespaces(context.Background())
+}
+
+// dump shows how services stand and the events that are warnings, before stop
+// takes them away. The logs of Knative's own pods are for make e2e to show.
+func (c *cluster) dump(w io.Writer) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for _, at := range []*cluster{c, c.products()} {
+		services, err := at.Services(ctx)
+		for _, s := range services {
+			fmt.Fprintf(w, "--- service %s/%s: ready %v, %d pods, latest %s: %s\n", s.Namespace, s.Name, s.Ready, s.Pods, s.LatestRevision, s.Reason)
+		}
+		var events struct {
+			Items []struct {
+				Type, Reason, Message string
+				Count                 int
+				InvolvedObject        struct{ Kind, Name string }
+			}
+		}
+		err = errors.Join(err, c.ask(ctx, http.MethodGet, "/api/v1/namespaces/"+at.namespace+"/events", "", nil, &events))
+		for _, e := range events.Items {
+			if e.Type != "Normal" {
+				fmt.Fprintf(w, "--- event %s %s: %s (%d times): %s\n", e.InvolvedObject.Kind, e.InvolvedObject.Name, e.Reason, e.Count, e.Message)
+			}
+		}
+		if err != nil {
+			fmt.Fprintln(w, "--- and failed to show all:", err)
+		}
+	}
+}
+
+func openCluster(path string) (*cluster, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	c := &cluster{namespace: suiteNamespace}
+	if err := json.Unmarshal(text, &c.config); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if text, err = os.ReadFile(c.config.Kubeconfig); err != nil {
+		return nil, err
+	}
+	var k struct {
+		Current  string `json:"current-context"`
+		Clusters []struct {
+			Name    string
+			Cluster struct {
+				Server string
+				CA     []byte `json:"certificate-authority-data"`
+			}
+		}
+		Users []struct {
+			Name string
+			User struct {
+				Cert  []byte `json:"client-certificate-data"`
+				Key   []byte `json:"client-key-data"`
+				Token string
+			}
+		}
+		Contexts []struct {
+			Name    string
+			Context struct{ Cluster, User string }
+		}
+	}
+	if err := yaml.Unmarshal(text, &k); err != nil {
+		return nil, fmt.Errorf("%s: %w", c.config.Kubeconfig, err)
+	}
+	trust := &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
+	for _, x := range k.Contexts {
+		if x.Name != k.Current {
+			continue
+		}
+		for _, one := range k.Clusters {
+			if one.Name == x.Context.Cluster {
+				c.server = one.Cluster.Server
+				trust.RootCAs.AppendCertsFromPEM(one.Cluster.CA)
+			}
+		}
+		for _, one := range k.Users {
+			if one.Name != x.Context.User {
+				continue
+			}
+			c.token = one.User.Token
+			if len(one.User.Cert) > 0 {
+				pair, err := tls.X509KeyPair(one.User.Cert, one.User.Key)
+				if err != nil {
+					return nil, fmt.Errorf("%s: %w", c.config.Kubeconfig, err)
+				}
+				trust.Certificates = []tls.Certificate{pair}
+			}
+		}
+	}
+	if c.server == "" || (c.token == "" && trust.Certificates == nil) {
+		return nil, fmt.Errorf("%s: the suite needs a context with a server, its certificate authority, and a token or client certificate in the file itself", c.config.Kubeconfig)
+	}
+	c.http = &http.Client{Transport: &http.Transport{TLSClientConfig: trust}, Timeout: 30 * time.Second}
+	return c, nil
+}
+
+// errNotFound is in the chain of a 404.
+var errNotFound = errors.New("not found")
+
+// ask sends one request to the API server and decodes its answer.
+func (c *cluster) ask(ctx context.Context, method, path, contentType string, body []byte, into any) error {
+	req, err := http.NewRequestWithContext(ctx, method, c.server+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
+	switch {
+	case err != nil:
+		return err
+	case resp.StatusCode == http.StatusNotFound:
+		return fmt.Errorf("%s %s: %w", method, path, errNotFound)
+	case resp.StatusCode >= 300:
+		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, text)
+	case into == nil:
+		return nil
+	}
+	return json.Unmarshal(text, into)
+}
+
+// resource gives the path of an object, or of its kind's list without a name.
+func resource(kind, namespace, name string) (string, error) {
+	groups := map[string]string{
+		"Namespace": "/api/v1", "ConfigMap": "/api/v1", "Pod": "/api/v1", "NetworkPolicy": "/apis/networking.k8s.io/v1",
+		"Service": "/apis/serving.knative.dev/v1", "Revision": "/apis/serving.knative.dev/v1", "PodAutoscaler": "/apis/autoscaling.internal.knative.dev/v1alpha1",
+	}
+	group, ok := groups[kind]
+	if !ok {
+		return "", fmt.Errorf("the suite deploys no %s", kind)
+	}
+	plural := map[string]string{"NetworkPolicy": "networkpolicies"}[kind]
+	if plural == "" {
+		plural = strings.ToLower(kind) + "s"
+	}
+	if namespace != "" {
+		group += "/namespaces/" + namespace
+	}
+	return strings.TrimSuffix(group+"/"+plural+"/"+name, "/"), nil
+}
+
+// apply applies objects server-side. Those without a namespace go to the
+// suite's; Knative's settings are changed in a cluster of our own alone.
+func (c *cluster) apply(ctx context.Context, objects []map[string]any) error {
+	for _, o := range objects {
+		kind, _ := o["kind"].(string)
+		meta, _ := o["metadata"].(map[string]any)
+		name, _ := meta["name"].(string)
+		namespace, _ := meta["namespace"].(string)
+		switch {
+		case kind == "Namespace":
+		case namespace == "":
+			namespace = c.namespace
+		case namespace == "knative-serving" && !c.config.Ours:
+			continue
+		}
+		path, err := resource(kind, namespace, name)
+		if err != nil {
+			return err
+		}
+		text, err := json.Marshal(o)
+		if err != nil {
+			return err
+		}
+		q := url.Values{"fieldManager": {"aisle-acceptance"}, "force": {"true"}}
+		if err := c.ask(ctx, http.MethodPatch, path+"?"+q.Encode(), "application/apply-patch+yaml", text, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *cluster) removeNamespaces(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	return retried(ctx, func() error {
+		var errs []error
+		for _, name := range []string{suiteNamespace, productsNamespace} {
+			path, err := resource("Namespace", "", name)
+			if err == nil {
+				err = c.ask(ctx, http.MethodDelete, path, "", nil, nil)
+			}
+			switch {
+			case err == nil:
+				errs = append(errs, fmt.Errorf("namespace %s is going", name))
+			case !errors.Is(err, errNotFound):
+				errs = append(errs, err)
+			}
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// What the suite reads of Kubernetes' and Knative's objects.
+type (
+	object struct {
+		Name, Namespace     string
+		Labels, Annotations map[string]string
+		DeletionTimestamp   *time.Time
+		CreationTimestamp   time.Time
+	}
+	condition struct{ Type, Status, Reason, Message string }
+	podObject struct {
+		Metadata object
+		Status   struct {
+			Phase, PodIP string
+			Conditions   []struct {
+				condition
+				LastTransitionTime time.Time
+			}
+		}
+	}
+	serviceObject struct {
+		Metadata object
+		Status   struct {
+			URL, LatestCreatedRevisionName, LatestReadyRevisionName string
+			Conditions                                              []condition
+			ObservedGeneration                                      int64
+		}
+	}
+	revisionObject struct {
+		Metadata object
+		Spec     struct{ Containers []struct{ Image string } }
+		Status   struct {
+			DesiredReplicas, ActualReplicas int
+			Conditions                      []condition
+		}
+	}
+)
+
+func ready(all []condition) condition {
+	for _, c := range all {
+		if c.Type == "Ready" {
+			return c
+		}
+	}
+	return condition{}
+}
+
+func list[T any](ctx context.Context, c *cluster, kind string) ([]T, error) {
+	path, err := resource(kind, c.namespace, "")
+	if err != nil {
+		return nil, err
+	}
+	var l struct{ Items []T }
+	return l.Items, c.ask(ctx, http.MethodGet, path, "", nil, &l)
+}
+
+const (
+	serviceLabel  = "serving.knative.dev/service"
+	revisionLabel = "serving.knative.dev/revision"
+)
+
+// Pods implements client.Client. What a cluster does not tell (processes,
+// requests in flight) stays zero.
+func (c *cluster) Pods(ctx context.Context) ([]client.Pod, error) {
+	all, err := list[podObject](ctx, c, "Pod")
+	var pods []client.Pod
+	for _, o := range all {
+		p := client.Pod{
+			Namespace: o.Metadata.Namespace, Name: o.Metadata.Name, Service: o.Metadata.Labels[serviceLabel], Revision: o.Metadata.Labels[revisionLabel],
+			Phase: "Starting", Address: o.Status.PodIP, Started: o.Metadata.CreationTimestamp,
+		}
+		for _, cond := range o.Status.Conditions {
+			if cond.Type == "Ready" && cond.Status == "True" {
+				p.Phase, p.ReadyMs = "Ready", float64(cond.LastTransitionTime.Sub(p.Started).Milliseconds())
+			}
+		}
+		if o.Metadata.DeletionTimestamp != nil {
+			p.Phase = "Draining"
+		}
+		pods = append(pods, p)
+	}
+	return pods, err
+}
+
+// Revisions implements client.Client.
+func (c *cluster) Revisions(ctx context.Context) ([]client.Revision, error) {
+	all, err := list[revisionObject](ctx, c, "Revision")
+	if err != nil {
+		return nil, err
+	}
+	pods, err := c.Pods(ctx)
+	var revisions []client.Revision
+	for _, o := range all {
+		r := client.Revision{
+			Namespace: o.Metadata.Namespace, Name: o.Metadata.Name, Service: o.Metadata.Labels[serviceLabel],
+			Want: o.Status.DesiredReplicas, Why: ready(o.Status.Conditions).Message,
+		}
+		if len(o.Spec.Containers) > 0 {
+			r.Image = o.Spec.Containers[0].Image
+		}
+		for _, p := range pods {
+			if p.Revision == r.Name {
+				switch p.Phase {
+				case "Ready":
+					r.Ready++
+				case "Draining":
+					r.Draining++
+				default:
+					r.Starting++
+				}
+			}
+		}
+		revisions = append(revisions, r)
+	}
+	slices.SortFunc(revisions, func(a, b client.Revision) int { return strings.Compare(b.Name, a.Name) }) // the latest first
+	return revisions, err
+}
+
+// Services implements client.Client.
+func (c *cluster) Services(ctx context.Context) ([]client.Service, error) {
+	all, err := list[serviceObject](ctx, c, "Service")
+	if err != nil {
+		return nil, err
+	}
+	revisions, err := c.Revisions(ctx)
+	var services []client.Service
+	for _, o := range all {
+		cond := ready(o.Status.Conditions)
+		s := client.Service{
+			Namespace: o.Metadata.Namespace, Name: o.Metadata.Name, URL: o.Status.URL, LatestRevision: o.Status.LatestCreatedRevisionName,
+			Ready: cond.Status == "True", Reason: cond.Message,
+		}
+		for _, r := range revisions {
+			if r.Service == s.Name {
+				s.Pods += r.Ready
+			}
+		}
+		services = append(services, s)
+	}
+	return services, err
+}
+
+// Logs implements client.Client for the container of one pod.
+func (c *cluster) Logs(context.Context, io.Writer, string, bool) error {
+	return errors.ErrUnsupported // no test of the suite that runs here reads them
+}
+
+// Version implements client.Client.
+func (c *cluster) Version(ctx context.Context) (client.Version, error) {
+	var v struct{ GitVersion string }
+	err := c.ask(ctx, http.MethodGet, "/version", "", nil, &v)
+	return client.Version{Version: v.GitVersion, Engine: "knative", Address: c.address()}, err
+}
+
+// removePod asks for a pod's end as the autoscaler's Deployment does.
+func (c *cluster) removePod(t *testing.T, name string) {
+	t.Helper()
+	path, err := resource("Pod", c.namespace, name)
+	if err == nil {
+		err = c.ask(t.Context(), http.MethodDelete, path, "", nil, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// service gives a service as the API server holds it.
+func (c *cluster) service(t *testing.T, name string) (s serviceObject) {
+	t.Helper()
+	path, err := resource("Service", c.namespace, name)
+	if err == nil {
+		err = c.ask(t.Context(), http.MethodGet, path, "", nil, &s)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}

@@ -1,0 +1,191 @@
+package acceptance
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/api/types"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"sigs.k8s.io/yaml"
+)
+
+// deployed puts the suite's services (testdata/cluster) on a cluster and
+// returns once every one that can be is ready.
+func deployed(configPath string) (*cluster, error) {
+	c, err := openCluster(configPath)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
+	defer cancel()
+	if err := c.removeNamespaces(ctx); err != nil { // of a run that was killed
+		return nil, err
+	}
+	namespace := map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": suiteNamespace}}
+	own, err := rendered("testdata/cluster", c.config.Images)
+	if err != nil {
+		return nil, err
+	}
+	shipped, err := c.shipped()
+	if err != nil {
+		return nil, err
+	}
+	// The suite's own settings come last: its windows are the shorter ones.
+	objects := append(append(inOrder(shipped), namespace), inOrder(own)...)
+	if err := retried(ctx, func() error { return c.apply(ctx, objects) }); err != nil {
+		return nil, err
+	}
+	for _, at := range []*cluster{c, c.products()} {
+		if err := at.awaitServices(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// products is the same cluster, its services those of the shipped manifests.
+func (c *cluster) products() *cluster {
+	other := *c
+	other.namespace = productsNamespace
+	return &other
+}
+
+// shipped renders manifests/overlays/e2e with the images that were made.
+func (c *cluster) shipped() ([]map[string]any, error) {
+	dir, err := os.MkdirTemp("", "aisle-deploy-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	overlay, err := filepath.Abs("../../manifests/overlays/e2e")
+	if err != nil {
+		return nil, err
+	}
+	paths := []string{overlay, c.config.Component}
+	for i := range paths { // kustomize takes none that is absolute
+		if paths[i], err = filepath.Rel(dir, paths[i]); err != nil {
+			return nil, err
+		}
+	}
+	text := fmt.Sprintf("resources: [%q]\ncomponents: [%q]\n", paths[0], paths[1])
+	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	return rendered(dir, c.config.Images)
+}
+
+// inOrder puts what others need first: namespaces, then settings.
+func inOrder(objects []map[string]any) []map[string]any {
+	rank := map[any]int{"Namespace": -2, "ConfigMap": -1}
+	slices.SortStableFunc(objects, func(a, b map[string]any) int { return rank[a["kind"]] - rank[b["kind"]] })
+	return objects
+}
+
+// awaitServices waits until every service that can be ready is.
+func (c *cluster) awaitServices(ctx context.Context) error {
+	return retried(ctx, func() error {
+		services, err := c.Services(ctx)
+		if err != nil {
+			return err
+		}
+		var waiting []string
+		for _, s := range services {
+			// Those that cannot become ready are tests of their own.
+			if !s.Ready && s.Name != "never" && s.Name != "broken" {
+				waiting = append(waiting, s.Name+": "+s.Reason)
+			}
+		}
+		if len(waiting) > 0 || len(services) == 0 {
+			return fmt.Errorf("%d of %d services are not ready: %q", len(waiting), len(services), waiting)
+		}
+		return nil
+	})
+}
+
+// retried repeats what may fail for a while, as webhooks do that have just come.
+func retried(ctx context.Context, do func() error) error {
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := do()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ctx.Err(), err)
+		}
+	}
+}
+
+// rendered builds a kustomize folder and names images as a cluster has them.
+func rendered(dir string, images map[string]string) ([]map[string]any, error) {
+	options := krusty.MakeDefaultOptions()
+	options.LoadRestrictions = types.LoadRestrictionsNone // the suite's own folders use each other
+	built, err := krusty.MakeKustomizer(options).Run(filesys.MakeFsOnDisk(), dir)
+	if err != nil {
+		return nil, err
+	}
+	var objects []map[string]any
+	for _, r := range built.Resources() {
+		text, err := r.AsYAML()
+		if err != nil {
+			return nil, err
+		}
+		name := r.GetName()
+		var replace []string
+		for command, image := range map[string]string{"test/acceptance/fixture": "fixture", "functions/composer": "composer"} {
+			if ref := images[image]; ref != "" {
+				replace = append(replace, "ko://aisle.dev/aisle/"+command, ref)
+			}
+		}
+		text = []byte(strings.NewReplacer(replace...).Replace(string(text)))
+		if bytes.Contains(text, []byte("ko://")) {
+			return nil, fmt.Errorf("%s %s: no image is given for what it runs; there are %v", r.GetKind(), name, slices.Sorted(maps.Keys(images)))
+		}
+		var o map[string]any
+		if err := yaml.Unmarshal(text, &o); err != nil {
+			return nil, err
+		}
+		objects = append(objects, o)
+	}
+	return objects, nil
+}
+
+// changed deploys a fixture service of a test's own with these settings of its
+// pod, sharing traffic as told.
+func (c *cluster) changed(ctx context.Context, name string, env map[string]string, traffic []map[string]any) error {
+	type object = map[string]any
+	var vars []object
+	for _, k := range slices.Sorted(maps.Keys(env)) {
+		vars = append(vars, object{"name": k, "value": env[k]})
+	}
+	spec := object{"template": object{
+		// A revision proves itself with a pod before it gets requests.
+		"metadata": object{"annotations": object{"autoscaling.knative.dev/initial-scale": "1", "serving.knative.dev/progress-deadline": "20s"}},
+		"spec": object{"containerConcurrency": 0, "timeoutSeconds": 30, "containers": []object{{
+			"image": c.config.Images["fixture"], "env": vars, "readinessProbe": object{"httpGet": object{"path": "/readyz"}},
+		}}},
+	}}
+	if traffic != nil {
+		spec["traffic"] = traffic
+	}
+	o := object{"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": object{"name": name}, "spec": spec}
+	var plain map[string]any // of JSON's types alone
+	text, err := json.Marshal(o)
+	if err == nil {
+		err = json.Unmarshal(text, &plain)
+	}
+	return errors.Join(err, c.apply(ctx, []map[string]any{plain}))
+}
