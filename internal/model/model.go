@@ -48,7 +48,7 @@ type Spec struct {
 
 	Preprocess Preprocess `json:"preprocess"`
 	Inputs     []Tensor   `json:"inputs"`  // in the order in which the preprocessing gives them
-	Outputs    []Tensor   `json:"outputs"` // exactly one for now: [batch, labels]
+	Outputs    []Tensor   `json:"outputs"` // exactly one: [batch, labels]
 
 	// Activation of the output: "softmax" for logits, "none" for a graph that
 	// ends in probabilities.

@@ -29,8 +29,6 @@ import (
 	"aisle.dev/aisle/internal/fit"
 	"aisle.dev/aisle/internal/mask"
 	"aisle.dev/aisle/internal/model"
-	"aisle.dev/aisle/internal/onnx"
-	"aisle.dev/aisle/internal/ortlib"
 	"aisle.dev/aisle/internal/reduce"
 	"aisle.dev/aisle/models/internal/pack"
 	"aisle.dev/aisle/models/internal/replay"
@@ -56,18 +54,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	dir, err := fashion.Dir(getenv)
-	if err != nil {
-		return err
-	}
-	lib, err := ortlib.Find(ctx)
-	if err != nil {
-		return err
-	}
-	if err := onnx.Init(lib); err != nil {
-		return err
-	}
-	set, err := fashion.Load(ctx, dir)
+	set, err := pack.Ready(ctx, getenv, stdout)
 	if err != nil {
 		return err
 	}

@@ -17,10 +17,7 @@ import (
 	"os/signal"
 	"time"
 
-	"aisle.dev/aisle/internal/fashion"
 	"aisle.dev/aisle/internal/model"
-	"aisle.dev/aisle/internal/onnx"
-	"aisle.dev/aisle/internal/ortlib"
 	"aisle.dev/aisle/models/internal/pack"
 )
 
@@ -43,18 +40,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	dir, err := fashion.Dir(getenv)
-	if err != nil {
-		return err
-	}
-	lib, err := ortlib.Find(ctx)
-	if err != nil {
-		return err
-	}
-	if err := onnx.Init(lib); err != nil {
-		return err
-	}
-	set, err := fashion.Load(ctx, dir)
+	set, err := pack.Ready(ctx, getenv, stdout)
 	if err != nil {
 		return err
 	}

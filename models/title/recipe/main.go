@@ -31,8 +31,6 @@ import (
 	"aisle.dev/aisle/internal/mask"
 	"aisle.dev/aisle/internal/model"
 	"aisle.dev/aisle/internal/ngrams"
-	"aisle.dev/aisle/internal/onnx"
-	"aisle.dev/aisle/internal/ortlib"
 	"aisle.dev/aisle/models/internal/pack"
 	"aisle.dev/aisle/models/internal/replay"
 )
@@ -71,19 +69,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	dir, err := fashion.Dir(getenv)
-	if err != nil {
-		return err
-	}
-	lib, err := ortlib.Find(ctx)
-	if err != nil {
-		return err
-	}
-	if err := onnx.Init(lib); err != nil {
-		return err
-	}
-	fmt.Fprintln(stdout, "reading and splitting the data")
-	set, err := fashion.Load(ctx, dir)
+	set, err := pack.Ready(ctx, getenv, stdout)
 	if err != nil {
 		return err
 	}
