@@ -42,6 +42,11 @@ func deployed(configPath string) (*cluster, error) {
 	}
 	// The suite's own settings come last: its windows are the shorter ones.
 	objects := append(append(inOrder(shipped), namespace), inOrder(own)...)
+	if !c.config.Ours {
+		if err := c.isSet(ctx, objects); err != nil {
+			return nil, err
+		}
+	}
 	if err := retried(ctx, func() error { return c.apply(ctx, objects) }); err != nil {
 		return nil, err
 	}
