@@ -50,10 +50,12 @@ func (h *harness) e2e(ctx context.Context, root string, t target, o suiteOptions
 		}
 		return h.suites(ctx, root, t, o)
 	}
-	if _, alive := h.keeper(); !alive && !o.keep {
+	_, wasUp := h.keeper()
+	err = h.up(ctx)
+	if !wasUp && !o.keep && !errors.Is(err, errNeedsRoot) {
 		defer func() { err = errors.Join(err, h.down(context.WithoutCancel(ctx))) }()
 	}
-	if err := h.up(ctx); err != nil {
+	if err != nil {
 		return err
 	}
 	t.Kubeconfig, t.Gateway, t.Domain, t.Ours = h.kubeconfig(), gatewayIP+":80", domain, true

@@ -34,8 +34,11 @@ const usage = `usage: cluster [-module DIR] [FLAGS] COMMAND
   kubectl ... run kubectl against it
 `
 
-// errNotUp has an exit status of its own.
-var errNotUp = errors.New("the cluster is not up")
+var (
+	// errNotUp has an exit status of its own.
+	errNotUp     = errors.New("the cluster is not up")
+	errNeedsRoot = errors.New("a node needs root: its containers, mounts and network do; or name another cluster with KUBECONFIG=")
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -141,7 +144,7 @@ func (h *harness) keeper() (process, bool) {
 
 func (h *harness) up(ctx context.Context) error {
 	if os.Geteuid() != 0 {
-		return errors.New("a node needs root: its containers, mounts and network do; or name another cluster with KUBECONFIG=")
+		return errNeedsRoot
 	}
 	err := h.bring(ctx)
 	if _, alive := h.keeper(); err != nil && ctx.Err() == nil && alive {
