@@ -206,23 +206,29 @@ func variant(service map[string]any, name, variable, value string) (o map[string
 	}
 	o["metadata"].(map[string]any)["name"] = name
 	template := o["spec"].(map[string]any)["template"].(map[string]any)["metadata"].(map[string]any)
-	template["annotations"].(map[string]any)["autoscaling.knative.dev/initial-scale"] = "1"
+	annotations := template["annotations"].(map[string]any)
+	annotations["autoscaling.knative.dev/initial-scale"] = "1"
+	annotations["serving.knative.dev/progress-deadline"] = "30s" // when Knative looks why there is no pod
 	return o, nil
 }
 
-// revisionSays gives the message of the condition of a service's revision.
+// revisionSays gives the messages of the conditions of a service's revision:
+// ContainerHealthy's is the container's, Ready's may be another's.
 func revisionSays(t *testing.T, at *cluster, service string) string {
 	t.Helper()
 	all, err := list[revisionObject](t.Context(), at, "Revision")
 	if err != nil {
 		t.Fatal(err)
 	}
+	var said []string
 	for _, r := range all {
 		if r.Metadata.Labels[serviceLabel] == service {
-			return ready(r.Status.Conditions).Message
+			for _, c := range r.Status.Conditions {
+				said = append(said, c.Message)
+			}
 		}
 	}
-	return ""
+	return strings.Join(said, "\n")
 }
 
 // lastWords gives what a service's init containers said when they ended.
