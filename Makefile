@@ -20,10 +20,28 @@ run: build ## set up, categorise sample products, show the pods stop, serve unti
 	@bin/aisle demo $(if $(filter-out 0 no false,$(ONCE)),--once) $(if $(ADDR),--addr $(ADDR))
 
 .PHONY: test
-test: check build ## set up and run every test (begins with check)
+test: check build ## set up and run every test (begins with check), on a cluster too where one can be up at once (E2E=1: or built; E2E=0: not)
 	go test -race -timeout 20m $(TEST_FLAGS) ./...
-	go -C hack/images vet ./...
 	go -C hack/images test $(TEST_FLAGS) ./...
+	go -C hack/cluster test $(TEST_FLAGS) .
+	@$(MAKE) --no-print-directory test-cluster
+
+# The acceptance suite on a cluster alone: `go test ./...` runs it on one machine.
+.PHONY: test-cluster
+test-cluster: cluster-build
+	@case "$(E2E)" in \
+	  1) why= ;; \
+	  0) why="E2E=0" ;; \
+	  *) why=$$($(CLUSTER) ready 2>&1) || why="$$why (E2E=1 makes it so)" ;; \
+	esac; \
+	if [ -n "$$why" ]; then \
+	  echo "================================================================"; \
+	  echo "All tests passed that need no cluster. NOT TESTED ON A CLUSTER: $${why#cluster: }"; \
+	else \
+	  CGO_ENABLED=0 go -C hack/cluster test -trimpath $(TEST_FLAGS) ./components/ingress; \
+	  $(CLUSTER) -cluster-only e2e; \
+	  echo "All tests passed, the acceptance suite on one machine and on a cluster."; \
+	fi
 
 .PHONY: build
 build: prerequisites ## compile into bin/, with ONNX Runtime beside the binaries
@@ -35,7 +53,11 @@ build: prerequisites ## compile into bin/, with ONNX Runtime beside the binaries
 check: prerequisites ## gofmt, vet, staticcheck
 	@out=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); if [ -n "$$out" ]; then echo "gofmt -w these files:"; echo "$$out"; exit 1; fi
 	go vet ./...
+	go -C hack/images vet ./...
+	go -C hack/cluster vet . # what is below it is all of Kubernetes
 	$$(go -C hack/tools tool -n staticcheck) ./...
+	cd hack/images; $$(go -C ../tools tool -n staticcheck) ./...
+	cd hack/cluster; $$(go -C ../tools tool -n staticcheck) .
 
 .PHONY: bench
 bench: build ## measure the README's figures (programs with committed inputs; ratio, median and spread)
@@ -47,7 +69,8 @@ models: build ## train both model packages again from AISLE_DATA (installs PyTor
 
 # A real Kubernetes with a real Knative on this machine, for tests. It is a
 # module of its own, so that what it needs never changes what Aisle is built with.
-CLUSTER = bin/cluster -module hack/cluster
+# CONTAINERD=2: with a containerd that mounts image volumes, which is built, not Debian's.
+CLUSTER = bin/cluster -module hack/cluster $(if $(filter 2,$(CONTAINERD)),-containerd2)
 .PHONY: cluster-build
 cluster-build:
 	@mkdir -p bin
@@ -68,13 +91,13 @@ cluster-status: cluster-build ## say how it stands
 # Against a cluster that is there: KUBECONFIG= REGISTRY= GATEWAY= DOMAIN=. Given
 # on make's command line only: an exported KUBECONFIG is not meant for this.
 .PHONY: e2e
-e2e: cluster-build ## run the acceptance suite on one machine and on a cluster, and compare (KEEP=1 leaves it up)
-	@if [ "$(origin KUBECONFIG)" = "command line" ]; then \
-	  $(CLUSTER) -kubeconfig '$(KUBECONFIG)' -registry '$(REGISTRY)' -gateway '$(GATEWAY)' -domain '$(DOMAIN)' e2e; \
-	else \
-	  $(CLUSTER) up; status=0; $(CLUSTER) -run '$(or $(RUN),.)' e2e || status=$$?; \
-	  [ -n "$(KEEP)" ] || $(CLUSTER) down; exit $$status; \
-	fi
+e2e: cluster-build ## run the acceptance suite on one machine and on a cluster, and compare (KEEP=1 leaves it up; CONTAINERD=2 mounts image volumes)
+	@$(CLUSTER) -run '$(or $(RUN),.)' $(if $(KEEP),-keep) $(if $(filter command line,$(origin KUBECONFIG)), \
+	  -kubeconfig '$(KUBECONFIG)' -registry '$(REGISTRY)' -gateway '$(GATEWAY)' -domain '$(DOMAIN)') e2e
+
+.PHONY: cluster-faults
+cluster-faults: ## kill the cluster's harness at each of its steps, and start it again (root; a quarter of an hour)
+	AISLE_CLUSTER_FAULTS=1 go -C hack/cluster test -count=1 -v -timeout 60m -run '^TestKilled'$(if $(RUN),/$(RUN)) .
 
 # Reproducible: the same commit, Go, C compiler and libraries give the same digests.
 IMAGES ?= .cache/images

@@ -15,9 +15,9 @@
 // recovered by the next.
 //
 // Guarantees: one harness at a time changes the cluster (flock, which no child
-// inherits); every wait is for a condition and bounded; a process is signalled
-// only if it still has the start time that was recorded for it; `up` twice is
-// `up` once.
+// inherits), and no other while e2e runs the suite on it; every wait is for a
+// condition and bounded; a process is signalled only if it still has the start
+// time that was recorded for it; `up` twice is `up` once.
 //
 // Non-goals: more than one node, more than one cluster on a machine, safety
 // against other users of the machine, and any use but tests.

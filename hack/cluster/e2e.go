@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -33,21 +34,40 @@ type target struct {
 	registry   string
 }
 
-// e2e makes the images, puts them where the cluster finds them, runs the
-// acceptance suite on one machine and on the cluster, and prints both.
-func (h *harness) e2e(ctx context.Context, root string, t target, runFilter string) error {
-	root, err := filepath.Abs(root)
+type suiteOptions struct {
+	filter      string // of tests
+	clusterOnly bool
+	keep        bool // leave the cluster up
+}
+
+// e2e brings the cluster up, unless it is another's, runs the suite and takes
+// the cluster down, unless it was up before. The caller holds the lock all the while: what another
+// harness does to the cluster waits until the suite has ended.
+func (h *harness) e2e(ctx context.Context, root string, t target, o suiteOptions) (err error) {
+	if t.Kubeconfig != "" {
+		if t.registry == "" || t.Gateway == "" || t.Domain == "" {
+			return errors.New("a cluster of yours needs REGISTRY=HOST/PREFIX that it pulls from, GATEWAY=HOST:PORT of its ingress, and DOMAIN= of its services (config-domain)")
+		}
+		return h.suites(ctx, root, t, o)
+	}
+	_, wasUp := h.keeper()
+	err = h.up(ctx)
+	if !wasUp && !o.keep && !errors.Is(err, errNeedsRoot) {
+		defer func() { err = errors.Join(err, h.down(context.WithoutCancel(ctx))) }()
+	}
 	if err != nil {
 		return err
 	}
-	switch {
-	case t.Kubeconfig == "":
-		if _, alive := h.keeper(); !alive {
-			return errNotUp
-		}
-		t.Kubeconfig, t.Gateway, t.Domain, t.Ours = h.kubeconfig(), gatewayIP+":80", domain, true
-	case t.registry == "" || t.Gateway == "" || t.Domain == "":
-		return errors.New("a cluster of yours needs REGISTRY=HOST/PREFIX that it pulls from, GATEWAY=HOST:PORT of its ingress, and DOMAIN= of its services (config-domain)")
+	t.Kubeconfig, t.Gateway, t.Domain, t.Ours = h.kubeconfig(), gatewayIP+":80", domain, true
+	return h.suites(ctx, root, t, o)
+}
+
+// suites makes the images, puts them where the cluster finds them, runs the
+// acceptance suite on one machine and on the cluster, and prints both.
+func (h *harness) suites(ctx context.Context, root string, t target, o suiteOptions) error {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return err
 	}
 	scratch, err := os.MkdirTemp("", "aisle-e2e-")
 	if err != nil {
@@ -67,14 +87,21 @@ func (h *harness) e2e(ctx context.Context, root string, t target, runFilter stri
 	if err := os.WriteFile(configFile, config, 0o600); err != nil {
 		return err
 	}
-	engine, engineErr := h.suite(ctx, root, runFilter, "")
-	h.say("suite ended on one machine")
-	cluster, clusterErr := h.suite(ctx, root, runFilter, configFile)
+	var engine map[string]outcome
+	var engineErr error
+	if !o.clusterOnly {
+		engine, engineErr = h.suite(ctx, root, o.filter, "")
+		h.say("suite ended on one machine")
+	}
+	cluster, clusterErr := h.suite(ctx, root, o.filter, configFile)
 	h.say("suite ended on the cluster")
 	if clusterErr != nil && t.Ours {
 		dump(ctx, h.layout, h.stderr)
 	}
-	return errors.Join(writeParity(h.stdout, engine, cluster), engineErr, clusterErr)
+	if !o.clusterOnly {
+		err = writeParity(h.stdout, engine, cluster)
+	}
+	return errors.Join(err, engineErr, clusterErr)
 }
 
 // suite runs the acceptance tests once.
@@ -88,6 +115,9 @@ func (h *harness) suite(ctx context.Context, root, filter, clusterConfig string)
 		cmd.Env = append(cmd.Env, "AISLE_ACCEPTANCE_CLUSTER="+clusterConfig)
 	}
 	cmd.Stderr = h.stderr
+	// A group of its own: what go started ends with go.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err

@@ -37,6 +37,11 @@ const (
 // keepNode is the command `node`: it brings the node up, says so with a file,
 // and ends it when ctx does. What it leaves then is for sweep.
 func keepNode(ctx context.Context, l layout, log *slog.Logger) error {
+	if runsContainerd2(l) {
+		if err := preferContainerd2(l); err != nil {
+			return err
+		}
+	}
 	k := &keeper{layout: l, log: log, parts: parts(l), fork: make(chan func())}
 	k.gaveUp = make(chan error, len(k.parts))
 	entered := make(chan error)

@@ -18,6 +18,8 @@ const (
 	apiIP       = "10.96.0.1"  // of the Service "kubernetes"
 	gatewayIP   = "10.96.0.80" // where Knative's services are reached
 
+	registryAddr = hostIP + ":5000" // if `cluster registry` serves one
+
 	kubernetesVersion = "v1.35.4"
 	knativeVersion    = "v0.50.0"
 	// domain is that of Knative's services: NAME.NAMESPACE.domain.
@@ -66,6 +68,10 @@ func (l layout) run(elem ...string) string { return l.path(append([]string{"run"
 func (l layout) logs(elem ...string) string {
 	return l.path(append([]string{"logs"}, elem...)...)
 }
+func (l layout) containerd(elem ...string) string {
+	return l.path(append([]string{"containerd2"}, elem...)...)
+}
+func (l layout) containerdModule() string { return filepath.Join(l.module, "containerd") }
 func (l layout) processes() string        { return l.run("processes") }
 func (l layout) pki(name string) string   { return l.run("pki", name) }
 func (l layout) kubeconfig() string       { return l.pki("admin.kubeconfig") }

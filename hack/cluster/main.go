@@ -8,12 +8,16 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const usage = `usage: cluster [-module DIR] [FLAGS] COMMAND
@@ -23,14 +27,18 @@ const usage = `usage: cluster [-module DIR] [FLAGS] COMMAND
   build       build its binaries, images and manifests, without bringing it up
   ready       say whether up could do its work at once; exit status 3 when not
   import TAR  put an archive of images, or an OCI layout as an archive, into the node
-  e2e         make images, run the acceptance suite on one machine and here, and compare
+  e2e         up, make images, run the acceptance suite on one machine and here, compare, down
+  registry    serve images in memory at ` + registryAddr + `, where the node may pull from, until interrupted
   dump        show logs and events
   env         print the variables that a client needs, for a shell
   kubectl ... run kubectl against it
 `
 
-// errNotUp has an exit status of its own.
-var errNotUp = errors.New("the cluster is not up")
+var (
+	// errNotUp has an exit status of its own.
+	errNotUp     = errors.New("the cluster is not up")
+	errNeedsRoot = errors.New("a node needs root: its containers, mounts and network do; or name another cluster with KUBECONFIG=")
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -58,7 +66,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.StringVar(&t.Gateway, "gateway", "", "e2e: `HOST:PORT` of that cluster's ingress")
 	flags.StringVar(&t.Domain, "domain", "", "e2e: the domain of its services")
 	root := flags.String("root", ".", "e2e: the project's root")
-	filter := flags.String("run", ".", "e2e: a pattern of tests to run")
+	var s suiteOptions
+	flags.StringVar(&s.filter, "run", ".", "e2e: a pattern of tests to run")
+	flags.BoolVar(&s.clusterOnly, "cluster-only", false, "e2e: not on one machine, since that was just done")
+	flags.BoolVar(&s.keep, "keep", false, "e2e: leave the cluster up")
+	containerd2 := flags.Bool("containerd2", false, "build, up, e2e, ready: with a containerd 2 that is built, for image volumes, instead of Debian's")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -66,10 +78,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	h := &harness{l, stdout, stderr, time.Now()}
+	h := &harness{l, *containerd2, stdout, stderr, time.Now()}
 	switch command := flags.Arg(0); command {
 	case "up":
-		return h.up(ctx)
+		return h.locked(ctx, h.up)
 	case "down":
 		return h.locked(ctx, h.down)
 	case "build":
@@ -79,7 +91,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	case "status":
 		return h.status(ctx)
 	case "e2e":
-		return h.e2e(ctx, *root, t, *filter)
+		return h.locked(ctx, func(ctx context.Context) error { return h.e2e(ctx, *root, t, s) })
+	case "registry":
+		return h.registry(ctx)
 	case "dump":
 		dump(ctx, l, stdout)
 		return nil
@@ -103,6 +117,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 type harness struct {
 	layout
+	containerd2    bool
 	stdout, stderr io.Writer
 	begun          time.Time
 }
@@ -129,16 +144,14 @@ func (h *harness) keeper() (process, bool) {
 
 func (h *harness) up(ctx context.Context) error {
 	if os.Geteuid() != 0 {
-		return errors.New("a node needs root: its containers, mounts and network do; or name another cluster with KUBECONFIG=")
+		return errNeedsRoot
 	}
-	return h.locked(ctx, func(ctx context.Context) error {
-		err := h.bring(ctx)
-		if _, alive := h.keeper(); err != nil && ctx.Err() == nil && alive {
-			h.say("it failed; what is known:")
-			dump(ctx, h.layout, h.stderr)
-		}
-		return err
-	})
+	err := h.bring(ctx)
+	if _, alive := h.keeper(); err != nil && ctx.Err() == nil && alive {
+		h.say("it failed; what is known:")
+		dump(ctx, h.layout, h.stderr)
+	}
+	return err
 }
 
 func (h *harness) bring(ctx context.Context) error {
@@ -150,8 +163,16 @@ func (h *harness) bring(ctx context.Context) error {
 		return err
 	}
 	keeper, alive := h.keeper()
-	if !built(h.layout, key) && alive {
-		h.say("the cluster that is up is built from other sources")
+	var other string
+	switch {
+	case !alive:
+	case !built(h.layout, key):
+		other = "is built from other sources"
+	case h.containerd2 && !runsContainerd2(h.layout):
+		other = "has Debian's containerd"
+	}
+	if other != "" {
+		h.say("the cluster that is up %s", other)
 		if err := h.down(ctx); err != nil {
 			return err
 		}
@@ -166,10 +187,9 @@ func (h *harness) bring(ctx context.Context) error {
 		}
 		keeper, _ = h.keeper()
 	}
+	ctx, stop := h.whileKept(ctx, keeper)
+	defer stop()
 	err = within(ctx, nodeReadyTime+10*time.Second, "the node", func(context.Context) error {
-		if !keeper.alive() {
-			return fatal{fmt.Errorf("its keeper has ended; see %s", h.logs("node.log"))}
-		}
 		_, err := os.Stat(h.nodeReady())
 		return err
 	})
@@ -184,11 +204,34 @@ func (h *harness) bring(ctx context.Context) error {
 	return nil
 }
 
+// whileKept gives a context that ends with the keeper, so that nothing waits for
+// a node that has gone.
+func (h *harness) whileKept(ctx context.Context, keeper process) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		gone := func(context.Context) error {
+			if keeper.alive() {
+				return errors.New("it lives")
+			}
+			return nil
+		}
+		if until(ctx, "the keeper's end", gone) == nil {
+			cancel(fmt.Errorf("the node's keeper has ended; see %s", h.logs("node.log")))
+		}
+	})
+	return ctx, func() {
+		cancel(nil)
+		watch.Wait()
+	}
+}
+
 // begin starts a keeper on a machine that it has swept.
 func (h *harness) begin(ctx context.Context) error {
 	if _, err := os.Stat(h.run()); err == nil {
 		h.say("cleaning up after a run that did not end well")
 	}
+	h.say("starting a node")
 	if err := sweep(ctx, h.layout); err != nil {
 		return err
 	}
@@ -200,6 +243,11 @@ func (h *harness) begin(ctx context.Context) error {
 	}
 	for _, dir := range []string{h.run(), h.logs(), h.processes()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	if h.containerd2 {
+		if err := writeFile(h.run("containerd2"), nil, 0o600); err != nil {
 			return err
 		}
 	}
@@ -216,6 +264,11 @@ func (h *harness) begin(ctx context.Context) error {
 	if err := copyFile(self, h.run("cluster")); err != nil {
 		return err
 	}
+	// What was open here when this began (a lock of the caller's, say) is not the
+	// node's: it would stay open for as long as the node lives.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return err
+	}
 	cmd := exec.Command(h.run("cluster"), "-module", h.module, "node") // not ctx: it outlives this
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, h.root
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -229,6 +282,7 @@ func (h *harness) begin(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, cmd.Process.Kill(), cmd.Wait())
 	}
+	h.say("its keeper is process %d", p.PID)
 	go func() { _ = cmd.Wait() }() // while this lives, so that a dead keeper is no zombie
 	return nil
 }
@@ -259,8 +313,16 @@ func (h *harness) build(ctx context.Context) error {
 	if err := os.MkdirAll(h.root, 0o700); err != nil {
 		return err
 	}
+	if h.containerd2 {
+		if err := buildContainerd(ctx, h.layout, h.say); err != nil {
+			return err
+		}
+	}
 	key, err := buildKey(ctx, h.layout)
 	if err != nil || built(h.layout, key) {
+		return err
+	}
+	if err := h.abandon(ctx); err != nil {
 		return err
 	}
 	if err := build(ctx, h.layout, key, h.say); err != nil {
@@ -268,6 +330,19 @@ func (h *harness) build(ctx context.Context) error {
 	}
 	h.say("built")
 	return nil
+}
+
+// abandon ends what a build that was killed goes on with, and removes it.
+func (h *harness) abandon(ctx context.Context) error {
+	at, err := builders(h.layout)
+	for _, p := range at {
+		err = errors.Join(err, p.end(ctx, 0))
+	}
+	unfinished, _ := filepath.Glob(h.path("build-*"))
+	for _, dir := range unfinished {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return err
 }
 
 // ready says whether up needs neither compiler nor network.
@@ -283,6 +358,13 @@ func (h *harness) ready(ctx context.Context) error {
 	key, err := buildKey(ctx, h.layout)
 	if err == nil && !built(h.layout, key) {
 		err = fmt.Errorf("%w and could not be at once: its binaries are not built; make cluster-up builds them", errNotUp)
+	}
+	if err != nil || !h.containerd2 {
+		return err
+	}
+	key, err = containerdKey(ctx, h.layout)
+	if err == nil && !containerdBuilt(h.layout, key) {
+		err = fmt.Errorf("%w and could not be at once: containerd 2 is not built; make cluster-up CONTAINERD=2 builds it", errNotUp)
 	}
 	return err
 }

@@ -15,11 +15,11 @@ var nodeFiles embed.FS
 // configure writes the configuration of the node's parts.
 func configure(l layout) error {
 	values := map[string]string{
-		"Run": l.run(), "PKI": l.run("pki"), "Socket": l.containerdSocket(), "Node": nodeName, "NodeIP": nodeIP, "PodCIDR": podCIDR, "Network": networkName, "Pause": imageOf(images["base"][0]),
+		"Run": l.run(), "PKI": l.run("pki"), "Socket": l.containerdSocket(), "Node": nodeName, "NodeIP": nodeIP, "PodCIDR": podCIDR, "Network": networkName, "Pause": imageOf(images["base"][0]), "Registry": registryAddr,
 	}
 	for from, to := range map[string]string{
 		"kubelet.yaml": "kubelet.yaml", "proxy.yaml": "proxy.yaml", "containerd.toml": "containerd.toml",
-		"cni.conflist": "cni/10-aisle.conflist", "Corefile": "Corefile",
+		"cni.conflist": "cni/10-aisle.conflist", "Corefile": "Corefile", "registry.toml": "registries/" + registryAddr + "/hosts.toml",
 	} {
 		t, err := template.New(from).Option("missingkey=error").ParseFS(nodeFiles, "node/"+from)
 		if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -105,6 +106,37 @@ func TestLockIsExclusive(t *testing.T) {
 		t.Fatal(err)
 	}
 	unlock()
+}
+
+// onWrite is told all that is written.
+type onWrite func(string)
+
+func (f onWrite) Write(p []byte) (int, error) {
+	f(string(p))
+	return len(p), nil
+}
+
+// Whatever changes the cluster, two suites for one, waits while another does.
+func TestCommandsWait(t *testing.T) {
+	t.Setenv("AISLE_CLUSTER_STATE", t.TempDir())
+	l, err := newLayout(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := lock(t.Context(), l.lockFile(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	for _, command := range []string{"up", "down", "build", "e2e"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		var said string
+		err := run(ctx, []string{command}, onWrite(func(line string) { said += line; cancel() }), io.Discard)
+		if !errors.Is(err, context.Canceled) || !strings.Contains(said, "waiting for process") {
+			t.Errorf("%s: %v; it said %q", command, err, said)
+		}
+		cancel()
+	}
 }
 
 func TestUntil(t *testing.T) {

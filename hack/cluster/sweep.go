@@ -100,13 +100,20 @@ func hasProcesses(cgroup string) (found bool) {
 // What was built and the logs stay. It goes on after an error and says all.
 func sweep(ctx context.Context, l layout) error {
 	var errs []error
-	// 1. The node's parts, which should be gone with their keeper.
+	// 1. A keeper that its harness did not live to record, and whatever else runs
+	// a program of the state directory: the keeper's children die with it.
+	left, err := ofPrograms(l)
+	errs = append(errs, err)
+	for _, p := range left {
+		errs = append(errs, p.end(ctx, 0))
+	}
+	// 2. The node's parts, which should be gone with their keeper.
 	for name, p := range allRecorded(l.processes()) {
 		if err := p.end(ctx, 0); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", name, err))
 		}
 	}
-	// 2. Containers and their shims: nobody's children once containerd is gone.
+	// 3. Containers and their shims: nobody's children once containerd is gone.
 	// A shim is killed first, so that it starts nothing, and sees nothing to report.
 	for range 3 {
 		left, err := containers(l)
@@ -120,7 +127,7 @@ func sweep(ctx context.Context, l layout) error {
 			errs = append(errs, p.end(ctx, 0))
 		}
 	}
-	// 3. The link, with its routes. The namespace at its other end may take a
+	// 4. The link, with its routes. The namespace at its other end may take a
 	// moment to end after its last process.
 	_ = exec.CommandContext(ctx, "ip", "link", "delete", hostLink).Run() // asked for below
 	errs = append(errs, within(ctx, 10*time.Second, "the link to go", func(context.Context) error {
@@ -129,7 +136,7 @@ func sweep(ctx context.Context, l layout) error {
 		}
 		return nil
 	}))
-	// 4. Mounts, the deepest first; then cgroups and files.
+	// 5. Mounts, the deepest first; then cgroups and files.
 	errs = append(errs, unmount(l.root))
 	b, err := remembered(l)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -205,35 +212,63 @@ func removeCgroup(path string) error {
 	return err
 }
 
+// eachProcess looks at every process but this one; dir is its folder in /proc.
+func eachProcess(look func(p process, dir string)) error {
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		if p, err := processOf(pid); err == nil && p.alive() { // else it has just ended
+			look(p, dir)
+		}
+	}
+	return err
+}
+
+// arguments are what a process was started with, its name first.
+func arguments(dir string) []string {
+	command, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
+	return strings.Split(string(command), "\x00")
+}
+
+// ofPrograms finds the processes that run a program of the state directory.
+func ofPrograms(l layout) (found []process, err error) {
+	err = eachProcess(func(p process, dir string) {
+		if file, err := os.Readlink(filepath.Join(dir, "exe")); err == nil && strings.HasPrefix(file, l.root+"/") {
+			found = append(found, p)
+		}
+	})
+	return found, err
+}
+
+// builders finds the compilers of a build whose harness was killed.
+func builders(l layout) (found []process, err error) {
+	err = eachProcess(func(p process, dir string) {
+		if slices.ContainsFunc(arguments(dir), func(arg string) bool { return strings.HasPrefix(arg, l.path("build-")) }) {
+			found = append(found, p)
+		}
+	})
+	return found, err
+}
+
 // containers finds the shims and containers of this node's containerd: a shim
 // by the socket that it is told, a container by the file system that it stands on.
 func containers(l layout) ([]process, error) {
-	dirs, err := filepath.Glob("/proc/[0-9]*")
-	if err != nil {
-		return nil, err
-	}
 	var shims, inside []process
-	for _, dir := range dirs {
-		pid, err := strconv.Atoi(filepath.Base(dir))
-		if err != nil {
-			continue
-		}
-		p, err := processOf(pid)
-		if err != nil || !p.alive() {
-			continue // it has just ended
-		}
-		command, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
-		args := strings.Split(string(command), "\x00")
+	err := eachProcess(func(p process, dir string) {
+		args := arguments(dir)
 		if strings.HasSuffix(args[0], "containerd-shim-runc-v2") && slices.Contains(args, l.containerdSocket()) {
 			shims = append(shims, p)
-			continue
+			return
 		}
 		table, _ := os.ReadFile(filepath.Join(dir, "mountinfo"))
 		if standsOn(string(table), l.root) {
 			inside = append(inside, p)
 		}
-	}
-	return append(shims, inside...), nil
+	})
+	return append(shims, inside...), err
 }
 
 // standsOn reports whether the root of a mount table is an overlay of folders

@@ -136,10 +136,9 @@ type spdxRelationship struct {
 	To   string `json:"relatedSpdxElement"`
 }
 
-const (
-	spdxType types.MediaType = "application/spdx+json"
-	unsaid                   = "NOASSERTION"
-)
+const spdxType types.MediaType = "application/spdx+json"
+
+const unsaid = "NOASSERTION"
 
 var notInID = regexp.MustCompile(`[^A-Za-z0-9.-]+`)
 

@@ -36,12 +36,17 @@ func deployed(configPath string) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	shipped, err := c.shipped()
+	shipped, err := c.shipped("e2e")
 	if err != nil {
 		return nil, err
 	}
 	// The suite's own settings come last: its windows are the shorter ones.
 	objects := append(append(inOrder(shipped), namespace), inOrder(own)...)
+	if !c.config.Ours {
+		if err := c.isSet(ctx, objects); err != nil {
+			return nil, err
+		}
+	}
 	if err := retried(ctx, func() error { return c.apply(ctx, objects) }); err != nil {
 		return nil, err
 	}
@@ -60,14 +65,14 @@ func (c *cluster) products() *cluster {
 	return &other
 }
 
-// shipped renders manifests/overlays/e2e with the images that were made.
-func (c *cluster) shipped() ([]map[string]any, error) {
+// shipped renders one of manifests/overlays with the images that were made.
+func (c *cluster) shipped(name string) ([]map[string]any, error) {
 	dir, err := os.MkdirTemp("", "aisle-deploy-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	overlay, err := filepath.Abs("../../manifests/overlays/e2e")
+	overlay, err := filepath.Abs(filepath.Join("../../manifests/overlays", name))
 	if err != nil {
 		return nil, err
 	}
