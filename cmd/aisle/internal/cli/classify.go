@@ -70,11 +70,11 @@ with its most probable labels.`,
 			if name == "" {
 				name = "composer"
 			}
-			u, err := a.toURL(cmd.Context(), to, name)
+			at, err := a.target(cmd.Context(), to, name)
 			if err != nil {
 				return err
 			}
-			poster := &delivery.Poster{To: u, Attempts: 4, Timeout: timeout, Client: delivery.NewClient(1)}
+			poster := &delivery.Poster{To: at.url, Gateway: at.gateway, Help: at.help, Attempts: 4, Timeout: timeout, Client: delivery.NewClient(1, at.gateway)}
 			defer poster.Client.CloseIdleConnections()
 			if err := poster.Check(cmd.Context()); err != nil {
 				return err
@@ -94,9 +94,12 @@ with its most probable labels.`,
 	f.StringArrayVar(&attributes, "attribute", nil, "an attribute, NAME=VALUE (repeat it for more)")
 	f.StringVar(&service, "service", "", "ask one classifier instead of the composer")
 	f.IntVar(&top, "top", 5, "labels to show, with --service")
-	f.StringVar(&to, "to", "", "URL of the composer, or of the classifier (default: of the engine that runs, else port 8080)")
+	f.StringVar(&to, "to", "", "URL of the composer, or of the classifier (default: of the engine that runs, or as the cluster says)")
 	f.DurationVar(&timeout, "timeout", time.Minute, "give up after")
 	output(cmd, &format, "table", "json", "yaml")
+	_ = cmd.RegisterFlagCompletionFunc("service", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) { // fails only for a flag that is not there
+		return a.serviceNames(cmd)
+	})
 	return cmd
 }
 
