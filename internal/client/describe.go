@@ -157,31 +157,31 @@ func (e *Engine) Describe(ctx context.Context, kind, name string) (Description, 
 		d.Conditions = []Condition{c}
 		d.Traffic = []Share{{Revision: s.LatestRevision, Percent: 100}}
 	}
-	err = d.Listen(func(p Pod) (string, error) {
-		var end tail
-		err := e.Logs(ctx, &end, p.Name, false)
-		return end.String(), err
+	err = d.Listen(func(p Pod) (begin, end string, err error) {
+		var log ends
+		err = e.Logs(ctx, &log, p.Name, false)
+		return string(log.first), log.end(), err
 	})
 	return d, err
 }
 
 // Listen adds the last words of the newest pods, and the model that they say
-// they serve. A pod that has just gone has none.
-func (d *Description) Listen(words func(Pod) (string, error)) error {
+// at their begin or end that they serve. A pod that has just gone has none.
+func (d *Description) Listen(words func(Pod) (begin, end string, err error)) error {
 	newest := slices.SortedStableFunc(slices.Values(d.Pods), func(a, b Pod) int { return b.Started.Compare(a.Started) })
 	for _, pod := range newest[:min(len(newest), SaidPods)] {
-		text, err := words(pod)
+		begin, end, err := words(pod)
 		if err != nil {
 			if p, ok := errors.AsType[*problem.Error](err); ok && p.Status == http.StatusNotFound {
 				continue
 			}
 			return err
 		}
-		if text != "" {
-			d.Said = append(d.Said, Words{Pod: pod.Name, Text: text})
+		if end != "" {
+			d.Said = append(d.Said, Words{Pod: pod.Name, Text: end})
 		}
 		if d.Model == "" {
-			d.Model = modelOf(text)
+			d.Model = modelOf(begin + "\n" + end)
 		}
 	}
 	return nil
@@ -190,29 +190,33 @@ func (d *Description) Listen(words func(Pod) (string, error)) error {
 // modelOf reads the digest out of what a classifier logs when it is ready.
 func modelOf(log string) string {
 	for line := range strings.Lines(log) {
-		var said struct{ Msg, Digest string }
-		if json.Unmarshal([]byte(line), &said) == nil && said.Msg == "ready" && said.Digest != "" {
+		var said struct{ Msg, Model, Digest string }
+		if json.Unmarshal([]byte(line), &said) == nil && said.Msg == "ready" && said.Model != "" {
 			return said.Digest
 		}
 	}
 	return ""
 }
 
-// tail keeps the last lines that are written to it.
-type tail struct{ kept []byte }
+// ends keeps the beginning and the end of what is written to it.
+type ends struct{ first, last []byte }
 
-// tailBytes bounds what is kept, however long lines are.
-const tailBytes = 32 << 10
+// Bounds of what is read of a log, however long its lines are.
+const (
+	BeginBytes = 4 << 10
+	EndBytes   = 32 << 10
+)
 
-func (t *tail) Write(p []byte) (int, error) {
-	t.kept = append(t.kept, p...)
-	if over := len(t.kept) - tailBytes; over > 0 {
-		t.kept = append(t.kept[:0], t.kept[over:]...)
+func (e *ends) Write(p []byte) (int, error) {
+	e.first = append(e.first, p[:min(len(p), BeginBytes-len(e.first))]...)
+	e.last = append(e.last, p...)
+	if over := len(e.last) - EndBytes; over > 0 {
+		e.last = append(e.last[:0], e.last[over:]...)
 	}
 	return len(p), nil
 }
 
-func (t *tail) String() string {
-	lines := bytes.SplitAfter(bytes.TrimRight(t.kept, "\n"), []byte("\n"))
+func (e *ends) end() string {
+	lines := bytes.SplitAfter(bytes.TrimRight(e.last, "\n"), []byte("\n"))
 	return string(bytes.Join(lines[max(0, len(lines)-SaidLines):], nil))
 }

@@ -70,9 +70,9 @@ func (c *Cluster) Describe(ctx context.Context, kind, name string) (client.Descr
 	}
 	d.Events = eventViews(events, d.Namespace, name, begin)
 	d.Model = declared(revisions, d)
-	err = d.Listen(func(p client.Pod) (string, error) {
+	err = d.Listen(func(p client.Pod) (begin, end string, err error) {
 		i := slices.IndexFunc(pods, func(o corev1.Pod) bool { return o.Namespace == p.Namespace && o.Name == p.Name })
-		return at.lastWords(ctx, &pods[i])
+		return at.words(ctx, &pods[i])
 	})
 	return d, err
 }

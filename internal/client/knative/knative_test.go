@@ -153,6 +153,11 @@ func TestDescribe(t *testing.T) {
 	configuration := failed
 	configuration.Type = "ConfigurationsReady"
 
+	const lately = "\nno news"
+	for range client.SaidLines { // what it said first is at the log's begin alone
+		s.Log("aisle", healthy.Name, "classifier", "no news")
+	}
+	ready.Text = strings.Repeat(lately, client.SaidLines)[1:]
 	d, err := c.Describe(t.Context(), client.KindService, "title")
 	check(t, err, client.Description{
 		Kind: "service", Namespace: "aisle", Name: "title", Model: "sha256:feed",

@@ -82,15 +82,18 @@ func (c *Cluster) known(ctx context.Context, name string) error {
 	return c.absent("service, revision or pod", name, services)
 }
 
-// lastWords is the end of a pod's log.
-func (c *Cluster) lastWords(ctx context.Context, p *corev1.Pod) (string, error) {
-	var text strings.Builder
+// words are the begin and the end of a pod's log.
+func (c *Cluster) words(ctx context.Context, p *corev1.Pod) (begin, end string, err error) {
 	l, ok := logOf(p)
 	if !ok {
-		return "", nil
+		return "", "", nil
 	}
-	err := c.copy(ctx, &lines{w: &text}, l, "tailLines", strconv.Itoa(client.SaidLines), "limitBytes", "32768")
-	return strings.TrimRight(text.String(), "\n"), err
+	var first, last strings.Builder
+	err = c.copy(ctx, &lines{w: &first}, l, "limitBytes", strconv.Itoa(client.BeginBytes))
+	if err == nil {
+		err = c.copy(ctx, &lines{w: &last}, l, "tailLines", strconv.Itoa(client.SaidLines), "limitBytes", strconv.Itoa(client.EndBytes))
+	}
+	return first.String(), strings.TrimRight(last.String(), "\n"), err
 }
 
 // containerLog is the log of one life of a pod's serving container.

@@ -10,7 +10,9 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -355,12 +357,19 @@ func (s *Server) log(w http.ResponseWriter, r *http.Request, q query) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain")
+	limit, err := strconv.Atoi(r.FormValue("limitBytes"))
+	if err != nil {
+		limit = math.MaxInt
+	}
 	if tail, err := strconv.Atoi(r.FormValue("tailLines")); err == nil {
 		text = text[max(0, len(text)-tail):]
 	}
 	for flush := http.NewResponseController(w); ; {
 		for _, line := range text {
-			if _, err := fmt.Fprintln(w, line); err != nil {
+			line += "\n"
+			line = line[:min(len(line), limit)]
+			limit -= len(line)
+			if _, err := io.WriteString(w, line); err != nil || limit == 0 {
 				return
 			}
 		}
