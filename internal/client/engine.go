@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -29,7 +30,7 @@ const maxAnswer = 16 << 20
 
 // Engine is the [Client] of the engine on this machine.
 type Engine struct {
-	Namespace string // that lists are of; empty: all
+	Namespace string // that lists and names of services are of; empty: all
 
 	dataDir string
 	http    *http.Client
@@ -91,6 +92,16 @@ func (e *Engine) Version(ctx context.Context) (Version, error) {
 
 // Logs implements [Client]. A follow that ends because ctx did returns nil.
 func (e *Engine) Logs(ctx context.Context, w io.Writer, name string, follow bool) error {
+	if e.Namespace != "" && !strings.Contains(name, "/") {
+		var all []Service
+		if err := e.get(ctx, "/v1/services", &all); err != nil {
+			return err
+		}
+		// Revisions and pods have numbers in their names: those are nobody else's.
+		if slices.ContainsFunc(all, func(s Service) bool { return s.Name == name }) {
+			name = e.Namespace + "/" + name
+		}
+	}
 	q := url.Values{"follow": {strconv.FormatBool(follow)}}
 	resp, err := e.do(ctx, "/v1/logs/"+url.PathEscape(name)+"?"+q.Encode())
 	if err == nil {

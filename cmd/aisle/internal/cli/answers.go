@@ -92,7 +92,7 @@ func (t *answerTable) begin(legs []category.Leg) {
 		t.legs = append(t.legs, l.Name)
 		columns = append(columns, screen.Column{Name: strings.ToUpper(l.Name) + " SAYS", Min: 11, Share: 2})
 	}
-	columns = append(columns, screen.Column{Name: "START", Min: 11}, screen.Column{Name: "MS", Min: 5, Right: true})
+	columns = append(columns, screen.Column{Name: "START", Min: 12}, screen.Column{Name: "MS", Min: 5, Right: true})
 	t.stream = screen.NewStream(t.screen, columns)
 	t.stream.Header()
 }
