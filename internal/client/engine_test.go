@@ -122,7 +122,9 @@ func TestEngineLogs(t *testing.T) {
 		t.Errorf("%q, %v", text.String(), err)
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/services", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `[{"namespace":"default","name":"title"}]`) })
+	mux.HandleFunc("GET /v1/services", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `[{"namespace":"default","name":"title"}]`)
+	})
 	mux.HandleFunc("GET /v1/logs/{name...}", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.PathValue("name")) })
 	for name, want := range map[string]string{"title": "other/title", "title-00001": "title-00001", "default/title": "default/title"} {
 		e := NewEngine(serve(t, mux))
