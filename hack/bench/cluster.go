@@ -138,10 +138,15 @@ func (c *cluster) deploy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.run(ctx, "get", "namespace", namespace); err == nil && !c.ours {
+	_, err = c.run(ctx, "get", "namespace", namespace)
+	switch c.made = err != nil || c.ours; {
+	case !c.made:
 		return fmt.Errorf("namespace %s is there; this makes and removes one of that name", namespace)
+	case err == nil: // of a run that was killed
+		if err := c.remove(ctx); err != nil {
+			return err
+		}
 	}
-	c.made = true
 	dir := filepath.Join(".cache", "bench-cluster")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -247,7 +252,7 @@ func (c *cluster) remove(ctx context.Context) error {
 	if !c.made {
 		return nil
 	}
-	_, err := c.run(ctx, "delete", "namespace", namespace, "--wait=false", "--ignore-not-found")
+	_, err := c.run(ctx, "delete", "namespace", namespace, "--ignore-not-found") // waits
 	return err
 }
 
