@@ -4,7 +4,29 @@ import (
 	"math"
 	"net/http"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"aisle.dev/aisle/internal/manifest"
 )
+
+func TestManifests(t *testing.T) {
+	dir, err := writeManifests(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := manifest.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, s := range set.Services {
+		names = append(names, s.Name)
+	}
+	if diff := cmp.Diff([]string{"trivial", "wide"}, names); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
 
 func TestExported(t *testing.T) {
 	env := []byte("export KUBECONFIG=/x/admin.kubeconfig\nexport AISLE_GATEWAY=10.0.0.1:80\n")

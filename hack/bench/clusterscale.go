@@ -43,16 +43,7 @@ func wideEngine(ctx context.Context) (*running, error) {
 	if err != nil {
 		return nil, err
 	}
-	manifests := filepath.Join(dir, "manifests")
-	err = os.Mkdir(manifests, 0o755)
-	for name, text := range map[string][]byte{"kustomization.yaml": []byte("resources: [services.yaml, config-autoscaler.yaml]\n"), "services.yaml": nil, "config-autoscaler.yaml": nil} {
-		if text == nil {
-			var readErr error
-			text, readErr = clusterFiles.ReadFile("cluster/" + name)
-			err = errors.Join(err, readErr)
-		}
-		err = errors.Join(err, os.WriteFile(filepath.Join(manifests, name), text, 0o644))
-	}
+	manifests, err := writeManifests(dir)
 	if err == nil {
 		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", filepath.Join(dir, "bin", "fixture"), "./test/acceptance/fixture")
 		build.Stderr = os.Stderr
@@ -66,6 +57,14 @@ func wideEngine(ctx context.Context) (*running, error) {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return r, nil
+}
+
+// writeManifests makes cluster/ a kustomize folder below dir.
+func writeManifests(dir string) (string, error) {
+	manifests := filepath.Join(dir, "manifests")
+	err := os.CopyFS(manifests, clusterFiles)
+	return filepath.Join(manifests, "cluster"), errors.Join(err,
+		os.WriteFile(filepath.Join(manifests, "cluster", "kustomization.yaml"), []byte("resources: [services.yaml, config-autoscaler.yaml]\n"), 0o644))
 }
 
 func scaleBoth(ctx context.Context, b *bench, c *cluster, e *running) ([]row, error) {
