@@ -42,15 +42,15 @@ func clusterCold(ctx context.Context, b *bench) ([]row, error) {
 				if err != nil {
 					return nil, err
 				}
-				cold[k] = append(cold[k], ms)
+				cold[k] = append(cold[k], ms/1000)
 			}
 			fmt.Fprintf(b.log, "\rcluster-cold: %d of %d", i+1, b.n)
 		}
 		fmt.Fprintln(b.log)
-		rows := []row{{"cold start on the cluster, trivial Go service, ms", cold[0].String(), ""}}
+		rows := []row{{"cold start on the cluster, trivial Go service, s", cold[0].String(), ""}}
 		for k, kind := range kinds[1:] {
 			own := cold[k+1]
-			rows = append(rows, row{"cold start on the cluster, " + kind.service + ", ms", own.String(), ""},
+			rows = append(rows, row{"cold start on the cluster, " + kind.service + ", s", own.String(), ""},
 				row{"  median over the trivial service's; of pairs", fmt.Sprintf("%.2f×; %s", own.median()/cold[0].median(), own.over(cold[0])), "≤ 1.1×"})
 		}
 		return rows, nil

@@ -155,10 +155,11 @@ func (a *app) showCategory(r category.Result, took, wake time.Duration) {
 	}
 	columns := []screen.Column{{Name: "LEG"}, {Name: "SAID"}, {Name: "SURE", Right: true}, {Name: "START"}, {Name: "MS", Right: true}, {Name: "NOTE"}}
 	var rows [][]screen.Cell
+	start := a.startCell()
 	for _, l := range r.Legs {
 		row := []screen.Cell{{Text: l.Name}, {Text: string(l.Outcome), Colour: screen.Dim}, {}, {}, {Text: fmt.Sprintf("%.1f", l.LatencyMs)}, {Text: l.Reason}}
 		if l.Outcome == category.Answered {
-			row[1], row[2], row[3] = screen.Cell{Text: l.Label}, sure(l.Confidence), startCell(l.ColdMs)
+			row[1], row[2], row[3] = screen.Cell{Text: l.Label}, sure(l.Confidence), start(l.ColdMs)
 		} else if l.Outcome == category.LegFailed {
 			row[1].Colour = screen.Red
 		}
@@ -170,6 +171,14 @@ func (a *app) showCategory(r category.Result, took, wake time.Duration) {
 		a.out.Printf(", %.0f ms of it the composer's start", ms(wake))
 	}
 	a.out.Printf("\n")
+}
+
+// startCell shows how a pod started; Knative's proxies do not tell.
+func (a *app) startCell() func(coldMs float64) screen.Cell {
+	if a.onCluster() {
+		return func(float64) screen.Cell { return unknown }
+	}
+	return startCell
 }
 
 func startCell(cold float64) screen.Cell {

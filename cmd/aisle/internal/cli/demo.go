@@ -189,7 +189,7 @@ func (a *app) demonstrate(ctx context.Context, v client.Version, samples *sample
 	a.banner(ctx, a.out, v)
 	a.out.Printf("\n%s\n%d products go in as CloudEvents: %s.\n\n", a.out.Paint(screen.Bold, "Nothing runs yet. The first products start the pods."), len(samples.items), samples.what)
 	t := newTally()
-	table := newAnswerTable(a.out)
+	table := &answerTable{screen: a.out, start: startCell}
 	poster := &delivery.Poster{To: urlOf("composer", "default", v.Address), Source: "/aisle/demo", Attempts: 6, Timeout: time.Minute, Client: delivery.NewClient(demoConcurrency, ""), Help: engineHelp}
 	defer poster.Client.CloseIdleConnections()
 	_, err := delivery.Run(ctx, samples, delivery.Options{
