@@ -63,6 +63,11 @@ check: prerequisites ## gofmt, vet, staticcheck
 bench: build ## measure the README's figures (programs with committed inputs; ratio, median and spread)
 	go run ./hack/bench $(BENCH_FLAGS)
 
+.PHONY: bench-cluster
+bench-cluster: build cluster-build ## measure the figures of a cluster, on the test cluster (starts it; root; KEEP=1 leaves it up)
+	@$(CLUSTER) up; status=0; $(CLUSTER) -run TestComposer e2e && go run ./hack/bench -cluster $(BENCH_FLAGS) || status=$$?; \
+	[ -n "$(KEEP)" ] || $(CLUSTER) down; exit $$status
+
 .PHONY: models
 models: build ## train both model packages again from AISLE_DATA (installs PyTorch, 6 GB; half an hour)
 	models/train.sh

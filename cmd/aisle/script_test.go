@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 
 	"aisle.dev/aisle/cmd/aisle/internal/composertest"
 	"aisle.dev/aisle/internal/client"
+	"aisle.dev/aisle/internal/client/knative/knativetest"
 	"aisle.dev/aisle/internal/problem"
 )
 
@@ -31,7 +33,10 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the command line against a composer and an engine that
 // speak the real protocols. $COMPOSER is the composer's URL, $STATE the
-// engine's data directory, $NOWHERE an address where nothing listens.
+// engine's data directory, $NOWHERE an address where nothing listens. $KUBECONFIG
+// has the context test of a cluster whose composer is at
+// http://composer.cluster.test, reached at $GATEWAY; stranger, who may do nothing
+// there; empty, of a cluster without Knative; gone, of one that does not answer.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -92,11 +97,39 @@ func setup(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
-	env.Setenv("NOWHERE", "http://"+closed.Addr().String())
+	nowhere := "http://" + closed.Addr().String()
+	env.Setenv("NOWHERE", nowhere)
 	_ = closed.Close() // now nothing listens there
 	env.Setenv("COMPOSER", srv.URL)
 	env.Setenv("STATE", state)
 	env.Setenv("AISLE_DATA_DIR", filepath.Join(env.WorkDir, "none"))
+	env.Setenv("GATEWAY", u.Host)
+	return serveCluster(env, nowhere)
+}
+
+// serveCluster answers as API servers do, and writes kubeconfigs for them.
+func serveCluster(env *testscript.Env, nowhere string) error {
+	s := &knativetest.Server{Token: "secret"}
+	s.Sample("http://composer.cluster.test")
+	api := httptest.NewTLSServer(s)
+	env.Defer(api.Close)
+	empty := httptest.NewServer(&knativetest.Server{NoKnative: true})
+	env.Defer(empty.Close)
+	var files []string
+	for _, c := range []struct {
+		context, server string
+		certificate     *x509.Certificate
+	}{{"test", api.URL, api.Certificate()}, {"empty", empty.URL, nil}, {"gone", nowhere, nil}} {
+		// Files are merged by the names of clusters, users and contexts.
+		text := strings.NewReplacer(`"test"`, `"`+c.context+`"`, `"c"`, `"`+c.context+`"`, `"tester"`, `"`+c.context+`"`).
+			Replace(string(knativetest.Kubeconfig(c.server, c.certificate, "secret")))
+		file := filepath.Join(env.WorkDir, c.context+".kubeconfig")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			return err
+		}
+		files = append(files, file)
+	}
+	env.Setenv("KUBECONFIG", strings.Join(files, string(filepath.ListSeparator)))
 	return nil
 }
 

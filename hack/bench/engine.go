@@ -23,6 +23,8 @@ type running struct {
 	cmd     *exec.Cmd
 	address string
 	dir     string
+	state   string   // its data directory
+	flags   []string // of aisle up
 	stderr  bytes.Buffer
 	http    *http.Client
 }
@@ -33,7 +35,7 @@ func up(ctx context.Context) (*running, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &running{Engine: client.NewEngine(dir), dir: dir}
+	r := &running{Engine: client.NewEngine(dir), dir: dir, state: dir}
 	if err := r.start(ctx); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
@@ -41,7 +43,7 @@ func up(ctx context.Context) (*running, error) {
 }
 
 func (r *running) start(ctx context.Context) error {
-	r.cmd = exec.CommandContext(ctx, "bin/aisle", "up", "--addr", "127.0.0.1:0", "--data-dir", r.dir)
+	r.cmd = exec.CommandContext(ctx, "bin/aisle", append([]string{"up", "--addr", "127.0.0.1:0", "--data-dir", r.state}, r.flags...)...)
 	r.cmd.Cancel = func() error { return r.cmd.Process.Signal(syscall.SIGTERM) }
 	r.cmd.WaitDelay = 20 * time.Second
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
@@ -58,6 +60,7 @@ func (r *running) start(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("aisle up did not serve: %w\n%s", err, r.stderr.String()), r.stop())
 	}
 	r.http = &http.Client{Transport: &http.Transport{
+		MaxIdleConnsPerHost: inFlight,
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, r.address)
 		},

@@ -33,14 +33,18 @@ type row struct {
 type figure struct {
 	name, about string
 	run         func(context.Context, *bench) ([]row, error)
+	cluster     bool // asked for by name, or by -cluster
 }
 
 var figures = []figure{
-	{"cold", "cold start, everything at zero, request to answer: title, photo, composed", coldStart},
-	{"overhead", "warm, sequential: the engine's proxy over the pod alone", overhead},
-	{"throughput", "aisle send --wait against an in-process loop of the same work", throughput},
-	{"idle", "engine with everything at zero: memory and CPU", idle},
-	{"first", "make run ONCE=1, caches warm: seconds to the first category", first},
+	{"cold", "cold start, everything at zero, request to answer: title, photo, composed", coldStart, false},
+	{"overhead", "warm, sequential: the engine's proxy over the pod alone", overhead, false},
+	{"throughput", "aisle send --wait against an in-process loop of the same work", throughput, false},
+	{"idle", "engine with everything at zero: memory and CPU", idle, false},
+	{"first", "make run ONCE=1, caches warm: seconds to the first category", first, false},
+	{"cluster-cold", "cold start on a cluster: title and photo over a trivial service", clusterCold, true},
+	{"cluster-warm", "warm on a cluster: the whole path and what each hop adds", clusterWarm, true},
+	{"cluster-scale", "1 to 5 pods under 64 requests: a cluster beside one machine", clusterScale, true},
 }
 
 type bench struct {
@@ -49,7 +53,11 @@ type bench struct {
 	products int // products of the throughput figure
 	rounds   int // rounds of the throughput figure
 	data     string
+	hops     int       // requests at each hop of the cluster-warm figure
 	log      io.Writer // progress
+
+	// A cluster that is not the test cluster.
+	context, kubeconfig, gateway, images, trivial string
 }
 
 func main() {
@@ -65,17 +73,24 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	b := &bench{log: stderr}
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	only := fs.String("only", "", "comma-separated figures; all without it")
+	only := fs.String("only", "", "comma-separated figures; without it all that need no cluster")
+	onCluster := fs.Bool("cluster", false, "all figures of a cluster: the test cluster, which is up, or -context's")
 	asJSON := fs.Bool("json", false, "print JSON")
 	fs.IntVar(&b.n, "n", 20, "cold starts of each kind")
 	fs.IntVar(&b.requests, "requests", 4000, "sequential requests each way of the overhead figure")
 	fs.IntVar(&b.products, "products", 5000, "products of the throughput figure")
-	fs.IntVar(&b.rounds, "rounds", 3, "rounds of the throughput figure")
+	fs.IntVar(&b.rounds, "rounds", 3, "rounds of the throughput and cluster-scale figures")
+	fs.IntVar(&b.hops, "hops", 2000, "sequential requests at each hop of the cluster-warm figure")
+	fs.StringVar(&b.context, "context", "", "a cluster of yours instead of the test cluster")
+	fs.StringVar(&b.kubeconfig, "kubeconfig", "", "likewise")
+	fs.StringVar(&b.gateway, "gateway", os.Getenv("AISLE_GATEWAY"), "host:port of that cluster's ingress")
+	fs.StringVar(&b.images, "images", "", "folder that make images PUSH= wrote, for that cluster")
+	fs.StringVar(&b.trivial, "trivial", "", "image of a small service that answers POST /echo, GET /readyz and GET /sleep?ms=N (test/acceptance/fixture), for that cluster")
 	fs.StringVar(&b.data, "data", os.Getenv("AISLE_DATA"), "folder of the real products")
 	fs.Usage = func() {
 		fmt.Fprintf(stderr, "usage: go run ./hack/bench [flags]   (in the project's root, after make build)\n\n")
 		for _, f := range figures {
-			fmt.Fprintf(stderr, "  %-11s %s\n", f.name, f.about)
+			fmt.Fprintf(stderr, "  %-13s %s\n", f.name, f.about)
 		}
 		fmt.Fprintln(stderr)
 		fs.PrintDefaults()
@@ -97,7 +112,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	var rows []row
 	for _, f := range figures {
-		if len(wanted) > 0 && !slices.Contains(wanted, f.name) {
+		if len(wanted) > 0 && !slices.Contains(wanted, f.name) || len(wanted) == 0 && f.cluster != *onCluster {
 			continue
 		}
 		fmt.Fprintf(stderr, "%s: %s\n", f.name, f.about)

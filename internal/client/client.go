@@ -1,9 +1,10 @@
 // Package client is what the command line needs of a place where Aisle runs:
 // which services, revisions and pods there are, and what they logged.
 //
-// [Engine] speaks to the engine on this machine over its unix socket; a
-// cluster will implement [Client] too. Requests to services do not go through
-// here: they are plain HTTP to a service's URL.
+// [Engine] speaks to the engine on this machine over its unix socket; package
+// knative beside it to a cluster's API server. What a place does not tell is
+// negative or empty. Requests to services do not go through here: they are
+// plain HTTP to a service's URL.
 package client
 
 import (
@@ -21,6 +22,12 @@ type Client interface {
 	// wrote, oldest first. With follow it goes on until ctx ends.
 	Logs(ctx context.Context, w io.Writer, name string, follow bool) error
 	Version(ctx context.Context) (Version, error)
+}
+
+// Describer tells all that it knows of one thing. Kind is one of the Kind
+// constants, name may be NAMESPACE/NAME.
+type Describer interface {
+	Describe(ctx context.Context, kind, name string) (Description, error)
 }
 
 // Service is one Knative Service.
@@ -52,13 +59,14 @@ type Revision struct {
 	Since       time.Time `json:"since"`       // when Want last changed
 }
 
-// Pod is one process on this machine (one Kubernetes pod in a cluster).
+// Pod is one process on this machine, or one pod of a cluster.
 type Pod struct {
 	Namespace  string    `json:"namespace"`
 	Name       string    `json:"name"`
 	Service    string    `json:"service"`
 	Revision   string    `json:"revision"`
-	Phase      string    `json:"phase"` // Starting, Ready, Draining
+	Phase      string    `json:"phase"`            // Starting, Ready, Draining
+	Reason     string    `json:"reason,omitempty"` // what keeps it from being ready
 	PID        int       `json:"pid,omitempty"`
 	Address    string    `json:"address,omitempty"`
 	Started    time.Time `json:"started"`
@@ -70,9 +78,10 @@ type Pod struct {
 
 // Version is what is running.
 type Version struct {
-	Version string `json:"version"` // module version or VCS revision
-	Engine  string `json:"engine"`  // "local" or "knative"
-	Address string `json:"address"` // where services are reached, host:port
+	Version string `json:"version"`           // module version or VCS revision
+	Engine  string `json:"engine"`            // "local" or "knative"
+	Address string `json:"address"`           // where services are reached, host:port; of a cluster its API server's URL
+	Context string `json:"context,omitempty"` // of the kubeconfig
 	DataDir string `json:"dataDir,omitempty"`
 	PID     int    `json:"pid,omitempty"`
 }

@@ -12,7 +12,9 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -28,11 +30,16 @@ const maxAnswer = 16 << 20
 
 // Engine is the [Client] of the engine on this machine.
 type Engine struct {
+	Namespace string // that lists and names of services are of; empty: all
+
 	dataDir string
 	http    *http.Client
 }
 
-var _ Client = (*Engine)(nil)
+var (
+	_ Client    = (*Engine)(nil)
+	_ Describer = (*Engine)(nil)
+)
 
 // NewEngine returns the client of the engine whose data directory is dataDir.
 // It does not connect: each call fails with a sentence that says what to do
@@ -55,19 +62,26 @@ func NewEngine(dataDir string) *Engine {
 // Services lists the services, by namespace and name.
 func (e *Engine) Services(ctx context.Context) ([]Service, error) {
 	var list []Service
-	return list, e.get(ctx, "/v1/services", &list)
+	err := e.get(ctx, "/v1/services", &list)
+	return slices.DeleteFunc(list, func(x Service) bool { return e.elsewhere(x.Namespace) }), err
 }
 
 // Revisions lists the revisions, by namespace and name.
 func (e *Engine) Revisions(ctx context.Context) ([]Revision, error) {
 	var list []Revision
-	return list, e.get(ctx, "/v1/revisions", &list)
+	err := e.get(ctx, "/v1/revisions", &list)
+	return slices.DeleteFunc(list, func(x Revision) bool { return e.elsewhere(x.Namespace) }), err
 }
 
 // Pods lists the pods, by namespace and name.
 func (e *Engine) Pods(ctx context.Context) ([]Pod, error) {
 	var list []Pod
-	return list, e.get(ctx, "/v1/pods", &list)
+	err := e.get(ctx, "/v1/pods", &list)
+	return slices.DeleteFunc(list, func(x Pod) bool { return e.elsewhere(x.Namespace) }), err
+}
+
+func (e *Engine) elsewhere(namespace string) bool {
+	return e.Namespace != "" && namespace != e.Namespace
 }
 
 // Version says what is running.
@@ -78,6 +92,16 @@ func (e *Engine) Version(ctx context.Context) (Version, error) {
 
 // Logs implements [Client]. A follow that ends because ctx did returns nil.
 func (e *Engine) Logs(ctx context.Context, w io.Writer, name string, follow bool) error {
+	if e.Namespace != "" && !strings.Contains(name, "/") {
+		var all []Service
+		if err := e.get(ctx, "/v1/services", &all); err != nil {
+			return err
+		}
+		// Revisions and pods have numbers in their names: those are nobody else's.
+		if slices.ContainsFunc(all, func(s Service) bool { return s.Name == name }) {
+			name = e.Namespace + "/" + name
+		}
+	}
 	q := url.Values{"follow": {strconv.FormatBool(follow)}}
 	resp, err := e.do(ctx, "/v1/logs/"+url.PathEscape(name)+"?"+q.Encode())
 	if err == nil {

@@ -121,6 +121,19 @@ func TestEngineLogs(t *testing.T) {
 	if err := NewEngine(dataDir).Logs(t.Context(), &text, "default/title", false); err != nil || text.String() != "/v1/logs/default/title false\n" {
 		t.Errorf("%q, %v", text.String(), err)
 	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/services", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `[{"namespace":"default","name":"title"}]`)
+	})
+	mux.HandleFunc("GET /v1/logs/{name...}", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.PathValue("name")) })
+	for name, want := range map[string]string{"title": "other/title", "title-00001": "title-00001", "default/title": "default/title"} {
+		e := NewEngine(serve(t, mux))
+		e.Namespace = "other"
+		text.Reset()
+		if err := e.Logs(t.Context(), &text, name, false); err != nil || text.String() != want {
+			t.Errorf("%s of namespace other: %q, %v; want %q", name, text.String(), err, want)
+		}
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	if err := NewEngine(dataDir).Logs(ctx, writer(func(p []byte) { cancel() }), "title", true); err != nil {

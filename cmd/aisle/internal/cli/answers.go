@@ -25,7 +25,7 @@ func (a *app) answersAs(format string) answers {
 	case "json":
 		return &eventLines{app: a, array: true}
 	}
-	return newAnswerTable(a.out)
+	return &answerTable{screen: a.out, start: a.startCell()}
 }
 
 // eventLines writes category events in the JSON format of CloudEvents: one a
@@ -78,9 +78,8 @@ type answerTable struct {
 	screen screen.Screen
 	stream *screen.Stream
 	legs   []string
+	start  func(coldMs float64) screen.Cell
 }
-
-func newAnswerTable(s screen.Screen) *answerTable { return &answerTable{screen: s} }
 
 func (t *answerTable) begin(legs []category.Leg) {
 	columns := []screen.Column{
@@ -92,7 +91,7 @@ func (t *answerTable) begin(legs []category.Leg) {
 		t.legs = append(t.legs, l.Name)
 		columns = append(columns, screen.Column{Name: strings.ToUpper(l.Name) + " SAYS", Min: 11, Share: 2})
 	}
-	columns = append(columns, screen.Column{Name: "START", Min: 11}, screen.Column{Name: "MS", Min: 5, Right: true})
+	columns = append(columns, screen.Column{Name: "START", Min: 12}, screen.Column{Name: "MS", Min: 6, Right: true})
 	t.stream = screen.NewStream(t.screen, columns)
 	t.stream.Header()
 }
@@ -121,7 +120,7 @@ func (t *answerTable) add(a delivery.Answer) error {
 	for _, name := range t.legs {
 		cells = append(cells, said(a.Result.Legs, name, c.Label))
 	}
-	t.stream.Row(append(cells, startCell(a.ColdMs()), screen.Cell{Text: fmt.Sprintf("%.1f", ms(a.Took))})...)
+	t.stream.Row(append(cells, t.start(a.ColdMs()), screen.Cell{Text: fmt.Sprintf("%.1f", ms(a.Took))})...)
 	return nil
 }
 

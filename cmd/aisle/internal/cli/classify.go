@@ -70,11 +70,11 @@ with its most probable labels.`,
 			if name == "" {
 				name = "composer"
 			}
-			u, err := a.toURL(cmd.Context(), to, name)
+			at, err := a.target(cmd.Context(), to, name)
 			if err != nil {
 				return err
 			}
-			poster := &delivery.Poster{To: u, Attempts: 4, Timeout: timeout, Client: delivery.NewClient(1)}
+			poster := &delivery.Poster{To: at.url, Gateway: at.gateway, Help: at.help, Attempts: 4, Timeout: timeout, Client: delivery.NewClient(1, at.gateway)}
 			defer poster.Client.CloseIdleConnections()
 			if err := poster.Check(cmd.Context()); err != nil {
 				return err
@@ -94,9 +94,12 @@ with its most probable labels.`,
 	f.StringArrayVar(&attributes, "attribute", nil, "an attribute, NAME=VALUE (repeat it for more)")
 	f.StringVar(&service, "service", "", "ask one classifier instead of the composer")
 	f.IntVar(&top, "top", 5, "labels to show, with --service")
-	f.StringVar(&to, "to", "", "URL of the composer, or of the classifier (default: of the engine that runs, else port 8080)")
+	f.StringVar(&to, "to", "", "URL of the composer, or of the classifier (default: of the engine that runs, or as the cluster says)")
 	f.DurationVar(&timeout, "timeout", time.Minute, "give up after")
 	output(cmd, &format, "table", "json", "yaml")
+	_ = cmd.RegisterFlagCompletionFunc("service", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) { // fails only for a flag that is not there
+		return a.serviceNames(cmd)
+	})
 	return cmd
 }
 
@@ -152,10 +155,11 @@ func (a *app) showCategory(r category.Result, took, wake time.Duration) {
 	}
 	columns := []screen.Column{{Name: "LEG"}, {Name: "SAID"}, {Name: "SURE", Right: true}, {Name: "START"}, {Name: "MS", Right: true}, {Name: "NOTE"}}
 	var rows [][]screen.Cell
+	start := a.startCell()
 	for _, l := range r.Legs {
 		row := []screen.Cell{{Text: l.Name}, {Text: string(l.Outcome), Colour: screen.Dim}, {}, {}, {Text: fmt.Sprintf("%.1f", l.LatencyMs)}, {Text: l.Reason}}
 		if l.Outcome == category.Answered {
-			row[1], row[2], row[3] = screen.Cell{Text: l.Label}, sure(l.Confidence), startCell(l.ColdMs)
+			row[1], row[2], row[3] = screen.Cell{Text: l.Label}, sure(l.Confidence), start(l.ColdMs)
 		} else if l.Outcome == category.LegFailed {
 			row[1].Colour = screen.Red
 		}
@@ -167,6 +171,14 @@ func (a *app) showCategory(r category.Result, took, wake time.Duration) {
 		a.out.Printf(", %.0f ms of it the composer's start", ms(wake))
 	}
 	a.out.Printf("\n")
+}
+
+// startCell shows how a pod started; Knative's proxies do not tell.
+func (a *app) startCell() func(coldMs float64) screen.Cell {
+	if a.onCluster() {
+		return func(float64) screen.Cell { return unknown }
+	}
+	return startCell
 }
 
 func startCell(cold float64) screen.Cell {

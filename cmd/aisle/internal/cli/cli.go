@@ -20,6 +20,7 @@ import (
 	"aisle.dev/aisle/cmd/aisle/internal/delivery"
 	"aisle.dev/aisle/cmd/aisle/internal/screen"
 	"aisle.dev/aisle/internal/client"
+	"aisle.dev/aisle/internal/client/knative"
 )
 
 // Streams are what a command reads and writes, and its environment.
@@ -34,6 +35,7 @@ type app struct {
 	Streams
 	out, err screen.Screen
 	dataDir  string
+	at       clusterFlags
 }
 
 // Run runs one command line and returns its exit code.
@@ -71,9 +73,9 @@ const (
 // ExitCodes documents them.
 const ExitCodes = `  0    everything was done
   1    it failed; the message says why
-  2    the command line is wrong
+  2    the command line is wrong, or the kubeconfig, or it has no such context
   3    some products got no category; each is listed with its reason
-  4    nothing runs, or nothing answers at the address
+  4    nothing runs (no engine, no Knative), or nothing answers at the address
   130  interrupted (Ctrl-C)`
 
 // exit is an error that decides the exit code. Without err nothing is printed.
@@ -99,6 +101,8 @@ func exitCode(err error) int {
 		return e.code
 	}
 	switch {
+	case errors.Is(err, knative.ErrConfig):
+		return Usage
 	case errors.Is(err, delivery.ErrUnreachable), errors.Is(err, client.ErrNotRunning):
 		return NotRunning
 	case errors.Is(err, context.Canceled):
@@ -120,12 +124,14 @@ makes one category of their answers.`,
 		Example: `  aisle up                                      # serve until Ctrl-C
   aisle classify --title "Blue denim jeans"     # one product
   aisle send --wait products.csv                # a file of products
-  aisle get pods --watch                        # see pods come and go`,
+  aisle get pods --watch                        # see pods come and go
+  aisle --context prod -n aisle get revisions   # the same on a Knative cluster`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exit{Usage, err} })
 	root.PersistentFlags().StringVar(&a.dataDir, "data-dir", "", "the engine's folder (default $AISLE_DATA_DIR, else $XDG_STATE_HOME/aisle, else ~/.local/state/aisle)")
+	a.clusterFlags(root)
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	root.AddGroup(&cobra.Group{ID: "products", Title: "Products:"}, &cobra.Group{ID: "running", Title: "Running:"})
 	root.SetHelpCommandGroupID("running")
@@ -137,7 +143,7 @@ makes one category of their answers.`,
 		}
 	}
 	add("products", a.classify(), a.send(), a.evaluate())
-	add("running", a.up(), a.demo(), a.get(), a.logs(), a.version())
+	add("running", a.up(), a.demo(), a.get(), a.describe(), a.logs(), a.version())
 	root.AddCommand(&cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: "Exit codes:\n" + ExitCodes})
 	return root
 }

@@ -164,8 +164,8 @@ func TestWatchOnAPipe(t *testing.T) {
 		{{Name: "a", Phase: "Starting", CPUSeconds: 1}}, {{Name: "a", Phase: "Starting", CPUSeconds: 2}}, {{Name: "a", Phase: "Ready", CPUSeconds: 3}},
 	}
 	place := &changing{lists: lists, end: cancel}
-	a := &app{out: screen.Screen{Writer: &out, Width: 200}}
-	if err := a.watch(ctx, place, kinds(nil)[2], "json"); err != nil {
+	a := &app{Streams: Streams{Getenv: environment()}, out: screen.Screen{Writer: &out, Width: 200}}
+	if err := a.watch(ctx, place, kinds(nil, "")[2], "json"); err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(out.String(), `"name": "a"`); n != 2 {

@@ -42,6 +42,9 @@ there instead.`,
   aisle demo --addr 127.0.0.1:9090`,
 		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := a.thisMachine(); err != nil {
+				return err
+			}
 			return a.show(cmd.Context(), m, once)
 		},
 	}
@@ -186,8 +189,8 @@ func (a *app) demonstrate(ctx context.Context, v client.Version, samples *sample
 	a.banner(ctx, a.out, v)
 	a.out.Printf("\n%s\n%d products go in as CloudEvents: %s.\n\n", a.out.Paint(screen.Bold, "Nothing runs yet. The first products start the pods."), len(samples.items), samples.what)
 	t := newTally()
-	table := newAnswerTable(a.out)
-	poster := &delivery.Poster{To: urlOf("composer", v.Address), Source: "/aisle/demo", Attempts: 6, Timeout: time.Minute, Client: delivery.NewClient(demoConcurrency)}
+	table := &answerTable{screen: a.out, start: startCell}
+	poster := &delivery.Poster{To: urlOf("composer", "default", v.Address), Source: "/aisle/demo", Attempts: 6, Timeout: time.Minute, Client: delivery.NewClient(demoConcurrency, ""), Help: engineHelp}
 	defer poster.Client.CloseIdleConnections()
 	_, err := delivery.Run(ctx, samples, delivery.Options{
 		Poster: poster, Pictures: samples.pictures, Concurrency: demoConcurrency,
@@ -285,5 +288,5 @@ func (a *app) try(v client.Version, samples *sampleSet) {
 	} {
 		a.out.Printf("  bin/aisle %s%s\n", line, flag)
 	}
-	a.out.Printf("  curl %s/category/predict -H 'content-type: application/json' -d '{\"title\": \"Silk tie\"}'\n", urlOf("composer", v.Address))
+	a.out.Printf("  curl %s/category/predict -H 'content-type: application/json' -d '{\"title\": \"Silk tie\"}'\n", urlOf("composer", "default", v.Address))
 }

@@ -37,7 +37,7 @@ const defaultConcurrency = 32
 
 func (f *fileFlags) flags(cmd *cobra.Command, categories bool) {
 	s := cmd.Flags()
-	s.StringVar(&f.to, "to", "", "the composer's URL (default: of the engine that runs, else http://composer.default.localhost:8080)")
+	s.StringVar(&f.to, "to", "", "the composer's URL (default: of the engine that runs, or as the cluster says)")
 	s.StringVar(&f.format, "format", "", "csv or ndjson (default: seen from the file)")
 	s.StringVar(&f.delimiter, "delimiter", "", "of CSV (default: comma, semicolon, tab or bar, seen from the header)")
 	s.StringVar(&f.columns.ID, "id", "", "column of the id (default id)")
@@ -202,10 +202,10 @@ func source(name string) string {
 
 // poster returns what sends to the composer, once it is known to listen.
 func (a *app) poster(cmd *cobra.Command, f *fileFlags, source string) (*delivery.Poster, error) {
-	to, err := a.toURL(cmd.Context(), f.to, "composer")
+	to, err := a.target(cmd.Context(), f.to, "composer")
 	if err != nil {
 		return nil, err
 	}
-	p := &delivery.Poster{To: to, Source: source, Attempts: f.attempts, Timeout: f.timeout, Client: delivery.NewClient(f.concurrency)}
+	p := &delivery.Poster{To: to.url, Gateway: to.gateway, Help: to.help, Source: source, Attempts: f.attempts, Timeout: f.timeout, Client: delivery.NewClient(f.concurrency, to.gateway)}
 	return p, p.Check(cmd.Context())
 }

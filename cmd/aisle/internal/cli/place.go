@@ -9,7 +9,10 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"aisle.dev/aisle/internal/client"
+	"aisle.dev/aisle/internal/client/knative"
 )
 
 // engineDir is the folder of the engine that a command means.
@@ -27,20 +30,156 @@ func (a *app) engineDir() (string, error) {
 	return filepath.Join(home, ".local", "state", "aisle"), nil
 }
 
-// engine is the client of the engine that runs there, or says that none does.
-func (a *app) engine() (client.Client, error) {
+// place is where a command's services run: the engine of this machine, or a
+// cluster.
+type place interface {
+	client.Client
+	client.Describer
+}
+
+// clusterFlags say which cluster is meant, in kubectl's words. Without a
+// context and a kubeconfig of this command's own the engine of this machine is:
+// who has KUBECONFIG in his profile still means that.
+type clusterFlags struct {
+	context, kubeconfig, namespace, gateway string
+	all                                     bool
+	timeout                                 time.Duration
+}
+
+func (a *app) clusterFlags(cmd *cobra.Command) {
+	f := cmd.PersistentFlags()
+	f.StringVar(&a.at.context, "context", "", "a cluster: this context of the kubeconfig (default $AISLE_CONTEXT; without any the engine on this machine)")
+	f.StringVar(&a.at.kubeconfig, "kubeconfig", "", "a cluster: this kubeconfig (default $KUBECONFIG, else ~/.kube/config, where a context is given)")
+	f.StringVarP(&a.at.namespace, "namespace", "n", "", "the services' namespace (default: the context's; on this machine \"default\", and all in lists)")
+	f.StringVar(&a.at.gateway, "gateway", "", "host:port of the cluster's ingress, where services' names do not resolve (default $AISLE_GATEWAY)")
+	f.DurationVar(&a.at.timeout, "request-timeout", 15*time.Second, "for one request to a cluster's API server")
+	_ = cmd.RegisterFlagCompletionFunc("context", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) { // fails only for a flag that is not there
+		names, _ := knative.Contexts(a.clusterOptions()) // without a kubeconfig there is nothing to complete
+		return names, cobra.ShellCompDirectiveNoFileComp
+	})
+}
+
+func (a *app) clusterOptions() knative.Options {
+	o := knative.Options{Kubeconfig: a.at.kubeconfig, Context: cmp.Or(a.at.context, a.Getenv("AISLE_CONTEXT")), Namespace: a.at.namespace, Timeout: a.at.timeout}
+	if o.Files = filepath.SplitList(a.Getenv("KUBECONFIG")); len(o.Files) == 0 {
+		o.Files = []string{filepath.Join(a.Getenv("HOME"), ".kube", "config")}
+	}
+	return o
+}
+
+// onCluster is whether a cluster is meant.
+func (a *app) onCluster() bool {
+	o := a.clusterOptions()
+	return o.Context != "" || o.Kubeconfig != ""
+}
+
+// cluster is the cluster that is meant, or nil.
+func (a *app) cluster() (*knative.Cluster, error) {
+	if !a.onCluster() {
+		return nil, nil
+	}
+	if a.dataDir != "" {
+		return nil, usagef("--data-dir is of the engine on this machine, --context of a cluster: choose one")
+	}
+	if a.at.timeout <= 0 {
+		return nil, usagef("--request-timeout %v: use a duration such as 15s", a.at.timeout)
+	}
+	return knative.Open(a.clusterOptions())
+}
+
+// thisMachine refuses a cluster for a command that runs an engine.
+func (a *app) thisMachine() error {
+	if a.at.context != "" || a.at.kubeconfig != "" || a.at.namespace != "" || a.at.gateway != "" {
+		return usagef("this runs the services of this machine; --context, --kubeconfig, --namespace and --gateway are of a cluster (deploy there with: kubectl apply)")
+	}
+	return nil
+}
+
+// place is the client of the cluster that is meant, or of the engine here.
+func (a *app) place() (place, error) {
+	c, err := a.cluster()
+	if err != nil {
+		return nil, err
+	}
+	if c != nil {
+		if a.at.all {
+			c = c.In("")
+		}
+		return c, nil
+	}
 	dir, err := a.engineDir()
 	if err != nil {
 		return nil, err
 	}
-	return client.NewEngine(dir), nil
+	e := client.NewEngine(dir)
+	if !a.at.all {
+		e.Namespace = a.at.namespace
+	}
+	return e, nil
+}
+
+// usual is the namespace that names are shown without.
+func (a *app) usual(p place) string {
+	if c, ok := p.(*knative.Cluster); ok {
+		return c.Namespace()
+	}
+	return "default"
+}
+
+// where says in which namespace of a cluster there is nothing.
+func (a *app) where(p client.Client) string {
+	if c, ok := p.(*knative.Cluster); ok && c.Namespace() != "" {
+		return " in namespace " + c.Namespace() + " (-A lists all namespaces, -n another one)"
+	}
+	return ""
 }
 
 // defaultAddress is where services are reached when no engine says otherwise.
 const defaultAddress = "127.0.0.1:8080"
 
-// serviceURL is the address of a service of the default namespace: at the
-// engine that runs, else where one runs by default.
+// target is where requests go.
+type target struct {
+	url     *url.URL
+	gateway string // host:port that is dialled instead of the URL's, or empty
+	help    string // what to do where it cannot be reached
+}
+
+const engineHelp = "start Aisle with: aisle up (or say where it runs: --to URL)"
+
+// target reads --to, or finds a service.
+func (a *app) target(ctx context.Context, to, service string) (target, error) {
+	t := target{gateway: a.at.gateway, help: engineHelp}
+	c, err := a.cluster()
+	if err != nil {
+		return t, err
+	}
+	if c != nil {
+		t.help, t.gateway = c.Reach(), cmp.Or(t.gateway, a.Getenv("AISLE_GATEWAY"))
+	}
+	if t.gateway != "" {
+		if _, _, err := net.SplitHostPort(t.gateway); err != nil {
+			return t, usagef("--gateway %q is not HOST:PORT", t.gateway)
+		}
+	}
+	switch {
+	case c == nil && to == "" && t.gateway != "":
+		return t, usagef("--gateway is a cluster's: say which with --context, or what to ask there with --to URL")
+	case c == nil && to == "":
+		t.url = a.serviceURL(ctx, service)
+		return t, nil
+	case to == "":
+		if to, err = c.URL(ctx, service); err != nil {
+			return t, err
+		}
+	}
+	if t.url, err = url.Parse(to); err != nil || t.url.Scheme != "http" && t.url.Scheme != "https" || t.url.Host == "" {
+		return t, usagef("--to %q is not a URL such as http://composer.default.localhost:8080", to)
+	}
+	return t, nil
+}
+
+// serviceURL is the address of a service of this machine: at the engine that
+// runs, else where one runs by default.
 func (a *app) serviceURL(ctx context.Context, service string) *url.URL {
 	address := defaultAddress
 	if dir, err := a.engineDir(); err == nil {
@@ -52,25 +191,25 @@ func (a *app) serviceURL(ctx context.Context, service string) *url.URL {
 			}
 		}
 	}
-	return urlOf(service, address)
+	return urlOf(service, cmp.Or(a.at.namespace, "default"), address)
 }
 
-func urlOf(service, address string) *url.URL {
+func urlOf(service, namespace, address string) *url.URL {
 	_, port, err := net.SplitHostPort(address)
 	if err != nil || port == "" {
 		port = "8080"
 	}
-	return &url.URL{Scheme: "http", Host: net.JoinHostPort(service+".default.localhost", port)}
+	return &url.URL{Scheme: "http", Host: net.JoinHostPort(service+"."+namespace+".localhost", port)}
 }
 
-// toURL reads --to, or finds the service.
-func (a *app) toURL(ctx context.Context, to, service string) (*url.URL, error) {
-	if to == "" {
-		return a.serviceURL(ctx, service), nil
+// serviceNames completes services' names.
+func (a *app) serviceNames(cmd *cobra.Command) ([]string, cobra.ShellCompDirective) {
+	var names []string
+	if place, err := a.place(); err == nil {
+		services, _ := place.Services(cmd.Context()) // where nothing answers there is nothing to complete
+		for _, s := range services {
+			names = append(names, s.Name)
+		}
 	}
-	u, err := url.Parse(to)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, usagef("--to %q is not a URL such as http://composer.default.localhost:8080", to)
-	}
-	return u, nil
+	return names, cobra.ShellCompDirectiveNoFileComp
 }

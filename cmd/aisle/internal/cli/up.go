@@ -145,6 +145,9 @@ http://127.0.0.1:PORT.`,
   aisle up -k manifests/overlays/local --data-dir /tmp/aisle`,
 		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := a.thisMachine(); err != nil {
+				return err
+			}
 			log, told := a.logger(m.verbose)
 			e, err := a.load(&m, log, func(v client.Version) {
 				told()

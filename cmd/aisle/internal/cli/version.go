@@ -38,16 +38,16 @@ func (a *app) version() *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use:   "version",
-		Short: "Show the version of this program and of the engine that runs",
+		Short: "Show the version of this program and of the engine or cluster",
 		Example: `  aisle version
   aisle version -o json`,
 		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := struct {
 				Client string          `json:"client"`
-				Engine *client.Version `json:"engine,omitempty"` // absent: none runs
+				Engine *client.Version `json:"engine,omitempty"` // or cluster; absent: none runs
 			}{Client: built()}
-			place, err := a.engine()
+			place, err := a.place()
 			if err != nil {
 				return err
 			}
@@ -55,16 +55,19 @@ func (a *app) version() *cobra.Command {
 			switch {
 			case err == nil:
 				v.Engine = &e
-			case !errors.Is(err, client.ErrNotRunning):
-				return err
+			case !errors.Is(err, client.ErrNotRunning) || a.onCluster():
+				return err // who names a cluster wants to know of it
 			}
 			if format != "table" {
 				return writeAs(a.out, format, v)
 			}
 			a.out.Printf("aisle  %s\n", v.Client)
-			if v.Engine == nil {
+			switch {
+			case v.Engine == nil:
 				a.out.Printf("engine not running\n")
-			} else {
+			case a.onCluster():
+				a.out.Printf("cluster Kubernetes %s with Knative Serving v1 at %s, context %s\n", e.Version, e.Address, e.Context)
+			default:
 				a.out.Printf("engine %s (%s) at %s, process %d, data in %s\n", e.Version, e.Engine, e.Address, e.PID, e.DataDir)
 			}
 			return nil

@@ -57,7 +57,7 @@ func poster(t *testing.T, h http.Handler) *delivery.Poster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := delivery.NewClient(4)
+	client := delivery.NewClient(4, "")
 	t.Cleanup(func() {
 		client.CloseIdleConnections()
 		srv.Close()
@@ -201,7 +201,7 @@ func TestUnreachable(t *testing.T) {
 	to := &url.URL{Scheme: "http", Host: l.Addr().String()}
 	_ = l.Close() // the address is now one where nothing listens
 	local := &url.URL{Scheme: "http", Host: "composer.default.localhost:" + to.Port()}
-	p := &delivery.Poster{To: local, Source: "/test", Attempts: 2, Timeout: 5 * time.Second, Client: delivery.NewClient(1)}
+	p := &delivery.Poster{To: local, Source: "/test", Attempts: 2, Timeout: 5 * time.Second, Client: delivery.NewClient(1, ""), Help: "start Aisle with: aisle up"}
 	if err := p.Check(t.Context()); !errors.Is(err, delivery.ErrUnreachable) || !strings.Contains(err.Error(), "aisle up") {
 		t.Errorf("Check: %v", err)
 	}

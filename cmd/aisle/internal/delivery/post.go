@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,6 +30,8 @@ const maxAnswer = 4 << 20
 // Poster posts product events to one composer. It is safe for concurrent use.
 type Poster struct {
 	To       *url.URL
+	Gateway  string        // that [NewClient] dials, or empty
+	Help     string        // what to do where it is not reachable
 	Source   string        // the events' source
 	Attempts int           // at most, for what may pass: 429, 502, 503, 504, a broken connection
 	Timeout  time.Duration // of one product, all attempts together
@@ -47,19 +50,20 @@ func (f *fatal) Unwrap() error { return f.err }
 
 // NewClient returns a client that keeps conns connections. Hosts named
 // localhost, or below it, are dialled as loopback (RFC 6761, section 6.3),
-// since resolvers may not know them, and never through a proxy.
-func NewClient(conns int) *http.Client {
+// since resolvers may not know them, and never through a proxy. With a gateway
+// (host:port) that is dialled, whatever the host, as one asks an ingress.
+func NewClient(conns int, gateway string) *http.Client {
 	dialer := net.Dialer{Timeout: 10 * time.Second}
 	return &http.Client{
 		Transport: &http.Transport{
 			Proxy: func(r *http.Request) (*url.URL, error) {
-				if isLocal(r.URL.Hostname()) {
+				if gateway != "" || isLocal(r.URL.Hostname()) {
 					return nil, nil
 				}
 				return http.ProxyFromEnvironment(r)
 			},
 			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-				return dialer.DialContext(ctx, network, Loopback(addr))
+				return dialer.DialContext(ctx, network, Loopback(cmp.Or(gateway, addr)))
 			},
 			MaxConnsPerHost:     conns,
 			MaxIdleConnsPerHost: conns,
@@ -88,7 +92,8 @@ func Loopback(addr string) string {
 	return net.JoinHostPort("127.0.0.1", port)
 }
 
-// Check connects once, so that a long run does not begin with nobody there.
+// Check connects once, so that a long run does not begin with nobody there. A
+// host that is perhaps behind a proxy must have a name at least.
 func (p *Poster) Check(ctx context.Context) error {
 	port := p.To.Port()
 	if port == "" {
@@ -97,20 +102,30 @@ func (p *Poster) Check(ctx context.Context) error {
 			port = "80"
 		}
 	}
-	if !isLocal(p.To.Hostname()) {
-		return nil // it may be behind a proxy; the first product will tell
-	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	if p.Gateway == "" && !isLocal(p.To.Hostname()) {
+		if proxy, err := http.ProxyFromEnvironment(&http.Request{URL: p.To}); proxy != nil || err != nil {
+			return err
+		}
+		if _, err := net.DefaultResolver.LookupHost(ctx, p.To.Hostname()); err != nil {
+			return p.unreachable(err)
+		}
+		return nil // the first product will tell
+	}
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", Loopback(net.JoinHostPort(p.To.Hostname(), port)))
+	conn, err := d.DialContext(ctx, "tcp", Loopback(cmp.Or(p.Gateway, net.JoinHostPort(p.To.Hostname(), port))))
 	if err != nil {
-		return unreachable(p.To, err)
+		return p.unreachable(err)
 	}
 	return conn.Close()
 }
 
-func unreachable(to *url.URL, err error) error {
+func (p *Poster) unreachable(err error) error {
+	at := p.To.String()
+	if p.Gateway != "" {
+		at += " at " + p.Gateway
+	}
 	why := err.Error()
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -118,7 +133,7 @@ func unreachable(to *url.URL, err error) error {
 	case errors.As(err, new(*net.DNSError)):
 		why = "its name is not known"
 	}
-	return fmt.Errorf("%s is %w: %s; start Aisle with: aisle up (or say where it runs: --to URL)", to, ErrUnreachable, why)
+	return fmt.Errorf("%s is %w: %s; %s", at, ErrUnreachable, why, p.Help)
 }
 
 // Post sends one product and waits for its category event. Id is the event's,
@@ -192,7 +207,7 @@ func (p *Poster) once(ctx context.Context, header http.Header, body []byte) (r r
 		if ctx.Err() != nil {
 			return reply{err: p.ended(ctx)}, false, 0
 		}
-		return reply{err: transport(p.To, err)}, true, 0
+		return reply{err: p.transport(err)}, true, 0
 	}
 	defer resp.Body.Close()
 	data, err := readAll(resp)
@@ -235,12 +250,12 @@ func (l *lent) Close() error {
 
 // transport describes a request without an answer; one that could not connect
 // is fatal once its attempts are used up.
-func transport(to *url.URL, err error) error {
+func (p *Poster) transport(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
-		return &fatal{unreachable(to, err)}
+		return &fatal{p.unreachable(err)}
 	}
 	return fmt.Errorf("the connection broke: %w", err)
 }

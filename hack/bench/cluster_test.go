@@ -1,0 +1,54 @@
+package main
+
+import (
+	"math"
+	"net/http"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"aisle.dev/aisle/internal/manifest"
+)
+
+func TestManifests(t *testing.T) {
+	dir, err := writeManifests(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := manifest.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, s := range set.Services {
+		names = append(names, s.Name)
+	}
+	if diff := cmp.Diff([]string{"trivial", "wide"}, names); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestExported(t *testing.T) {
+	env := []byte("export KUBECONFIG=/x/admin.kubeconfig\nexport AISLE_GATEWAY=10.0.0.1:80\n")
+	for name, want := range map[string]string{"KUBECONFIG": "/x/admin.kubeconfig", "AISLE_GATEWAY": "10.0.0.1:80", "GATEWAY": ""} {
+		if got := exported(env, name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestSpent(t *testing.T) {
+	for _, test := range []struct {
+		name, timing, answer string
+		want                 float64
+	}{
+		{"a classifier's phases", "queue;dur=0.1, preprocess;dur=0.25, infer;dur=0.5", `{"predictions":[]}`, 0.85},
+		{"another's", "app;dur=1", `{}`, 0},
+		{"nothing said", "", `not JSON`, 0},
+		{"the composer's own", "", `{"legs":[{"name":"a","latencyMs":2},{"name":"b","latencyMs":7}]}`, 3},
+	} {
+		if got := spent(http.Header{"Server-Timing": {test.timing}}, []byte(test.answer), 10); math.Abs(got-test.want) > 1e-9 {
+			t.Errorf("%s: %v, want %v", test.name, got, test.want)
+		}
+	}
+}

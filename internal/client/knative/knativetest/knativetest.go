@@ -1,0 +1,439 @@
+// Package knativetest is an API server for tests, as much of one as a client
+// sees that reads: lists in pages, watches from a version, pods' logs and their
+// following, discovery, tokens, RBAC, and errors as Kubernetes' Status objects.
+// Objects are JSON. It validates nothing and runs no controllers.
+package knativetest
+
+import (
+	"cmp"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// Object is one of Kubernetes' objects.
+type Object = map[string]any
+
+// Rule is one of a Role's.
+type Rule struct {
+	APIGroups, Resources, Verbs []string
+}
+
+// Server is an [http.Handler].
+type Server struct {
+	Token     string        // wanted of every request; empty: none
+	Rules     []Rule        // what is allowed; nil: everything
+	NoKnative bool          // Knative is not installed
+	Stall     chan struct{} // when not nil, no request is answered before it is closed
+	PageSize  int           // at most, of a list; 0: as asked
+	MaxWatch  int           // events of one watch before the server ends it; 0: no limit
+
+	mu      sync.Mutex // guards what follows
+	version int
+	objects map[string]Object // by group/resource/namespace/name
+	history []change
+	changed chan struct{}       // closed and replaced at every change
+	logs    map[string][]string // by namespace/pod/container, previous ones with a "!" behind
+	ended   map[string]bool     // logs that are complete
+	used    map[string]bool     // "verb group/resource"
+	asked   map[string]int      // requests by path
+}
+
+type change struct {
+	version   int
+	kind, key string // ADDED, MODIFIED, DELETED
+	object    Object
+}
+
+// resources that are served, with their kinds.
+var resources = map[string]string{
+	"/services": "Service", "serving.knative.dev/services": "Service", "serving.knative.dev/revisions": "Revision",
+	"autoscaling.internal.knative.dev/podautoscalers": "PodAutoscaler", "/pods": "Pod", "/events": "Event",
+}
+
+// Put adds or replaces an object: resource is GROUP/PLURAL.
+func (s *Server) Put(resource string, o Object) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.set(resource, o, "ADDED")
+}
+
+// Delete removes an object.
+func (s *Server) Delete(resource, namespace, name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := resource + "/" + namespace + "/" + name
+	s.set(resource, s.objects[key], "DELETED")
+	delete(s.objects, key)
+}
+
+// REQUIRES: s.mu is held.
+func (s *Server) set(resource string, o Object, kind string) {
+	if resources[resource] == "" {
+		panic("knativetest: no resource " + resource)
+	}
+	if s.objects == nil {
+		s.objects = map[string]Object{}
+	}
+	s.version++
+	// What watchers have been given stays as it was.
+	o, meta := maps.Clone(o), maps.Clone(o["metadata"].(Object))
+	o["metadata"] = meta
+	meta["resourceVersion"] = strconv.Itoa(s.version)
+	key := fmt.Sprintf("%s/%v/%v", resource, meta["namespace"], meta["name"])
+	if kind == "ADDED" && s.objects[key] != nil {
+		kind = "MODIFIED"
+	}
+	s.objects[key] = o
+	s.history = append(s.history, change{s.version, kind, key, o})
+	s.tell()
+}
+
+// REQUIRES: s.mu is held.
+func (s *Server) tell() {
+	if s.changed != nil {
+		close(s.changed)
+	}
+	s.changed = make(chan struct{})
+}
+
+// Log writes lines to a container's log. A name with "!" behind is that of its
+// previous life.
+func (s *Server) Log(namespace, pod, container string, text ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.logs == nil {
+		s.logs = map[string][]string{}
+	}
+	key := namespace + "/" + pod + "/" + container
+	s.logs[key] = append(s.logs[key], text...)
+	s.tell()
+}
+
+// EndLog ends a container's log: who follows it has it all.
+func (s *Server) EndLog(namespace, pod, container string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended == nil {
+		s.ended = map[string]bool{}
+	}
+	s.ended[namespace+"/"+pod+"/"+container] = true
+	s.tell()
+}
+
+// Used lists what was asked for, as "verb group/resource".
+func (s *Server) Used() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.used))
+}
+
+// Asked is how often a path was asked for.
+func (s *Server) Asked(path string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked[path]
+}
+
+// ServeHTTP answers as an API server does.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if s.Stall != nil {
+		select {
+		case <-s.Stall:
+		case <-r.Context().Done():
+			return
+		}
+	}
+	if s.Token != "" && r.Header.Get("Authorization") != "Bearer "+s.Token {
+		status(w, http.StatusUnauthorized, "Unauthorized", "Unauthorized", nil)
+		return
+	}
+	path := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	switch {
+	case r.URL.Path == "/version":
+		reply(w, Object{"major": "1", "minor": "35", "gitVersion": "v1.35.4"})
+		return
+	case r.URL.Path == "/apis/serving.knative.dev/v1" && !s.NoKnative:
+		reply(w, Object{"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "serving.knative.dev/v1", "resources": []Object{}})
+		return
+	}
+	q, ok := parse(path)
+	if !ok || resources[q.resource] == "" || s.NoKnative && strings.Contains(q.resource, "knative.dev/") || q.resource == "/services" {
+		status(w, http.StatusNotFound, "NotFound", "the server could not find the requested resource", Object{})
+		return
+	}
+	if q.name != "" {
+		q.verb = "get"
+	} else if r.FormValue("watch") == "true" {
+		q.verb = "watch"
+	}
+	if !s.allowed(r.URL.Path, q) {
+		group, plural, _ := strings.Cut(q.resource, "/")
+		status(w, http.StatusForbidden, "Forbidden", fmt.Sprintf("%s.%s is forbidden: User \"tester\" cannot %s resource %q in API group %q in the namespace %q", plural, group, q.verb, plural, group, q.namespace), Object{"kind": plural})
+		return
+	}
+	switch {
+	case q.sub == "log":
+		s.log(w, r, q)
+	case q.sub != "":
+		status(w, http.StatusNotFound, "NotFound", "the server could not find the requested resource", Object{})
+	case q.verb == "get":
+		s.get(w, q)
+	case q.verb == "watch":
+		s.watch(w, r, q)
+	default:
+		s.list(w, r, q)
+	}
+}
+
+// query is what a path asks for.
+type query struct{ resource, version, namespace, name, sub, verb string }
+
+func parse(path []string) (query, bool) {
+	q := query{verb: "list"}
+	switch {
+	case len(path) >= 2 && path[0] == "api":
+		q.version, path = path[1], path[2:]
+	case len(path) >= 3 && path[0] == "apis":
+		q.resource, q.version, path = path[1], path[1]+"/"+path[2], path[3:]
+	default:
+		return q, false
+	}
+	if len(path) > 2 && path[0] == "namespaces" {
+		q.namespace, path = path[1], path[2:]
+	}
+	if len(path) == 0 || len(path) > 3 {
+		return q, false
+	}
+	path = append(path, "", "")
+	q.resource, q.name, q.sub = q.resource+"/"+path[0], path[1], path[2]
+	return q, true
+}
+
+func (s *Server) allowed(path string, q query) bool {
+	group, plural, _ := strings.Cut(q.resource, "/")
+	if q.sub != "" {
+		plural += "/" + q.sub
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.used == nil {
+		s.used, s.asked = map[string]bool{}, map[string]int{}
+	}
+	s.used[q.verb+" "+group+"/"+plural] = true
+	s.asked[path]++
+	return s.Rules == nil || slices.ContainsFunc(s.Rules, func(r Rule) bool {
+		return slices.Contains(r.APIGroups, group) && slices.Contains(r.Resources, plural) && slices.Contains(r.Verbs, q.verb)
+	})
+}
+
+func (s *Server) get(w http.ResponseWriter, q query) {
+	s.mu.Lock()
+	o := s.objects[q.resource+"/"+q.namespace+"/"+q.name]
+	s.mu.Unlock()
+	if o == nil {
+		s.missing(w, q)
+		return
+	}
+	reply(w, o)
+}
+
+func (s *Server) missing(w http.ResponseWriter, q query) {
+	group, plural, _ := strings.Cut(q.resource, "/")
+	status(w, http.StatusNotFound, "NotFound", fmt.Sprintf("%s.%s %q not found", plural, group, q.name), Object{"name": q.name, "group": group, "kind": plural})
+}
+
+// mine is whether a list or a watch is of an object.
+func (q query) mine(key string, o Object, selector string) bool {
+	if !strings.HasPrefix(key, q.resource+"/") {
+		return false
+	}
+	meta := o["metadata"].(Object)
+	labels, _ := meta["labels"].(Object)
+	for _, want := range strings.FieldsFunc(selector, func(r rune) bool { return r == ',' }) {
+		name, value, exact := strings.Cut(want, "=")
+		if have, ok := labels[name]; !ok || exact && have != value {
+			return false
+		}
+	}
+	return q.namespace == "" || meta["namespace"] == q.namespace
+}
+
+func (s *Server) list(w http.ResponseWriter, r *http.Request, q query) {
+	limit, _ := strconv.Atoi(r.FormValue("limit"))
+	if s.PageSize > 0 {
+		limit = min(cmp.Or(limit, s.PageSize), s.PageSize)
+	}
+	after := r.FormValue("continue")
+	s.mu.Lock()
+	items, last, next := []Object{}, "", ""
+	for _, key := range slices.Sorted(maps.Keys(s.objects)) {
+		if key <= after || !q.mine(key, s.objects[key], r.FormValue("labelSelector")) {
+			continue
+		}
+		if limit > 0 && len(items) == limit {
+			next = last
+			break
+		}
+		// As a real one: items of a list do not say what they are.
+		o := maps.Clone(s.objects[key])
+		delete(o, "kind")
+		delete(o, "apiVersion")
+		items, last = append(items, o), key
+	}
+	meta := Object{"resourceVersion": strconv.Itoa(s.version)}
+	s.mu.Unlock()
+	if next != "" {
+		meta["continue"] = next
+	}
+	reply(w, Object{"kind": resources[q.resource] + "List", "apiVersion": q.version, "metadata": meta, "items": items})
+}
+
+func (s *Server) watch(w http.ResponseWriter, r *http.Request, q query) {
+	from, err := strconv.Atoi(r.FormValue("resourceVersion"))
+	if err != nil {
+		status(w, http.StatusBadRequest, "BadRequest", "resourceVersion: "+err.Error(), nil)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	enc, flush, sent := json.NewEncoder(w), http.NewResponseController(w), 0
+	for {
+		s.mu.Lock()
+		if s.changed == nil {
+			s.changed = make(chan struct{})
+		}
+		changed, news := s.changed, s.history[min(len(s.history), from):]
+		s.mu.Unlock()
+		for _, c := range news {
+			from = c.version
+			if !q.mine(c.key, c.object, r.FormValue("labelSelector")) {
+				continue
+			}
+			o := maps.Clone(c.object)
+			o["kind"], o["apiVersion"] = resources[q.resource], q.version
+			if enc.Encode(Object{"type": c.kind, "object": o}) != nil {
+				return
+			}
+			if sent++; sent == s.MaxWatch {
+				return
+			}
+		}
+		if flush.Flush() != nil {
+			return
+		}
+		select {
+		case <-changed:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+func (s *Server) log(w http.ResponseWriter, r *http.Request, q query) {
+	key := q.namespace + "/" + q.name + "/" + r.FormValue("container")
+	if r.FormValue("previous") == "true" {
+		key += "!"
+	}
+	s.mu.Lock()
+	o := s.objects["/pods/"+q.namespace+"/"+q.name]
+	text, any := s.logs[key]
+	at := len(text)
+	s.mu.Unlock()
+	switch {
+	case o == nil:
+		s.missing(w, query{resource: "/pods", name: q.name})
+		return
+	case !any:
+		status(w, http.StatusBadRequest, "BadRequest", fmt.Sprintf("container %q in pod %q is waiting to start: ContainerCreating", r.FormValue("container"), q.name), nil)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain")
+	limit, err := strconv.Atoi(r.FormValue("limitBytes"))
+	if err != nil {
+		limit = math.MaxInt
+	}
+	if tail, err := strconv.Atoi(r.FormValue("tailLines")); err == nil {
+		text = text[max(0, len(text)-tail):]
+	}
+	for flush := http.NewResponseController(w); ; {
+		for _, line := range text {
+			line += "\n"
+			line = line[:min(len(line), limit)]
+			limit -= len(line)
+			if _, err := io.WriteString(w, line); err != nil || limit == 0 {
+				return
+			}
+		}
+		if r.FormValue("follow") != "true" || flush.Flush() != nil {
+			return
+		}
+		s.mu.Lock()
+		if s.changed == nil {
+			s.changed = make(chan struct{})
+		}
+		changed, ended := s.changed, s.ended[key]
+		text = s.logs[key][at:]
+		at += len(text)
+		s.mu.Unlock()
+		if len(text) > 0 {
+			continue
+		}
+		if ended {
+			return
+		}
+		select {
+		case <-changed:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+func reply(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v) // the client has gone
+}
+
+// status answers with a Status object, as Kubernetes does.
+func status(w http.ResponseWriter, code int, reason, message string, details Object) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	s := Object{"kind": "Status", "apiVersion": "v1", "metadata": Object{}, "status": "Failure", "message": message, "reason": reason, "code": code}
+	if details != nil {
+		s["details"] = details
+	}
+	_ = json.NewEncoder(w).Encode(s) // likewise
+}
+
+// Kubeconfig is a file of two contexts for a server: "test", the current one,
+// in namespace "aisle", and "stranger", whose token is wrong. Tokens are only
+// sent to a server with a certificate.
+func Kubeconfig(server string, certificate *x509.Certificate, token string) []byte {
+	cluster := Object{"server": server}
+	if certificate != nil {
+		cluster["certificate-authority-data"] = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
+	}
+	user := func(name, token string) Object { return Object{"name": name, "user": Object{"token": token}} }
+	text, err := json.Marshal(Object{
+		"apiVersion": "v1", "kind": "Config", "current-context": "test",
+		"clusters": []Object{{"name": "c", "cluster": cluster}},
+		"users":    []Object{user("tester", token), user("stranger", "wrong")},
+		"contexts": []Object{
+			{"name": "test", "context": Object{"cluster": "c", "user": "tester", "namespace": "aisle"}},
+			{"name": "stranger", "context": Object{"cluster": "c", "user": "stranger"}},
+		},
+	})
+	if err != nil {
+		panic(err) // it is made of strings
+	}
+	return text
+}
