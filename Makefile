@@ -50,11 +50,12 @@ build: prerequisites ## compile into bin/, with ONNX Runtime beside the binaries
 	@go run ./hack/onnxruntime -o bin/libonnxruntime.so.1
 
 .PHONY: check
+# Of hack/cluster only the program itself: what is below it compiles all of Kubernetes.
 check: prerequisites ## gofmt, vet, staticcheck
 	@out=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); if [ -n "$$out" ]; then echo "gofmt -w these files:"; echo "$$out"; exit 1; fi
 	go vet ./...
 	go -C hack/images vet ./...
-	go -C hack/cluster vet . # what is below it is all of Kubernetes
+	go -C hack/cluster vet .
 	$$(go -C hack/tools tool -n staticcheck) ./...
 	cd hack/images; $$(go -C ../tools tool -n staticcheck) ./...
 	cd hack/cluster; $$(go -C ../tools tool -n staticcheck) .

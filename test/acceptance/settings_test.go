@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
+	"testing"
 )
 
 // isSet says which of Knative's settings among these objects a cluster of
@@ -53,4 +55,26 @@ func (c *cluster) isSet(ctx context.Context, objects []map[string]any) error {
 		return fmt.Errorf("the suite needs settings that this cluster lacks, and changes none of somebody else's; do, and take back when it has ended:\n%s", strings.Join(patches, "\n"))
 	}
 	return nil
+}
+
+func TestSettingsOfAnotherCluster(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"data":{"initial-scale":"0","stable-window":"60s"}}`)
+	}))
+	defer server.Close()
+	c := &cluster{server: server.URL, http: server.Client()}
+	settings := func(window string) map[string]any {
+		return map[string]any{
+			"metadata": map[string]any{"name": "config-autoscaler", "namespace": "knative-serving"},
+			"data":     map[string]any{"initial-scale": "0", "stable-window": window},
+		}
+	}
+	if err := c.isSet(t.Context(), []map[string]any{settings("10s"), settings("60s")}); err != nil {
+		t.Errorf("what is set is missed: %v", err)
+	}
+	err := c.isSet(t.Context(), []map[string]any{settings("10s")})
+	if want := `kubectl patch configmap config-autoscaler -n knative-serving --type merge -p '{"data":{"stable-window":"10s"}}'`; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %s", err, want)
+	}
 }
