@@ -42,7 +42,7 @@ bench: build ## measure the README's figures (programs with committed inputs; ra
 	go run ./hack/bench $(BENCH_FLAGS)
 
 .PHONY: models
-models: build ## train both model packages again from AISLE_DATA (installs PyTorch, 6 GB; half an hour)
+models: build ## train both model packages again from AISLE_DATA (installs PyTorch, 6 GB; an hour)
 	models/train.sh
 
 # A real Kubernetes with a real Knative on this machine, for tests. It is a
