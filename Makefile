@@ -70,7 +70,7 @@ bench-cluster: build cluster-build ## measure the figures of a cluster, on the t
 	[ -n "$(KEEP)" ] || $(CLUSTER) down; exit $$status
 
 .PHONY: models
-models: build ## train both model packages again from AISLE_DATA (installs PyTorch, 6 GB; half an hour)
+models: build ## train both model packages again from AISLE_DATA (installs PyTorch, 6 GB; an hour)
 	models/train.sh
 
 # A real Kubernetes with a real Knative on this machine, for tests. It is a

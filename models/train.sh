@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains every model package again from AISLE_DATA (default ../shared/data), and
 # fits, measures and writes what follows from them. Run it in the project's root
-# (make models). About half an hour of two cores. The photo's training resumes
+# (make models). About an hour of two cores. The photo's training resumes
 # where it was stopped. Python lives in the user's cache, never in the project.
 set -euo pipefail
 
@@ -22,7 +22,11 @@ fi
 
 go run ./models/split -out "$work" -golden models/split/golden.json
 go run ./models/title/recipe
-"$python" -u "$recipe/train.py" --data "$data" --work "$work"
+photo() { "$python" -u "$recipe/train.py" --data "$data" --work "$work" "$@"; }
+photo member-0 & first=$!
+photo member-1 & second=$!
+wait $first && wait $second
+photo --threads 2 photo
 "$python" "$recipe/export.py" --work "$work" --out models/photo/model.onnx
 go run ./models/photo/recipe
 go run ./models/fuse

@@ -15,7 +15,7 @@ spec:
   legs:
     - {name: title, service: title, weight: 1}
     - {name: photo, service: photo, weight: 1}
-  reducer: {type: logpool, temperature: 1}
+  reducer: {type: logpool, temperature: 1, prior: {file: prior.csv, weight: 0.5}}
   taxonomy: taxonomy.csv
 `
 	for _, tt := range []struct {
@@ -27,6 +27,7 @@ spec:
 		{"legs of another namespace", "/etc/aisle/composition.yaml", composition, "shop", "shop/title"},
 		{"a misspelt field", "/etc/aisle/composition.yaml", strings.Replace(composition, "legs:", "leggs:", 1), "", "leggs"},
 		{"no taxonomy", "/etc/aisle/composition.yaml", strings.Replace(composition, "taxonomy.csv", "tree.csv", 1), "", "tree.csv"},
+		{"no prior", "/etc/aisle/composition.yaml", strings.Replace(composition, "prior.csv", "shares.csv", 1), "", "shares.csv"},
 		{"a file elsewhere", "/srv/composition.yaml", "not ours", "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -34,6 +35,7 @@ spec:
 				Namespace: "default", Name: "composer", Env: []manifest.EnvVar{{Name: "COMPOSITION", Value: tt.file}},
 				Mounts: []manifest.Mount{{Path: "/etc/aisle", Files: map[string][]byte{
 					"composition.yaml": []byte(tt.composition), "taxonomy.csv": []byte("id,parent,name\nties,,Ties\n"),
+					"prior.csv": []byte("label,share\nTies,1\n"),
 				}}},
 			}
 			if tt.namespace != "" {

@@ -73,5 +73,5 @@ type Leg struct {
 // Composition names the composition that answered.
 type Composition struct {
 	Name   string `json:"name"`
-	Digest string `json:"digest"` // "sha256:..." of the composition file followed by its taxonomy
+	Digest string `json:"digest"` // "sha256:..." of the composition file followed by its taxonomy and its prior
 }

@@ -61,9 +61,9 @@ type Composition struct {
 	Name     string
 	Deadline time.Duration // of one product
 	Legs     []LegSpec
-	Pool     reduce.Pool    // weights in the order of the legs
+	Pool     reduce.Pool    // weights in the order of the legs; its prior is nil when the file names none
 	Taxonomy *taxonomy.Tree // nil when the file names none
-	Digest   string         // "sha256:..." of the file followed by its taxonomy
+	Digest   string         // "sha256:..." of the file followed by its taxonomy and its prior
 }
 
 // LegSpec is one leg of a composition.
@@ -97,6 +97,10 @@ type file struct {
 		Reducer struct {
 			Type        string   `yaml:"type"`
 			Temperature *float64 `yaml:"temperature"`
+			Prior       *struct {
+				File   string   `yaml:"file"`
+				Weight *float64 `yaml:"weight"`
+			} `yaml:"prior"`
 		} `yaml:"reducer"`
 		Taxonomy string `yaml:"taxonomy"`
 	} `yaml:"spec"`
@@ -113,7 +117,7 @@ func (d *duration) UnmarshalYAML(n *yaml.Node) error {
 	return nil
 }
 
-// Load reads the composition at path, and the taxonomy that it names.
+// Load reads the composition at path, and the taxonomy and the prior that it names.
 func Load(path string) (*Composition, error) {
 	raw, err := readBounded(os.DirFS(filepath.Dir(path)), filepath.Base(path), MaxFile)
 	if err != nil {
@@ -139,7 +143,7 @@ func readBounded(dir fs.FS, name string, max int64) ([]byte, error) {
 	return raw, err
 }
 
-// Parse checks a composition. Dir is where the taxonomy is.
+// Parse checks a composition. Dir is where the taxonomy and the prior are.
 func Parse(raw []byte, dir fs.FS) (*Composition, error) {
 	var f file
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
@@ -160,20 +164,39 @@ func Parse(raw []byte, dir fs.FS) (*Composition, error) {
 	sum := sha256.New()
 	sum.Write(raw)
 	if name := f.Spec.Taxonomy; name != "" {
-		if !fs.ValidPath(name) {
-			return nil, fmt.Errorf("spec.taxonomy %q: want a path below the composition's folder", name)
-		}
-		csv, err := readBounded(dir, name, taxonomy.MaxBytes)
+		csv, err := readBeside(dir, "spec.taxonomy", name)
 		if err != nil {
-			return nil, fmt.Errorf("spec.taxonomy: %w", err)
+			return nil, err
 		}
 		if c.Taxonomy, err = taxonomy.Parse(csv); err != nil {
 			return nil, fmt.Errorf("spec.taxonomy %s: %w", name, err)
 		}
 		sum.Write(csv)
 	}
+	if p := f.Spec.Reducer.Prior; p != nil {
+		csv, err := readBeside(dir, "spec.reducer.prior.file", p.File)
+		if err != nil {
+			return nil, err
+		}
+		if c.Pool.Prior, err = parsePrior(csv); err != nil {
+			return nil, fmt.Errorf("spec.reducer.prior.file %s: %w", p.File, err)
+		}
+		sum.Write(csv)
+	}
 	c.Digest = "sha256:" + hex.EncodeToString(sum.Sum(nil))
 	return c, nil
+}
+
+// readBeside reads a file that a field of the composition names.
+func readBeside(dir fs.FS, field, name string) ([]byte, error) {
+	if !fs.ValidPath(name) {
+		return nil, fmt.Errorf("%s %q: want a path below the composition's folder", field, name)
+	}
+	raw, err := readBounded(dir, name, taxonomy.MaxBytes)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", field, err)
+	}
+	return raw, nil
 }
 
 // readable rewords the decoder's errors, which name Go's types.
@@ -216,6 +239,15 @@ func (f *file) check() (*Composition, error) {
 	}
 	if !(c.Pool.Temperature >= reduce.MinTemperature && c.Pool.Temperature <= reduce.MaxTemperature) {
 		return nil, fmt.Errorf("spec.reducer.temperature %v: want a number from %v to %d", c.Pool.Temperature, reduce.MinTemperature, reduce.MaxTemperature)
+	}
+	if p := s.Reducer.Prior; p != nil {
+		if p.File == "" || p.Weight == nil {
+			return nil, errors.New("spec.reducer.prior: want {file: prior.csv, weight: V}, or leave it out")
+		}
+		c.Pool.PriorWeight = *p.Weight
+		if !(c.Pool.PriorWeight >= 0 && c.Pool.PriorWeight <= reduce.MaxWeight) {
+			return nil, fmt.Errorf("spec.reducer.prior.weight %v: want a number from 0 to %d", c.Pool.PriorWeight, reduce.MaxWeight)
+		}
 	}
 	seen := map[string]int{}
 	for i, l := range s.Legs {

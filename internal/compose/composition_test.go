@@ -55,6 +55,74 @@ func TestDigestIsThatOfBothFiles(t *testing.T) {
 	}
 }
 
+// priorLegs is twoLegs with a prior.
+var priorLegs = strings.Replace(twoLegs, "temperature: 1.0", "temperature: 1.0, prior: {file: prior.csv, weight: 0.5}", 1)
+
+const smallPrior = "label,share\nShirts,0.7\nShoes,0.3\n"
+
+func TestParseAPrior(t *testing.T) {
+	dir := fstest.MapFS{"taxonomy.csv": {Data: []byte(smallTaxonomy)}, "prior.csv": {Data: []byte(smallPrior)}}
+	c, err := Parse([]byte(priorLegs), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]float64{"Shirts": 0.7, "Shoes": 0.3}, c.Pool.Prior); diff != "" || c.Pool.PriorWeight != 0.5 {
+		t.Errorf("weight %v, prior (-want +got):\n%s", c.Pool.PriorWeight, diff)
+	}
+	if want := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(priorLegs+smallTaxonomy+smallPrior))); c.Digest != want {
+		t.Errorf("%s, want %s", c.Digest, want)
+	}
+	if c := composition(t, twoLegs); c.Pool.Prior != nil || c.Pool.PriorWeight != 0 {
+		t.Errorf("a composition without a prior has %+v", c.Pool)
+	}
+}
+
+func TestParseRefusesAPrior(t *testing.T) {
+	tests := []struct{ name, old, new, csv, says string }{
+		{"no file", "file: prior.csv, ", "", smallPrior, "spec.reducer.prior: want"},
+		{"no weight", ", weight: 0.5", "", smallPrior, "spec.reducer.prior: want"},
+		{"a text", "{file: prior.csv, weight: 0.5}", "prior.csv", smallPrior, "line 9"},
+		{"misspelt", "weight: 0.5", "wieght: 0.5", smallPrior, `unknown field "wieght"`},
+		{"weight below 0", "weight: 0.5", "weight: -0.5", smallPrior, "spec.reducer.prior.weight -0.5"},
+		{"weight NaN", "weight: 0.5", "weight: .nan", smallPrior, "spec.reducer.prior.weight"},
+		{"weight too large", "weight: 0.5", "weight: 101", smallPrior, "from 0 to 100"},
+		{"missing file", "prior.csv", "other.csv", smallPrior, "spec.reducer.prior.file"},
+		{"file elsewhere", "prior.csv", "../prior.csv", smallPrior, "below the composition's folder"},
+		{"file too large", "", "", strings.Repeat("x", 17<<20), "larger than"},
+		{"empty", "", "", "", "prior.csv: it is empty; its first line is label,share"},
+		{"no labels", "", "", "label,share\n", "no labels"},
+		{"no header", "", "", "Shirts,1\n", "line 1: want the header label,share"},
+		{"a column more", "", "", "label,share,n\nShirts,1,3\n", "line 1: want the header"},
+		{"a field more", "", "", "label,share\nShirts,1,3\n", "line 2: wrong number of fields; want a label and its share"},
+		{"open quote", "", "", "label,share\n\"Shirts,1\n", "line 2"},
+		{"empty label", "", "", "label,share\n,1\n", "line 2: the label is empty"},
+		{"label with a space", "", "", "label,share\nShirts ,1\n", `line 2: "Shirts " begins or ends with a space`},
+		{"label not UTF-8", "", "", "label,share\n\xff,1\n", "line 2"},
+		{"long label", "", "", "label,share\n" + strings.Repeat("x", 513) + ",1\n", "line 2: the label is 513 bytes long"},
+		{"label twice", "", "", "label,share\nShirts,0.5\nShirts,0.5\n", `line 3: the label "Shirts" is on line 2 already`},
+		{"share 0", "", "", "label,share\nShirts,1\nShoes,0\n", `line 3: the share of "Shoes" is "0": want a number above 0, at most 1; leave`},
+		{"share below 0", "", "", "label,share\nShirts,-1\n", "line 2: the share"},
+		{"share above 1", "", "", "label,share\nShirts,70\nShoes,30\n", "line 2: the share"},
+		{"share NaN", "", "", "label,share\nShirts,NaN\n", "line 2: the share"},
+		{"share infinite", "", "", "label,share\nShirts,Inf\n", "line 2: the share"},
+		{"share is text", "", "", "label,share\nShirts,most\n", `line 2: the share of "Shirts" is "most"`},
+		{"shares sum to less", "", "", "label,share\nShirts,0.5\nShoes,0.3\n", "lines 2 to 3: the shares sum to 0.8: want 1; divide"},
+		{"shares sum to more", "", "", "label,share\nShirts,1\nShoes,1\n", "the shares sum to 2"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if !strings.Contains(priorLegs, tt.old) {
+				t.Fatalf("%q is not in the composition", tt.old)
+			}
+			dir := fstest.MapFS{"taxonomy.csv": {Data: []byte(smallTaxonomy)}, "prior.csv": {Data: []byte(tt.csv)}}
+			_, err := Parse([]byte(strings.Replace(priorLegs, tt.old, tt.new, 1)), dir)
+			if err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "compose.") {
+				t.Errorf("got %v, want %q", err, tt.says)
+			}
+		})
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	tests := []struct{ name, old, new, says string }{
 		{"empty", twoLegs, "", "empty"},
@@ -151,7 +219,7 @@ func TestTheShippedComposition(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Taxonomy == nil || len(c.Legs) < 2 {
+	if c.Taxonomy == nil || len(c.Legs) < 2 || c.Pool.Prior == nil {
 		t.Errorf("%+v", c)
 	}
 	for _, leg := range c.Legs {
@@ -182,9 +250,10 @@ func packageOf(t *testing.T, service string) *model.Package {
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(twoLegs))
+	f.Add([]byte(priorLegs))
 	f.Add([]byte("a: &a [*a]"))
 	f.Add([]byte("spec: {legs: [{name: a}], deadline: {}}"))
-	dir := fstest.MapFS{"taxonomy.csv": {Data: []byte(smallTaxonomy)}}
+	dir := fstest.MapFS{"taxonomy.csv": {Data: []byte(smallTaxonomy)}, "prior.csv": {Data: []byte(smallPrior)}}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		c, err := Parse(raw, dir)
 		if err != nil {

@@ -188,7 +188,7 @@ func (c *Composer) about(w http.ResponseWriter, _ *http.Request) error {
 	buf, err := json.Marshal(map[string]any{
 		"composition": category.Composition{Name: c.spec.Name, Digest: c.spec.Digest},
 		"deadline":    c.spec.Deadline.String(),
-		"reducer":     map[string]any{"type": "logpool", "temperature": c.spec.Pool.Temperature},
+		"reducer":     map[string]any{"type": "logpool", "temperature": c.spec.Pool.Temperature, "priorWeight": c.spec.Pool.PriorWeight},
 		"legs":        legs,
 		"post":        map[string]string{"/category/predict": "a product as JSON", "/": "a CloudEvent of type " + event.TypeProduct},
 		"schemas":     []string{product.SchemaPath, category.SchemaPath},

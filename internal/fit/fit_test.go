@@ -81,11 +81,10 @@ func TestTemperatureIsRecovered(t *testing.T) {
 	}
 }
 
-// Two legs that see independent evidence of the same truth, under a uniform
-// prior: the pool that multiplies them is the right posterior.
-func TestPoolIsRecovered(t *testing.T) {
+// evidence is what two legs say that see independent noisy evidence of the
+// same truth, each with the prior in its answer.
+func evidence(n int, prior []float64) (legs [][][]float64, truth []int) {
 	rnd := rand.New(rand.NewPCG(3, 3))
-	legs, truth := make([][][]float64, 20000), make([]int, 20000)
 	leg := func(truth int, noise float64) []float64 {
 		x := make([]float64, 3) // log-likelihoods of a noisy observation of the truth's indicator
 		for c := range x {
@@ -93,26 +92,53 @@ func TestPoolIsRecovered(t *testing.T) {
 		}
 		x[truth]++
 		for c := range x {
-			x[c] /= noise * noise
+			x[c] = x[c]/(noise*noise) + math.Log(prior[c])
 		}
 		softmax(x)
 		return x
 	}
-	for i := range legs {
-		truth[i] = rnd.IntN(3)
-		legs[i] = [][]float64{leg(truth[i], 1), leg(truth[i], 0.7)}
-		Temper(legs[i][1], legs[i][1], 0.5) // the second exaggerates: it deserves half the weight
+	for range n {
+		y, u := 0, rnd.Float64()
+		for y < 2 && u > prior[y] {
+			u -= prior[y]
+			y++
+		}
+		truth = append(truth, y)
+		legs = append(legs, [][]float64{leg(y, 1), leg(y, 0.7)})
 	}
-	pool, err := Pool(View{legs, truth, ones(len(legs))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, b := pool.Weights[0]/pool.Temperature, pool.Weights[1]/pool.Temperature
-	if math.Abs(a-1) > 0.06 || math.Abs(b-0.5) > 0.03 {
-		t.Errorf("exponents %.3f and %.3f, want 1 and 0.5", a, b)
-	}
-	if max(pool.Weights[0], pool.Weights[1]) != 1 {
-		t.Errorf("weights %v: the largest should be 1", pool.Weights)
+	return legs, truth
+}
+
+// Under an even prior the pool that multiplies the legs is the right
+// posterior; under another the prior has to be divided out once.
+func TestPoolIsRecovered(t *testing.T) {
+	even, uneven := []float64{1. / 3, 1. / 3, 1. / 3}, []float64{0.85, 0.1, 0.05}
+	for _, tt := range []struct {
+		name       string
+		prior, fit []float64
+		want       float64 // the prior's exponent
+	}{
+		{"no prior", even, nil, 0},
+		{"a prior", uneven, uneven, 1},
+		{"legs that do not hold it", even, uneven, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			legs, truth := evidence(6000, tt.prior)
+			for i := range legs {
+				Temper(legs[i][1], legs[i][1], 0.5) // the second exaggerates: it deserves half the weight
+			}
+			pool, err := Pool(tt.fit, View{legs, truth, ones(len(legs))})
+			if err != nil {
+				t.Fatal(err)
+			}
+			a, b, u := pool.Weights[0]/pool.Temperature, pool.Weights[1]/pool.Temperature, pool.PriorWeight/pool.Temperature
+			if math.Abs(a-1) > 0.06 || math.Abs(b-0.5) > 0.03 || math.Abs(u-tt.want) > 0.06 {
+				t.Errorf("exponents %.3f, %.3f and of the prior %.3f, want 1, 0.5 and %v", a, b, u, tt.want)
+			}
+			if max(pool.Weights[0], pool.Weights[1]) != 1 {
+				t.Errorf("weights %v: the largest should be 1", pool.Weights)
+			}
+		})
 	}
 }
 
@@ -130,11 +156,11 @@ func TestPoolViewsCountAlike(t *testing.T) {
 		v.Weight = ones(n)
 		return v
 	}
-	a, err := Pool(view(100, 0.9, 0.5), view(100, 0.7, 0.5))
+	a, err := Pool(nil, view(100, 0.9, 0.5), view(100, 0.7, 0.5))
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := Pool(view(10, 0.9, 0.5), view(1000, 0.7, 0.5))
+	b, err := Pool(nil, view(10, 0.9, 0.5), view(1000, 0.7, 0.5))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,10 +196,13 @@ func TestNothingToFit(t *testing.T) {
 	if _, err := Temperature(nil, nil, nil); err == nil {
 		t.Error("a temperature was fitted to nothing")
 	}
-	if _, err := Pool(View{[][][]float64{{{1, 0}}}, []int{0}, ones(1)}); err == nil {
+	if _, err := Pool(nil, View{[][][]float64{{{1, 0}}}, []int{0}, ones(1)}); err == nil {
 		t.Error("a pool of one leg was fitted")
 	}
-	if _, err := Pool(); err == nil {
+	if _, err := Pool(nil); err == nil {
 		t.Error("a pool was fitted to no view")
+	}
+	if _, err := Pool([]float64{1}, View{[][][]float64{{{1, 0}, {1, 0}}}, []int{0}, ones(1)}); err == nil {
+		t.Error("a pool was fitted with a prior of other labels")
 	}
 }

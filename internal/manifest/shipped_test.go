@@ -145,7 +145,7 @@ func TestLocal(t *testing.T) {
 			files = append(files, path.Join(m.Path, name))
 		}
 	}
-	if d := cmp.Diff([]string{"/etc/aisle/composition.yaml", "/etc/aisle/taxonomy.csv"}, sorted(files)); d != "" {
+	if d := cmp.Diff([]string{"/etc/aisle/composition.yaml", "/etc/aisle/prior.csv", "/etc/aisle/taxonomy.csv"}, sorted(files)); d != "" {
 		t.Error(d)
 	}
 }

@@ -1,8 +1,9 @@
 // Package reduce makes one probability distribution of several: what the
 // legs of a composition said of one product becomes the composition's answer.
 //
-// It is pure, so that what fits the weights and the temperature (over dense
-// vectors, [Pool.Fuse]) runs the very function that serves ([Pool.Answers]).
+// It is pure, so that what fits the weights, the temperature and the prior's
+// weight (over dense vectors, [Pool.Fuse]) runs the very function that serves
+// ([Pool.Answers]).
 //
 // Guarantees: a result sums to one and holds no NaN; it depends on neither
 // the order of the legs nor that of their labels; ties are broken by label.
@@ -21,12 +22,13 @@ import (
 // certain that a label is impossible would veto it whatever the others say.
 const Floor = 1e-6
 
-// Pool is a logarithmic opinion pool followed by one temperature.
+// Pool is a logarithmic opinion pool, from which the labels' prior may be
+// divided out, followed by one temperature.
 //
 // With w_i the weights, W their sum over all legs of the composition, P the
 // legs present (those that answered) and W_P the sum of their weights,
 //
-//	p(y) = Π_{i in P} q_i(y)^(k·w_i/W_P) / normaliser
+//	p(y) = Π_{i in P} q_i(y)^(k·w_i/W_P) / π(y)^u / normaliser
 //
 // q_i is leg i's calibrated probability, floored at [Floor]. The exponents
 // w_i/W_P sum to one: that is the pool which is externally Bayesian
@@ -43,9 +45,22 @@ const Floor = 1e-6
 // own probabilities, which its package has calibrated: renormalising its
 // weight to W would make it surer because others are silent. In between, k
 // grows with the weight that the others add to the strongest leg.
+//
+// π(y) is how frequent label y is where the legs were trained. Each leg's
+// answer holds it, so a product of two holds it twice and is biased towards
+// what is frequent. As in naive Bayes, legs that are independent given the
+// label want p(y|a,b) ∝ p(y|a)·p(y|b)/π(y). Legs are not independent, so how
+// much of π is divided out is fitted too, as the prior's weight v:
+//
+//	u = v/T                                          all legs present
+//	u = v/T · (W_P - max_P w) / (W - max w)          some missing
+//
+// so one leg alone, which holds the prior once, keeps it.
 type Pool struct {
-	Weights     []float64 // one per leg, each in (0, MaxWeight]
-	Temperature float64   // in [MinTemperature, MaxTemperature]
+	Weights     []float64          // one per leg, each in (0, MaxWeight]
+	Temperature float64            // in [MinTemperature, MaxTemperature]
+	PriorWeight float64            // in [0, MaxWeight]; 0 divides nothing out
+	Prior       map[string]float64 // for Answers: each label's share; a label that it lacks has 1/len(Prior)
 }
 
 // Bounds of a pool's numbers, far outside of what a fit gives. They keep all
@@ -69,12 +84,16 @@ func (p Pool) Validate() error {
 	if !(p.Temperature >= MinTemperature && p.Temperature <= MaxTemperature) {
 		return fmt.Errorf("temperature is %v: want a number from %v to %d", p.Temperature, MinTemperature, MaxTemperature)
 	}
+	if !(p.PriorWeight >= 0 && p.PriorWeight <= MaxWeight) {
+		return fmt.Errorf("prior's weight is %v: want a number from 0 to %d", p.PriorWeight, MaxWeight)
+	}
 	return nil
 }
 
-// exponents gives k·w_i/W_P for the legs present, and 0 for the others.
-func (p Pool) exponents(present func(int) bool) []float64 {
-	e := make([]float64, len(p.Weights))
+// exponents gives k·w_i/W_P for the legs present, 0 for the others, and the
+// prior's u.
+func (p Pool) exponents(present func(int) bool) (e []float64, u float64) {
+	e = make([]float64, len(p.Weights))
 	var all, allMax, here, hereMax float64
 	missing := false
 	for i, w := range p.Weights {
@@ -86,30 +105,38 @@ func (p Pool) exponents(present func(int) bool) []float64 {
 		here, hereMax = here+w, max(hereMax, w)
 		e[i] = w
 	}
-	k := all / p.Temperature
-	if missing && here > 0 {
-		k = 1 + (k-1)*(here-hereMax)/(all-allMax)
+	if here == 0 {
+		return e, 0
+	}
+	k, u := all/p.Temperature, p.PriorWeight/p.Temperature
+	if missing {
+		part := (here - hereMax) / (all - allMax)
+		k, u = 1+(k-1)*part, u*part
 	}
 	for i := range e {
-		if here > 0 {
-			e[i] *= k / here
-		}
+		e[i] *= k / here
 	}
-	return e
+	return e, u
 }
 
 // Fuse pools legs whose vectors name the same labels in the same order: one
-// vector per weight, nil for a leg that is missing. The result is written to
+// vector per weight, nil for a leg that is missing. prior holds the labels'
+// shares in that order; nil divides nothing out. The result is written to
 // out, of the vectors' length. With no leg present it is uniform.
-func (p Pool) Fuse(out []float64, legs [][]float64) {
+func (p Pool) Fuse(out []float64, legs [][]float64, prior []float64) {
 	clear(out)
-	e := p.exponents(func(i int) bool { return legs[i] != nil })
+	e, u := p.exponents(func(i int) bool { return legs[i] != nil })
 	for i, leg := range legs {
 		if leg == nil {
 			continue
 		}
 		for y, q := range leg {
 			out[y] += e[i] * math.Log(floored(q))
+		}
+	}
+	if u > 0 {
+		for y, share := range prior {
+			out[y] -= u * math.Log(floored(share))
 		}
 	}
 	softmax(out)
@@ -138,6 +165,8 @@ func (p Pool) Answers(legs [][]prediction.Prediction) []prediction.Prediction {
 	}
 	n := len(labels)
 	dense := make([][]float64, len(legs))
+	vectors := make([]float64, (len(legs)+2)*n) // one a leg, the prior's, the result
+	vector := func(i int) []float64 { return vectors[i*n : (i+1)*n] }
 	for i, leg := range legs {
 		if len(leg) == 0 {
 			continue
@@ -146,7 +175,7 @@ func (p Pool) Answers(legs [][]prediction.Prediction) []prediction.Prediction {
 		for _, q := range leg {
 			rest -= q.Probability
 		}
-		d := make([]float64, n)
+		d := vector(i)
 		if len(leg) < n {
 			share := rest / float64(n-len(leg))
 			for y := range d {
@@ -158,8 +187,8 @@ func (p Pool) Answers(legs [][]prediction.Prediction) []prediction.Prediction {
 		}
 		dense[i] = d
 	}
-	fused := make([]float64, n)
-	p.Fuse(fused, dense)
+	fused := vector(len(legs) + 1)
+	p.Fuse(fused, dense, p.shares(vector(len(legs)), labels))
 	out := make([]prediction.Prediction, n)
 	for y, label := range labels {
 		out[y] = prediction.Prediction{Label: label, Probability: fused[y]}
@@ -167,6 +196,21 @@ func (p Pool) Answers(legs [][]prediction.Prediction) []prediction.Prediction {
 	slices.SortFunc(out, func(a, b prediction.Prediction) int {
 		return cmp.Or(cmp.Compare(b.Probability, a.Probability), cmp.Compare(a.Label, b.Label))
 	})
+	return out
+}
+
+// shares writes the labels' shares of the prior to out; nil when there is none.
+func (p Pool) shares(out []float64, labels []string) []float64 {
+	if p.PriorWeight == 0 || len(p.Prior) == 0 {
+		return nil
+	}
+	for y, label := range labels {
+		share, ok := p.Prior[label]
+		if !ok {
+			share = 1 / float64(len(p.Prior))
+		}
+		out[y] = share
+	}
 	return out
 }
 

@@ -3,6 +3,7 @@ package reduce
 import (
 	"math"
 	"slices"
+	"strconv"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -19,6 +20,11 @@ func list(labels []string, p []float64) []prediction.Prediction {
 	return out
 }
 
+// product is a product of two experts and a prior.
+func product(weight float64, prior map[string]float64) Pool {
+	return Pool{Weights: []float64{1, 1}, Temperature: 1, PriorWeight: weight, Prior: prior}
+}
+
 func TestAgainstTheFormulaByHand(t *testing.T) {
 	ab := []string{"a", "b"}
 	title, photo := []float64{0.9, 0.1}, []float64{0.4, 0.6}
@@ -28,21 +34,31 @@ func TestAgainstTheFormulaByHand(t *testing.T) {
 		legs [][]prediction.Prediction
 		want float64 // of a
 	}{
-		{"both, product of experts", Pool{[]float64{1, 1}, 1}, [][]prediction.Prediction{list(ab, title), list(ab, photo)},
+		{"both, product of experts", Pool{Weights: []float64{1, 1}, Temperature: 1}, [][]prediction.Prediction{list(ab, title), list(ab, photo)},
 			0.9 * 0.4 / (0.9*0.4 + 0.1*0.6)},
-		{"both, weights and temperature", Pool{[]float64{1, 0.5}, 2}, [][]prediction.Prediction{list(ab, title), list(ab, photo)},
+		{"both, weights and temperature", Pool{Weights: []float64{1, 0.5}, Temperature: 2}, [][]prediction.Prediction{list(ab, title), list(ab, photo)},
 			math.Pow(0.9, 0.5) * math.Pow(0.4, 0.25) / (math.Pow(0.9, 0.5)*math.Pow(0.4, 0.25) + math.Pow(0.1, 0.5)*math.Pow(0.6, 0.25))},
-		{"one alone is itself", Pool{[]float64{1, 0.5}, 2}, [][]prediction.Prediction{list(ab, title), nil}, 0.9},
-		{"the other alone is itself", Pool{[]float64{1, 0.5}, 0.3}, [][]prediction.Prediction{nil, list(ab, photo)}, 0.4},
+		{"one alone is itself", Pool{Weights: []float64{1, 0.5}, Temperature: 2}, [][]prediction.Prediction{list(ab, title), nil}, 0.9},
+		{"the other alone is itself", Pool{Weights: []float64{1, 0.5}, Temperature: 0.3}, [][]prediction.Prediction{nil, list(ab, photo)}, 0.4},
 		// W 3, T 1.5: k = 1 + (2-1)·(2-1)/(3-1) = 1.5 over two equal legs.
-		{"two of three", Pool{[]float64{1, 1, 1}, 1.5}, [][]prediction.Prediction{list(ab, title), list(ab, photo), nil},
+		{"two of three", Pool{Weights: []float64{1, 1, 1}, Temperature: 1.5}, [][]prediction.Prediction{list(ab, title), list(ab, photo), nil},
 			math.Pow(0.9*0.4, 0.75) / (math.Pow(0.9*0.4, 0.75) + math.Pow(0.1*0.6, 0.75))},
-		{"a sole leg has a temperature", Pool{[]float64{1}, 2}, [][]prediction.Prediction{list(ab, title)},
+		{"a sole leg has a temperature", Pool{Weights: []float64{1}, Temperature: 2}, [][]prediction.Prediction{list(ab, title)},
 			math.Sqrt(0.9) / (math.Sqrt(0.9) + math.Sqrt(0.1))},
-		{"the rest is shared among labels it lacks", Pool{[]float64{1, 1}, 1},
+		{"the rest is shared among labels it lacks", Pool{Weights: []float64{1, 1}, Temperature: 1},
 			[][]prediction.Prediction{list([]string{"a"}, []float64{0.7}), list([]string{"a", "b", "c"}, []float64{0.2, 0.4, 0.4})},
 			0.7 * 0.2 / (0.7*0.2 + 2*0.15*0.4)},
-		{"a zero is floored", Pool{[]float64{1, 1}, 1}, [][]prediction.Prediction{list(ab, []float64{0, 1}), list(ab, []float64{1, 0})}, 0.5},
+		{"the prior is divided out", product(1, map[string]float64{"a": 0.8, "b": 0.2}), [][]prediction.Prediction{list(ab, title), list(ab, photo)},
+			0.9 * 0.4 / 0.8 / (0.9*0.4/0.8 + 0.1*0.6/0.2)},
+		{"a part of the prior", Pool{Weights: []float64{1, 0.5}, Temperature: 2, PriorWeight: 0.6, Prior: map[string]float64{"a": 0.8, "b": 0.2}}, [][]prediction.Prediction{list(ab, title), list(ab, photo)},
+			math.Pow(0.9, 0.5) * math.Pow(0.4, 0.25) / math.Pow(0.8, 0.3) / (math.Pow(0.9, 0.5)*math.Pow(0.4, 0.25)/math.Pow(0.8, 0.3) + math.Pow(0.1, 0.5)*math.Pow(0.6, 0.25)/math.Pow(0.2, 0.3))},
+		{"a label that the prior lacks has an even share", product(1, map[string]float64{"b": 0.2, "c": 0.5, "d": 0.2, "e": 0.1}), [][]prediction.Prediction{list(ab, title), list(ab, photo)},
+			0.9 * 0.4 / 0.25 / (0.9*0.4/0.25 + 0.1*0.6/0.2)},
+		{"one alone keeps the prior", product(1, map[string]float64{"a": 0.8, "b": 0.2}), [][]prediction.Prediction{nil, list(ab, photo)}, 0.4},
+		// As above, k = 1.5 over two equal legs; half of the prior's weight.
+		{"two of three with a prior", Pool{Weights: []float64{1, 1, 1}, Temperature: 1.5, PriorWeight: 1.5, Prior: map[string]float64{"a": 0.8, "b": 0.2}}, [][]prediction.Prediction{list(ab, title), list(ab, photo), nil},
+			math.Pow(0.9*0.4, 0.75) / math.Sqrt(0.8) / (math.Pow(0.9*0.4, 0.75)/math.Sqrt(0.8) + math.Pow(0.1*0.6, 0.75)/math.Sqrt(0.2))},
+		{"a zero is floored", Pool{Weights: []float64{1, 1}, Temperature: 1}, [][]prediction.Prediction{list(ab, []float64{0, 1}), list(ab, []float64{1, 0})}, 0.5},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -69,6 +85,14 @@ func draw(t *rapid.T) drawn {
 		d.pool.Weights = append(d.pool.Weights, rapid.Float64Range(0.01, 5).Draw(t, "weight"))
 		labels := rapid.SliceOfNDistinct(rapid.SampledFrom(universe), 1, len(universe), rapid.ID[string]).Draw(t, "labels")
 		d.legs = append(d.legs, list(labels, simplex(t, len(labels))))
+	}
+	if rapid.Bool().Draw(t, "a prior") {
+		d.pool.PriorWeight = rapid.Float64Range(0, 5).Draw(t, "prior's weight")
+		known := rapid.IntRange(1, len(universe)).Draw(t, "labels that the prior knows")
+		d.pool.Prior = map[string]float64{}
+		for y, share := range simplex(t, known) {
+			d.pool.Prior[universe[y]] = share
+		}
 	}
 	return d
 }
@@ -128,7 +152,8 @@ func TestProperties(t *testing.T) {
 	t.Run("neither the legs' nor the labels' order matters", rapid.MakeCheck(func(t *rapid.T) {
 		d := draw(t)
 		order := rapid.Permutation(indices(len(d.legs))).Draw(t, "order")
-		q := drawn{pool: Pool{Temperature: d.pool.Temperature}}
+		q := drawn{pool: d.pool}
+		q.pool.Weights = nil
 		for _, i := range order {
 			q.pool.Weights = append(q.pool.Weights, d.pool.Weights[i])
 			q.legs = append(q.legs, rapid.Permutation(d.legs[i]).Draw(t, "labels"))
@@ -189,7 +214,8 @@ func TestProperties(t *testing.T) {
 	t.Run("one leg more is between its absence and the whole", rapid.MakeCheck(func(t *rapid.T) {
 		d := draw(t)
 		sum := func(n int) (s float64) {
-			for _, e := range d.pool.exponents(func(i int) bool { return i < n }) {
+			e, _ := d.pool.exponents(func(i int) bool { return i < n })
+			for _, e := range e {
 				s += e
 			}
 			return s
@@ -199,6 +225,50 @@ func TestProperties(t *testing.T) {
 			if s := sum(n); s < min(1, whole)-1e-9 || s > max(1, whole)+1e-9 {
 				t.Fatalf("%d legs have exponents that sum to %v, outside of 1 and %v", n, s, whole)
 			}
+		}
+	}))
+	t.Run("a prior of no weight, or an even one, changes nothing", rapid.MakeCheck(func(t *rapid.T) {
+		d := draw(t)
+		with := d.pool
+		d.pool.PriorWeight, d.pool.Prior = 0, nil
+		want := d.pool.Answers(d.legs)
+		if with.Prior == nil || rapid.Bool().Draw(t, "even") {
+			with.PriorWeight, with.Prior = 5, map[string]float64{"a": 0.5, "b": 0.5}
+		} else {
+			with.PriorWeight = 0
+		}
+		same(t, "with a prior that says nothing", want, with.Answers(d.legs))
+	}))
+	t.Run("more of the prior's weight favours the rarer", rapid.MakeCheck(func(t *rapid.T) {
+		d := draw(t)
+		d.pool.Prior = map[string]float64{"a": 0.7, "b": 0.2, "c": 0.1}
+		ratio := func() float64 { // of b, in logarithms, to the rarer c
+			p := map[string]float64{"b": 1, "c": 1}
+			for _, x := range d.pool.Answers(d.legs) {
+				p[x.Label] = max(x.Probability, 1e-300)
+			}
+			return math.Log(p["b"] / p["c"])
+		}
+		for i := range d.legs {
+			d.legs[i] = list([]string{"a", "b", "c"}, simplex(t, 3))
+		}
+		d.pool.PriorWeight = 0
+		before := ratio()
+		d.pool.PriorWeight = rapid.Float64Range(0, 5).Draw(t, "weight")
+		if after := ratio(); after > before+1e-6 {
+			t.Fatalf("log p(b)/p(c) was %v, now %v", before, after)
+		}
+	}))
+	t.Run("of the prior is divided out what the legs present hold twice", rapid.MakeCheck(func(t *rapid.T) {
+		d := draw(t)
+		last := 0.0
+		for n := 1; n <= len(d.legs); n++ {
+			_, u := d.pool.exponents(func(i int) bool { return i < n })
+			whole := d.pool.PriorWeight / d.pool.Temperature
+			if u < last-1e-9 || u > whole+1e-9 || n == len(d.legs) && u != whole || n == 1 && len(d.legs) > 1 && u != 0 {
+				t.Fatalf("%d of %d legs: %v of %v, after %v", n, len(d.legs), u, whole, last)
+			}
+			last = u
 		}
 	}))
 }
@@ -214,9 +284,18 @@ func indices(n int) []int {
 func TestHostileNumbers(t *testing.T) {
 	ab := []string{"a", "b"}
 	p := Pool{Weights: []float64{MaxWeight, MaxWeight}, Temperature: MinTemperature}
+	for name, prior := range map[string]map[string]float64{
+		"no prior": nil, "zeros": {"a": 0, "b": 0}, "NaN": {"a": math.NaN()}, "infinite": {"a": math.Inf(1), "b": math.Inf(-1)}, "below 0": {"a": -1, "b": 2},
+	} {
+		p.PriorWeight, p.Prior = MaxWeight, prior
+		out := p.Answers([][]prediction.Prediction{list(ab, []float64{0, 1}), list(ab, []float64{0.5, 0.5})})
+		if sum := out[0].Probability + out[1].Probability; !(math.Abs(sum-1) <= 1e-9) {
+			t.Errorf("prior %s: %v", name, out)
+		}
+	}
 	for _, bad := range [][]float64{{math.NaN(), 0.5}, {math.Inf(1), 0}, {-1, 2}, {0, 0}} {
 		out := p.Answers([][]prediction.Prediction{list(ab, bad), list(ab, []float64{0.5, 0.5})})
-		if sum := out[0].Probability + out[1].Probability; math.Abs(sum-1) > 1e-9 {
+		if sum := out[0].Probability + out[1].Probability; !(math.Abs(sum-1) <= 1e-9) {
 			t.Errorf("%v: %v", bad, out)
 		}
 	}
@@ -227,19 +306,38 @@ func TestHostileNumbers(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	for name, p := range map[string]Pool{
-		"no weights":           {nil, 1},
-		"zero weight":          {[]float64{1, 0}, 1},
-		"negative weight":      {[]float64{-1}, 1},
-		"not a number":         {[]float64{math.NaN()}, 1},
-		"huge weight":          {[]float64{math.Inf(1)}, 1},
-		"no temperature":       {[]float64{1}, 0},
-		"temperature is a NaN": {[]float64{1}, math.NaN()},
+		"no weights":           {Weights: nil, Temperature: 1},
+		"zero weight":          {Weights: []float64{1, 0}, Temperature: 1},
+		"negative weight":      {Weights: []float64{-1}, Temperature: 1},
+		"not a number":         {Weights: []float64{math.NaN()}, Temperature: 1},
+		"huge weight":          {Weights: []float64{math.Inf(1)}, Temperature: 1},
+		"no temperature":       {Weights: []float64{1}, Temperature: 0},
+		"prior below 0":        {Weights: []float64{1}, Temperature: 1, PriorWeight: -1},
+		"prior is a NaN":       {Weights: []float64{1}, Temperature: 1, PriorWeight: math.NaN()},
+		"huge prior":           {Weights: []float64{1}, Temperature: 1, PriorWeight: MaxWeight + 1},
+		"temperature is a NaN": {Weights: []float64{1}, Temperature: math.NaN()},
 	} {
 		if p.Validate() == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	if err := (Pool{[]float64{1, 0.8}, 1}).Validate(); err != nil {
+	if err := (Pool{Weights: []float64{1, 0.8}, Temperature: 1, PriorWeight: 0.4}).Validate(); err != nil {
 		t.Error(err)
+	}
+}
+
+// BenchmarkAnswers pools two legs of 80 labels.
+func BenchmarkAnswers(b *testing.B) {
+	labels, p := make([]string, 80), make([]float64, 80)
+	prior := map[string]float64{}
+	for i := range labels {
+		labels[i], p[i] = "article type "+strconv.Itoa(i), 1.0/80
+		prior[labels[i]] = 1.0 / 80
+	}
+	pool := product(0.4, prior)
+	legs := [][]prediction.Prediction{list(labels, p), list(labels, p)}
+	b.ReportAllocs()
+	for b.Loop() {
+		pool.Answers(legs)
 	}
 }

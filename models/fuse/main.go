@@ -3,16 +3,19 @@
 //
 //	go run ./models/fuse
 //
-//	manifests/base/composition.yaml  the legs' weights and the temperature (nothing else in it is touched)
+//	manifests/base/composition.yaml  the legs' weights, the prior's and the temperature (nothing else in it is touched)
+//	manifests/base/prior.csv         each label's share of the training products, with photo or without
 //	manifests/base/taxonomy.csv      the tree of categories
 //	models/FIGURES.md                what title, photo and both are worth on the test part
 //
 // One set of numbers serves whole and masked titles, with and without
 // attributes: it is fitted on all four views of the validation products that
 // have photos, which count alike. Figures are of test products with photos.
+// A composition that names no prior is fitted without one.
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"flag"
@@ -48,7 +51,7 @@ var legNames = []string{"title", "photo"}
 
 func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("fuse", flag.ContinueOnError)
-	manifests := flags.String("manifests", "manifests/base", "folder of composition.yaml and taxonomy.csv")
+	manifests := flags.String("manifests", "manifests/base", "folder of composition.yaml, prior.csv and taxonomy.csv")
 	models := flags.String("models", "models", "folder of the packages and of FIGURES.md")
 	date := flags.String("date", time.Now().UTC().Format(time.DateOnly), "date of the figures")
 	if err := flags.Parse(args); err != nil {
@@ -71,17 +74,23 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 		defer leg.Close()
 		legs = append(legs, leg)
 	}
-	pool, err := fitPool(ctx, set, legs)
+	composition := filepath.Join(*manifests, "composition.yaml")
+	text, err := os.ReadFile(composition)
+	if err != nil {
+		return err
+	}
+	files := map[string][]byte{filepath.Join(*manifests, "taxonomy.csv"): taxonomyCSV(set)}
+	var prior []float64
+	if hasPriorRE.Match(text) {
+		prior = shares(set)
+		files[filepath.Join(*manifests, "prior.csv")] = priorCSV(set.Labels, prior)
+	}
+	pool, err := fitPool(ctx, set, legs, prior)
 	if err != nil {
 		return err
 	}
 	pool = rounded(pool)
-	figures, err := measure(ctx, set, legs, pool)
-	if err != nil {
-		return err
-	}
-	composition := filepath.Join(*manifests, "composition.yaml")
-	text, err := os.ReadFile(composition)
+	figures, err := measure(ctx, set, legs, pool, prior)
 	if err != nil {
 		return err
 	}
@@ -90,11 +99,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 		return fmt.Errorf("%s: %w", composition, err)
 	}
 	page := report(figures, legs, pool, *date)
-	for path, data := range map[string][]byte{
-		composition: text,
-		filepath.Join(*manifests, "taxonomy.csv"): taxonomyCSV(set),
-		filepath.Join(*models, "FIGURES.md"):      []byte(page),
-	} {
+	files[composition], files[filepath.Join(*models, "FIGURES.md")] = text, []byte(page)
+	for path, data := range files {
 		if err := os.WriteFile(path, data, 0o644); err != nil {
 			return err
 		}
@@ -133,7 +139,7 @@ func answers(ctx context.Context, set *fashion.Set, legs []*replay.Leg, products
 	return out, nil
 }
 
-func fitPool(ctx context.Context, set *fashion.Set, legs []*replay.Leg) (reduce.Pool, error) {
+func fitPool(ctx context.Context, set *fashion.Set, legs []*replay.Leg, prior []float64) (reduce.Pool, error) {
 	products := withPhoto(set.In(fashion.Validation))
 	var seen []fit.View
 	for _, v := range views(set) {
@@ -143,12 +149,12 @@ func fitPool(ctx context.Context, set *fashion.Set, legs []*replay.Leg) (reduce.
 		}
 		seen = append(seen, fit.View{Legs: a, Truth: pack.Truth(set, products), Weight: set.Weights(products)})
 	}
-	return fit.Pool(seen...)
+	return fit.Pool(prior, seen...)
 }
 
 // measure compares, on the test products with photos, each leg alone (through
 // the pool, as served when the other is missing) and both.
-func measure(ctx context.Context, set *fashion.Set, legs []*replay.Leg, pool reduce.Pool) ([]pack.Figures, error) {
+func measure(ctx context.Context, set *fashion.Set, legs []*replay.Leg, pool reduce.Pool, prior []float64) ([]pack.Figures, error) {
 	products := withPhoto(set.In(fashion.Test))
 	truth := pack.Truth(set, products)
 	var figures []pack.Figures
@@ -173,7 +179,7 @@ func measure(ctx context.Context, set *fashion.Set, legs []*replay.Leg, pool red
 						present[leg] = nil
 					}
 				}
-				pool.Fuse(fused[k], present)
+				pool.Fuse(fused[k], present, prior)
 			}
 			figures = append(figures, pack.Measure("", seen.name, fused, truth))
 		}
@@ -189,6 +195,9 @@ func report(figures []pack.Figures, legs []*replay.Leg, pool reduce.Pool, date s
 	fmt.Fprintf(&b, "\nOne pool for all rows, fitted on the validation part: weights")
 	for i, w := range pool.Weights {
 		fmt.Fprintf(&b, " %s %v,", legNames[i], w)
+	}
+	if pool.PriorWeight > 0 {
+		fmt.Fprintf(&b, " prior %v (manifests/base/prior.csv, the labels' shares of the training part),", pool.PriorWeight)
 	}
 	fmt.Fprintf(&b, " temperature %v. A row of one leg is what the pool answers when the other leg is missing.\n\n", pool.Temperature)
 	for _, l := range legs {
@@ -219,4 +228,24 @@ func taxonomyCSV(set *fashion.Set) []byte {
 		return cmp.Compare(x, y)
 	})
 	return []byte("id,parent,name\n" + strings.Join(lines, "\n") + "\n")
+}
+
+// shares are the labels' shares of all training products: what the legs'
+// answers take for granted.
+func shares(set *fashion.Set) []float64 {
+	products := set.In(fashion.Train)
+	out := make([]float64, len(set.Labels))
+	for _, p := range products {
+		out[set.Label(p)] += 1 / float64(len(products))
+	}
+	return out
+}
+
+func priorCSV(labels []string, prior []float64) []byte {
+	var b bytes.Buffer
+	b.WriteString("label,share\n")
+	for i, label := range labels {
+		fmt.Fprintf(&b, "%s,%.6f\n", label, prior[i])
+	}
+	return b.Bytes()
 }

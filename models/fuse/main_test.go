@@ -1,12 +1,15 @@
 package main
 
 import (
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"aisle.dev/aisle/internal/compose"
 	"aisle.dev/aisle/internal/fashion"
 	"aisle.dev/aisle/internal/model"
 	"aisle.dev/aisle/internal/reduce"
@@ -14,9 +17,9 @@ import (
 )
 
 func TestSetPool(t *testing.T) {
-	const before = "# why\nspec:\n  legs:\n    - {name: title, service: title, weight: 1.0} # first\n    - {name: photo, service: photo, weight: 2, reads: [images]}\n  reducer: {type: logpool, temperature: 1.0}\n"
-	const after = "# why\nspec:\n  legs:\n    - {name: title, service: title, weight: 0.75} # first\n    - {name: photo, service: photo, weight: 1, reads: [images]}\n  reducer: {type: logpool, temperature: 0.9}\n"
-	pool := reduce.Pool{Weights: []float64{0.75, 1}, Temperature: 0.9}
+	const before = "# why\nspec:\n  legs:\n    - {name: title, service: title, weight: 1.0} # first\n    - {name: photo, service: photo, weight: 2, reads: [images]}\n  reducer: {type: logpool, temperature: 1.0, prior: {file: prior.csv, weight: 0}}\n"
+	const after = "# why\nspec:\n  legs:\n    - {name: title, service: title, weight: 0.75} # first\n    - {name: photo, service: photo, weight: 1, reads: [images]}\n  reducer: {type: logpool, temperature: 0.9, prior: {file: prior.csv, weight: 0.44}}\n"
+	pool := reduce.Pool{Weights: []float64{0.75, 1}, Temperature: 0.9, PriorWeight: 0.44}
 	got, err := setPool([]byte(before), legNames, pool)
 	if err != nil {
 		t.Fatal(err)
@@ -24,10 +27,15 @@ func TestSetPool(t *testing.T) {
 	if diff := cmp.Diff(after, string(got)); diff != "" {
 		t.Errorf("composition (-want +got):\n%s", diff)
 	}
-	for _, gone := range []string{"name: photo", "weight: 2", "reducer", "temperature"} {
+	for _, gone := range []string{"name: photo", "weight: 2", "reducer", "temperature", "file: prior.csv"} {
 		if _, err := setPool([]byte(strings.Replace(before, gone, "x", 1)), legNames, pool); err == nil {
 			t.Errorf("a composition without %q was accepted", gone)
 		}
+	}
+	none := strings.NewReplacer(", prior: {file: prior.csv, weight: 0}", "", ", prior: {file: prior.csv, weight: 0.44}", "")
+	got, err = setPool([]byte(none.Replace(before)), legNames, pool)
+	if diff := cmp.Diff(none.Replace(after), string(got)); diff != "" || err != nil {
+		t.Errorf("composition without a prior: %v (-want +got):\n%s", err, diff)
 	}
 }
 
@@ -43,8 +51,18 @@ func TestTaxonomyCSV(t *testing.T) {
 	}
 }
 
-// Every label that ships has its place in the taxonomy that ships.
-func TestShippedTaxonomyHoldsAllLabels(t *testing.T) {
+func TestPriorIsOfAllTrainingProducts(t *testing.T) {
+	set := &fashion.Set{Labels: []string{"Socks", "Tshirts"}, Products: []fashion.Product{
+		{ID: 1, Type: "Tshirts", Photo: true}, {ID: 2, Type: "Tshirts"}, {ID: 3, Type: "Socks"}, {ID: 4, Type: "Socks", Photo: true},
+	}, Split: fashion.Split{Part: []fashion.Part{fashion.Train, fashion.Train, fashion.Train, fashion.Validation}}}
+	want := "label,share\nSocks,0.333333\nTshirts,0.666667\n"
+	if diff := cmp.Diff(want, string(priorCSV(set.Labels, shares(set)))); diff != "" {
+		t.Errorf("prior (-want +got):\n%s", diff)
+	}
+}
+
+// Every label that ships has its place in the taxonomy and in the prior that ship.
+func TestShippedFilesHoldAllLabels(t *testing.T) {
 	text, err := os.ReadFile("../../manifests/base/taxonomy.csv")
 	if err != nil {
 		t.Fatal(err)
@@ -52,6 +70,13 @@ func TestShippedTaxonomyHoldsAllLabels(t *testing.T) {
 	tree, err := taxonomy.Parse(text)
 	if err != nil {
 		t.Fatal(err)
+	}
+	c, err := compose.Load("../../manifests/base/composition.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(tree.Labels(), slices.Sorted(maps.Keys(c.Pool.Prior))); diff != "" {
+		t.Errorf("labels of the taxonomy and of the prior (-taxonomy +prior):\n%s", diff)
 	}
 	for _, name := range legNames {
 		p, err := model.Load("../" + name)

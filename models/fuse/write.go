@@ -13,29 +13,39 @@ import (
 
 // rounded keeps three digits: what the data can tell, and a person can read.
 func rounded(p reduce.Pool) reduce.Pool {
-	out := reduce.Pool{Temperature: math.Round(p.Temperature*1000) / 1000}
+	round := func(x float64) float64 { return math.Round(x*1000) / 1000 }
+	out := reduce.Pool{Temperature: round(p.Temperature), PriorWeight: round(p.PriorWeight)}
 	for _, w := range p.Weights {
-		out.Weights = append(out.Weights, math.Round(w*1000)/1000)
+		out.Weights = append(out.Weights, round(w))
 	}
 	return out
 }
 
-var temperatureRE = regexp.MustCompile(`(?m)^(\s*reducer:.*\btemperature: )[0-9.]+`)
+var (
+	temperatureRE = regexp.MustCompile(`(?m)^(\s*reducer:.*\btemperature: )[0-9.]+`)
+	hasPriorRE    = regexp.MustCompile(`(?m)^[^#\n]*\bprior:`)
+	priorRE       = regexp.MustCompile(`(?m)^(\s*reducer:.*\bprior: \{file: prior\.csv, weight: )[0-9.]+`)
+)
 
 // setPool puts the pool's numbers into a composition, and leaves all other
-// text, comments too, as it is.
+// text, comments too, as it is. A prior is not added to one that has none.
 func setPool(text []byte, legs []string, pool reduce.Pool) ([]byte, error) {
+	number := func(x float64) []byte { return []byte("${1}" + strconv.FormatFloat(x, 'f', -1, 64)) }
 	for i, leg := range legs {
 		re := regexp.MustCompile(`(?m)^(\s*- \{name: ` + regexp.QuoteMeta(leg) + `,.*\bweight: )[0-9.]+`)
 		if n := len(re.FindAllIndex(text, -1)); n != 1 {
 			return nil, fmt.Errorf("%d lines like `- {name: %s, ..., weight: W}`: want one", n, leg)
 		}
-		text = re.ReplaceAll(text, []byte("${1}"+strconv.FormatFloat(pool.Weights[i], 'f', -1, 64)))
+		text = re.ReplaceAll(text, number(pool.Weights[i]))
 	}
 	if n := len(temperatureRE.FindAllIndex(text, -1)); n != 1 {
 		return nil, fmt.Errorf("%d lines like `reducer: {..., temperature: T}`: want one", n)
 	}
-	return temperatureRE.ReplaceAll(text, []byte("${1}"+strconv.FormatFloat(pool.Temperature, 'f', -1, 64))), nil
+	if n := len(priorRE.FindAllIndex(text, -1)); n > 1 || (n == 1) != hasPriorRE.Match(text) {
+		return nil, fmt.Errorf("%d lines like `reducer: {..., prior: {file: prior.csv, weight: V}}`: want one, or no prior at all", n)
+	}
+	text = temperatureRE.ReplaceAll(text, number(pool.Temperature))
+	return priorRE.ReplaceAll(text, number(pool.PriorWeight)), nil
 }
 
 // slug makes an id of a category's name.

@@ -3,7 +3,7 @@
     export.py --work CACHE --out models/photo/model.onnx
 
 Batch norms are folded into the convolutions and the auxiliary heads dropped:
-input `image` [batch, 3, 96, 96] FP32 (preprocessed), output `logits`
+input `image` [batch, 3, 128, 128] FP32 (preprocessed), output `logits`
 [batch, labels]. Checked against PyTorch in ONNX Runtime before it is written.
 """
 

@@ -38,7 +38,7 @@ def main() -> None:
         out = csv.writer(f, lineterminator="\n")
         out.writerow(["id", "sha256", "label", "probability"])
         for i in sorted(pick):
-            x = photos.normalise(photos.tensor(data.exact[i : i + 1])).contiguous().numpy()
+            x = photos.normalise(photos.tensor(data.pixels[i : i + 1])).contiguous().numpy()
             logits = session.run(["logits"], {"image": x})[0][0].astype(np.float64) / temperature
             p = np.exp(logits - logits.max())
             p /= p.sum()

@@ -60,9 +60,9 @@ func spec(labels int) model.Spec {
 		Description: "article type of a fashion product from its photo",
 		Reads:       []string{"images"},
 		Preprocess: model.Preprocess{Kind: "image", Image: &model.Image{
-			Width: 96, Height: 96, Mean: [3]float32{0.85, 0.84, 0.83}, Std: [3]float32{0.3, 0.3, 0.3},
+			Width: 128, Height: 128, Mean: [3]float32{0.85, 0.84, 0.83}, Std: [3]float32{0.3, 0.3, 0.3},
 		}},
-		Inputs:     []model.Tensor{{Name: "image", Datatype: "FP32", Shape: []int64{-1, 3, 96, 96}}},
+		Inputs:     []model.Tensor{{Name: "image", Datatype: "FP32", Shape: []int64{-1, 3, 128, 128}}},
 		Outputs:    []model.Tensor{{Name: "logits", Datatype: "FP32", Shape: []int64{-1, int64(labels)}}},
 		Activation: "softmax",
 		BatchSizes: []int{1, 8},

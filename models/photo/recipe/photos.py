@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-SIZE = 96
-STORED = 128  # training crops and turns these, so they are a little larger
+SIZE = 128
 MEAN = (0.85, 0.84, 0.83)  # the photos are mostly white
 STD = (0.3, 0.3, 0.3)
 AUXILIARY = ("gender", "baseColour")  # also learned in training, dropped at export
@@ -31,8 +30,7 @@ class Photos:
     auxiliary: torch.Tensor  # [n, len(AUXILIARY)]
     classes: list[int]  # how many values each auxiliary attribute has
     words: torch.Tensor  # [n, words] share of each frequent word in the product's title
-    stored: np.ndarray  # uint8 [n, STORED, STORED, 3]
-    exact: np.ndarray  # uint8 [n, SIZE, SIZE, 3]
+    pixels: np.ndarray  # uint8 [n, SIZE, SIZE, 3]
 
 
 def load(data: pathlib.Path, work: pathlib.Path) -> Photos:
@@ -44,7 +42,6 @@ def load(data: pathlib.Path, work: pathlib.Path) -> Photos:
         rows = [r for r in csv.DictReader(f) if r["has_image"] == "1" and r["id"] in part]
     rows.sort(key=lambda r: int(r["id"]))
     ids = np.array([int(r["id"]) for r in rows])
-    stored, exact = pixels(data, work, ids, STORED), pixels(data, work, ids, SIZE)
     index = {label: i for i, label in enumerate(labels)}
     columns, classes = [], []
     for name in AUXILIARY:
@@ -59,8 +56,7 @@ def load(data: pathlib.Path, work: pathlib.Path) -> Photos:
         auxiliary=torch.tensor(columns).T.contiguous(),
         classes=classes,
         words=frequent_words(rows, [part[r["id"]] == "train" for r in rows]),
-        stored=stored,
-        exact=exact,
+        pixels=pixels(data, work, ids),
     )
 
 
@@ -77,16 +73,16 @@ def frequent_words(rows: list[dict], train: list[bool], least: int = 15) -> torc
     return out / out.sum(1, keepdim=True).clamp(min=1)
 
 
-def pixels(data: pathlib.Path, work: pathlib.Path, ids: np.ndarray, size: int) -> np.ndarray:
-    path, marker = work / f"photos-{size}.npy", work / f"photos-{size}-ids.npy"
+def pixels(data: pathlib.Path, work: pathlib.Path, ids: np.ndarray) -> np.ndarray:
+    path, marker = work / f"photos-{SIZE}.npy", work / f"photos-{SIZE}-ids.npy"
     if marker.exists() and np.array_equal(np.load(marker), ids):
         return np.load(path, mmap_mode="r")
-    out = np.empty((len(ids), size, size, 3), np.uint8)
+    out = np.empty((len(ids), SIZE, SIZE, 3), np.uint8)
     for i, id_ in enumerate(ids):
         with Image.open(data / "images" / f"{id_}.jpg") as im:
-            out[i] = np.asarray(im.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
+            out[i] = np.asarray(im.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR))
         if i % 1000 == 999:
-            print(f"reading photos at {size} px: {i + 1} of {len(ids)}", flush=True)
+            print(f"reading photos at {SIZE} px: {i + 1} of {len(ids)}", flush=True)
     np.save(path, out)
     np.save(marker, ids)  # last: it says that the array is whole
     return out

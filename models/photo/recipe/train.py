@@ -1,10 +1,17 @@
 """Trains the photo network from scratch on the CPU.
 
-    train.py --data DATA/fashion --work CACHE [--threads 2]
+    train.py --data DATA/fashion --work CACHE member-0
+    train.py --data DATA/fashion --work CACHE member-1
+    train.py --data DATA/fashion --work CACHE photo
+
+Two members are trained alike from different seeds, then the first goes on to
+learn from the photos and from what both say of each photo and of its mirror:
+one network comes near to four answers' mean at the price of one. The result is
+CACHE/photo.pt.
 
 Resumable: a checkpoint is kept in the work folder after every epoch, and
 randomness is a function of the step, so that a run that was stopped ends like
-one that was not. The result is CACHE/photo.pt.
+one that was not.
 """
 
 import argparse
@@ -31,7 +38,7 @@ from network import Network
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     # Cycles of (pixels, epochs) phases and the peak of each cycle's learning rate.
-    cycles: tuple = ((((64, 12), (80, 8), (96, 8)), 0.08), (((96, 26),), 0.06), (((96, 22),), 0.05))
+    cycles: tuple = ((((64, 12), (80, 8), (96, 8)), 0.08), (((96, 22),), 0.06), (((128, 16),), 0.05))
     batch: int = 64
     decay: float = 5e-4
     smoothing: float = 0.1
@@ -41,6 +48,7 @@ class Recipe:
     plain: float = 0.15  # the last share of a cycle mixes nothing
     auxiliary: float = 0.15  # weight of each auxiliary attribute's loss
     words: float = 0.25  # weight of the title words' loss
+    teaching: float = 0  # the teachers' share of the label's loss
     seed: int = 0
 
     def epochs(self):
@@ -49,6 +57,14 @@ class Recipe:
             sizes = [pixels for pixels, n in phases for _ in range(n)]
             for k, pixels in enumerate(sizes):
                 yield pixels, k / len(sizes), (k + 1) / len(sizes), peak
+
+
+RECIPES = {
+    "member-0": Recipe(seed=0),
+    "member-1": Recipe(seed=1),
+    "photo": Recipe(cycles=((((128, 20),), 0.05),), teaching=0.7, seed=2),
+}
+MEMBERS = ("member-0", "member-1")
 
 
 def rate(at: float, peak: float, warm: float) -> float:
@@ -84,7 +100,7 @@ def augment(x: torch.Tensor, size: int, g: torch.Generator) -> torch.Tensor:
 
 def loss(out, pick: np.ndarray, data: photos.Photos, recipe: Recipe) -> torch.Tensor:
     logits, words, others = out
-    total = F.cross_entropy(logits, data.target[pick], label_smoothing=recipe.smoothing)
+    total = (1 - recipe.teaching) * F.cross_entropy(logits, data.target[pick], label_smoothing=recipe.smoothing)
     total = total + recipe.words * F.cross_entropy(words, data.words[pick])
     for k, other in enumerate(others):
         total = total + recipe.auxiliary * F.cross_entropy(other, data.auxiliary[pick, k], label_smoothing=recipe.smoothing)
@@ -110,6 +126,12 @@ def mix(x: torch.Tensor, at: float, recipe: Recipe, seed: list[int]):
 
 
 @torch.no_grad()
+def taught(teachers: list[Network], x: torch.Tensor) -> torch.Tensor:
+    """What the teachers say of a batch and of its mirror, on average."""
+    return sum(t(v).softmax(1) for t in teachers for v in (x, x.flip(3))) / (2 * len(teachers))
+
+
+@torch.no_grad()
 def predict(model: Network, pixels: np.ndarray) -> torch.Tensor:
     model.eval()
     out = [model(photos.normalise(photos.tensor(pixels[i : i + 64]))) for i in range(0, len(pixels), 64)]
@@ -126,23 +148,35 @@ def main() -> None:
     args = argparse.ArgumentParser()
     args.add_argument("--data", type=pathlib.Path, required=True)
     args.add_argument("--work", type=pathlib.Path, required=True)
-    args.add_argument("--threads", type=int, default=2)
-    args.add_argument("--seed", type=int, default=Recipe.seed)
+    args.add_argument("--threads", type=int, default=1)
+    args.add_argument("network", choices=RECIPES)
     args = args.parse_args()
     torch.set_num_threads(args.threads)
-    recipe = Recipe(seed=args.seed)
+    name, recipe = args.network, RECIPES[args.network]
     data = photos.load(args.data, args.work)
-    key = hashlib.sha256(repr((recipe, data.ids.tolist(), data.part.tolist())).encode()).hexdigest()
+    key = repr((recipe, data.ids.tolist(), data.part.tolist()))
+
+    def network() -> Network:
+        return Network(len(data.labels), data.words.shape[1], data.classes).to(memory_format=torch.channels_last)
 
     torch.manual_seed(recipe.seed)
-    model = Network(len(data.labels), data.words.shape[1], data.classes).to(memory_format=torch.channels_last)
+    model, teachers, inherited = network(), [], 0.0
+    for member in MEMBERS if recipe.teaching else ():
+        trained = torch.load(args.work / f"{member}.pt", weights_only=False)
+        teachers.append(network().eval())
+        teachers[-1].load_state_dict(trained["model"])
+        inherited += trained["cpu"]
+        key += trained["key"]
+    if teachers:
+        model.load_state_dict(teachers[0].state_dict())
+    key = hashlib.sha256(key.encode()).hexdigest()
     weights = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     optimiser = torch.optim.SGD(
         [{"params": weights, "weight_decay": recipe.decay}, {"params": others, "weight_decay": 0.0}],
         lr=0.1, momentum=0.9, nesterov=True,
     )
-    checkpoint, first, spent = args.work / "photo.checkpoint", 0, 0.0
+    checkpoint, first, spent = args.work / f"{name}.checkpoint", 0, inherited
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=False)
         if saved["key"] == key:  # else it is of another recipe or other data: begin anew
@@ -157,7 +191,7 @@ def main() -> None:
     model.train()
     for e in range(first, len(epochs)):
         pixels, before, after, peak = epochs[e]
-        warm = 0.2 if e < sum(n for _, n in recipe.cycles[0][0]) else 0.05
+        warm = 0.2 if not teachers and e < sum(n for _, n in recipe.cycles[0][0]) else 0.05
         order, running = np.random.default_rng([recipe.seed, e]).permutation(train), 0.0
         for i in range(steps):
             at = before + (after - before) * i / steps
@@ -165,18 +199,20 @@ def main() -> None:
                 group["lr"] = rate(at, peak, warm)
             g = torch.manual_seed(recipe.seed * 10**6 + e * steps + i)  # the default generator: dropout's too
             pick = np.sort(order[i * recipe.batch : (i + 1) * recipe.batch])
-            x = photos.normalise(augment(photos.tensor(data.stored[pick]), pixels, g))
+            x = photos.normalise(augment(photos.tensor(data.pixels[pick]), pixels, g))
             x, other, share = mix(x, at, recipe, [recipe.seed, e, i])
             out = model(x)
             l = loss(out, pick, data, recipe)
             if share < 1:
                 l = share * l + (1 - share) * loss(out, pick[other], data, recipe)
+            if teachers:
+                l = l + recipe.teaching * F.cross_entropy(out[0], taught(teachers, x))
             optimiser.zero_grad(set_to_none=True)
             l.backward()
             optimiser.step()
             running += l.item() / steps
             if sys.stderr.isatty() and i % 5 == 0:
-                print(f"\r{bar(cost, e, (i + 1) / steps)} step {i + 1}/{steps}", end="", file=sys.stderr, flush=True)
+                print(f"\r{name} {bar(cost, e, (i + 1) / steps)} step {i + 1}/{steps}", end="", file=sys.stderr, flush=True)
         saved = {
             "key": key, "epoch": e + 1, "cpu": spent + cpu() - begun, "model": model.state_dict(),
             "optimiser": optimiser.state_dict(),
@@ -185,15 +221,15 @@ def main() -> None:
         os.replace(checkpoint.with_suffix(".tmp"), checkpoint)
         note = ""
         if e % 4 == 3 or e == len(epochs) - 1:
-            right = (predict(model, data.exact[check]).argmax(1) == data.target[check]).float().mean()
+            right = (predict(model, data.pixels[check]).argmax(1) == data.target[check]).float().mean()
             note = f" validation {right:.4f}"
-        print(f"\r{bar(cost, e, 1)} epoch {e + 1}/{len(epochs)} at {pixels} px loss {running:.3f}{note}"
+        print(f"\r{name} {bar(cost, e, 1)} epoch {e + 1}/{len(epochs)} at {pixels} px loss {running:.3f}{note}"
               f" cpu {saved['cpu'] / 60:.1f} min, wall {(time.time() - began) / 60:.1f} min", flush=True)
     result = {
-        "model": model.state_dict(), "labels": data.labels, "classes": data.classes, "words": data.words.shape[1],
+        "key": key, "model": model.state_dict(), "labels": data.labels, "classes": data.classes, "words": data.words.shape[1],
         "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))), "cpu": spent + cpu() - begun,
     }
-    torch.save(result, args.work / "photo.pt")
+    torch.save(result, args.work / f"{name}.pt")
 
 
 def bar(cost: list[int], epoch: int, share: float) -> str:
