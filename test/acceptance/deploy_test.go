@@ -176,9 +176,11 @@ func (c *cluster) changedImage(ctx context.Context, name, image string, env map[
 		vars = append(vars, object{"name": k, "value": env[k]})
 	}
 	spec := object{"template": object{
-		// A revision proves itself with a pod before it gets requests.
-		"metadata": object{"annotations": object{"autoscaling.knative.dev/initial-scale": "1", "serving.knative.dev/progress-deadline": "20s"}},
-		"spec": object{"containerConcurrency": 0, "timeoutSeconds": 30, "containers": []object{{
+		// A revision proves itself with a pod before it gets requests. Knative
+		// looks at why a pod fails when the deadline passes, and a container that
+		// ends at once must have been started again by then.
+		"metadata": object{"annotations": object{"autoscaling.knative.dev/initial-scale": "1", "serving.knative.dev/progress-deadline": "45s"}},
+		"spec": object{"containerConcurrency": 0, "timeoutSeconds": 90, "containers": []object{{
 			"image": image, "env": vars, "readinessProbe": object{"httpGet": object{"path": "/readyz"}},
 		}}},
 	}}

@@ -3,6 +3,7 @@ package acceptance
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -184,8 +185,10 @@ func TestDeadLetter(t *testing.T) {
 					if r.ID != trigger {
 						continue
 					}
-					t.Logf("%v", r.Extensions)
-					if r.Extensions["knativeerrorcode"] != want.code || !strings.Contains(fmt.Sprint(r.Extensions["knativeerrordest"]), "listener") || r.Extensions["knativeerrordata"] == nil {
+					dest, _ := r.Extensions["knativeerrordest"].(string)
+					data, _ := r.Extensions["knativeerrordata"].(string)
+					said, err := base64.StdEncoding.DecodeString(data)
+					if r.Extensions["knativeerrorcode"] != want.code || !strings.Contains(dest, "by="+trigger) || err != nil || string(said) != "refused as told" {
 						t.Errorf("the dead letter says %v", r.Extensions)
 					}
 					return ""
