@@ -228,6 +228,10 @@ func TestGPUWaitsForItsNode(t *testing.T) {
 		if n := *s.Spec.Template.Spec.TimeoutSeconds; n <= node {
 			t.Errorf("a request waits for %d seconds", n)
 		}
+		// Knative would put its default of 300 here.
+		if n := s.Spec.Template.Spec.ResponseStartTimeoutSeconds; n == nil || *n <= node {
+			t.Errorf("a request waits for %v seconds until its answer begins", n)
+		}
 		gpu := s.Spec.Template.Spec.Containers[0].Resources.Limits["nvidia.com/gpu"]
 		if gpu.Value() != 1 || s.Spec.Template.Spec.NodeSelector["cloud.google.com/gke-accelerator"] == "" || len(s.Spec.Template.Spec.Tolerations) == 0 {
 			t.Errorf("%v on %v, tolerating %v", gpu, s.Spec.Template.Spec.NodeSelector, s.Spec.Template.Spec.Tolerations)
