@@ -252,7 +252,7 @@ func TestBadFolders(t *testing.T) {
 		{"Kubernetes Service", object("v1", "Service"), []string{"serving.knative.dev/v1"}},
 		{"Deployment", object("apps/v1", "Deployment"), []string{"write a Knative Service"}},
 		{"Secret", object("v1", "Secret"), []string{"secrets"}},
-		{"Trigger", object("eventing.knative.dev/v1", "Trigger"), []string{"no broker yet"}},
+		{"Subscription", object("messaging.knative.dev/v1", "Subscription"), []string{"means nothing here"}},
 		{"unknown kind", object("example.com/v1", "Thing"), []string{"Thing", "means nothing here"}},
 		{"old version", object("serving.knative.dev/v1alpha1", "Service"), []string{"serving.knative.dev/v1alpha1", "means nothing here"}},
 		{"ConfigMap with a misspelt field", map[string]string{"a.yaml": good, "c.yaml": edit(t, configMap, "\ndata:", "\ndta:")}, []string{"ConfigMap default/settings", "dta", `"data"`}},

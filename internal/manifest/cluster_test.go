@@ -25,6 +25,7 @@ type cluster struct {
 	services   []*servingv1.Service
 	namespaces []*corev1.Namespace
 	policies   []*networkingv1.NetworkPolicy
+	events     []string // brokers and triggers
 	settings   settings
 }
 
@@ -59,6 +60,13 @@ func ofCluster(t *testing.T, overlay string) cluster {
 		case "networking.k8s.io/v1 NetworkPolicy":
 			p, _ := decode[networkingv1.NetworkPolicy](&f, object, value)
 			c.policies = append(c.policies, p)
+		case "eventing.knative.dev/v1 Broker", "eventing.knative.dev/v1 Trigger":
+			// Eventing's types are not linked: test/acceptance has a cluster's
+			// API server take them, strictly.
+			if ns := res.GetNamespace(); ns != "aisle" {
+				t.Errorf("%s is in %q", object, ns)
+			}
+			c.events = append(c.events, object)
 		case "v1 ConfigMap":
 			m, ok := decode[corev1.ConfigMap](&f, object, value)
 			if ok && m.Namespace == knativeNamespace {
@@ -109,6 +117,9 @@ func TestClusterOverlays(t *testing.T) {
 			c := ofCluster(t, name)
 			if len(c.services) != 3 || len(c.policies) != 3 || len(c.namespaces) != 1 {
 				t.Fatalf("%d services, %d policies, %d namespaces", len(c.services), len(c.policies), len(c.namespaces))
+			}
+			if events := map[bool]int{true: 3}[name != "gke"]; len(c.events) != events { // a GKE may have no eventing
+				t.Errorf("%q, want %d", c.events, events)
 			}
 			if got := c.invalid(c.settings.context()); got != "" {
 				t.Error(got)
@@ -217,6 +228,10 @@ func TestGPUWaitsForItsNode(t *testing.T) {
 		if n := *s.Spec.Template.Spec.TimeoutSeconds; n <= node {
 			t.Errorf("a request waits for %d seconds", n)
 		}
+		// Knative would put its default of 300 here.
+		if n := s.Spec.Template.Spec.ResponseStartTimeoutSeconds; n == nil || *n <= node {
+			t.Errorf("a request waits for %v seconds until its answer begins", n)
+		}
 		gpu := s.Spec.Template.Spec.Containers[0].Resources.Limits["nvidia.com/gpu"]
 		if gpu.Value() != 1 || s.Spec.Template.Spec.NodeSelector["cloud.google.com/gke-accelerator"] == "" || len(s.Spec.Template.Spec.Tolerations) == 0 {
 			t.Errorf("%v on %v, tolerating %v", gpu, s.Spec.Template.Spec.NodeSelector, s.Spec.Template.Spec.Tolerations)
@@ -263,13 +278,14 @@ func TestDeliveredDigests(t *testing.T) {
 // One machine lists what only a cluster has, and runs the rest.
 func TestClusterKindsAreIgnoredHere(t *testing.T) {
 	files := map[string]string{"service.yaml": good}
-	for _, name := range []string{"namespace.yaml", "network-policies.yaml"} {
-		data, err := os.ReadFile(path.Join(project, "manifests/components/cluster", name))
+	for _, name := range []string{"cluster/namespace.yaml", "cluster/network-policies.yaml", "events/brokers.yaml", "events/products.yaml"} {
+		data, err := os.ReadFile(path.Join(project, "manifests/components", name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		files[name] = string(data)
+		files[path.Base(name)] = string(data)
 	}
+	files["ping.yaml"] = "apiVersion: sources.knative.dev/v1\nkind: PingSource\nmetadata: {name: ping}\nspec: {sink: {uri: http://example.com}}\n"
 	dir := folder(t, files)
 	set, err := LoadWithin(dir, dir)
 	if err != nil {
@@ -277,9 +293,15 @@ func TestClusterKindsAreIgnoredHere(t *testing.T) {
 	}
 	var got []string
 	for _, i := range set.Ignored {
+		if i.Reason == "" {
+			t.Errorf("%s is ignored without a reason", i.Object)
+		}
 		got = append(got, i.Object)
 	}
-	if d := cmp.Diff([]string{"Namespace default/aisle", "NetworkPolicy default/composer", "NetworkPolicy default/deny", "NetworkPolicy default/requests"}, got); d != "" {
+	if d := cmp.Diff([]string{
+		"Broker aisle/dead-letters", "Broker aisle/default", "Namespace default/aisle", "NetworkPolicy default/composer", "NetworkPolicy default/deny",
+		"NetworkPolicy default/requests", "PingSource default/ping", "Trigger aisle/products",
+	}, got); d != "" {
 		t.Error(d)
 	}
 }

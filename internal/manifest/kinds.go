@@ -26,9 +26,9 @@ var otherKinds = map[string]rule{
 	"serving.knative.dev Configuration":            {refuse, "a Knative Service has its own"},
 	"serving.knative.dev Revision":                 {refuse, "the engine makes revisions of Services"},
 	"serving.knative.dev DomainMapping":            {refuse, "services are reached as SERVICE.NAMESPACE.localhost"},
-	"eventing.knative.dev Broker":                  {refuse, "this engine has no broker yet"},
-	"eventing.knative.dev Trigger":                 {refuse, "this engine has no broker yet"},
-	"sources.knative.dev PingSource":               {refuse, "this engine has no broker yet"},
+	"eventing.knative.dev Broker":                  {ignore, noBroker},
+	"eventing.knative.dev Trigger":                 {ignore, noBroker},
+	"sources.knative.dev PingSource":               {ignore, noBroker},
 	"aisle.dev ScalingSchedule":                    {refuse, "this engine has no schedules yet"},
 	"aisle.dev ImageMap":                           {refuse, "a cluster has no use for it: leave it out of resources; it is read from " + imagesFile},
 }

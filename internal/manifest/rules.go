@@ -36,6 +36,7 @@ const (
 	noLimits     = "processes on one machine are not limited"
 	noImages     = "an image is a command on one machine; none is pulled"
 	noAccounts   = "there is no cluster to have an account in"
+	noBroker     = "this engine has no broker yet: send events to the composer itself, which answers them"
 	noNetwork    = "pods share the machine's network"
 	noSecrets    = "secrets are not kept here; for a value that is not secret use a ConfigMap"
 	onlyOne      = "a pod is one process here: run one container"

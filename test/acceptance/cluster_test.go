@@ -40,10 +40,11 @@ type clusterConfig struct {
 }
 
 // The suite makes these namespaces and removes them at its end: one for its own
-// services, one that manifests/overlays/e2e names.
+// services, one that manifests/overlays/e2e names, one for manifests/overlays/gke.
 const (
 	suiteNamespace    = "aisle-acceptance"
 	productsNamespace = "aisle"
+	gpuNamespace      = "aisle-gpu"
 )
 
 // cluster is a Knative cluster, asked over its API server's plain HTTP: the
@@ -76,7 +77,7 @@ func (c *cluster) stop(time.Duration) error {
 func (c *cluster) dump(w io.Writer) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	for _, at := range []*cluster{c, c.products()} {
+	for _, at := range []*cluster{c, c.in(productsNamespace), c.in(gpuNamespace)} {
 		services, err := at.Services(ctx)
 		for _, s := range services {
 			fmt.Fprintf(w, "--- service %s/%s: ready %v, %d pods, latest %s: %s\n", s.Namespace, s.Name, s.Ready, s.Pods, s.LatestRevision, s.Reason)
@@ -206,8 +207,9 @@ func (c *cluster) ask(ctx context.Context, method, path, contentType string, bod
 // resource gives the path of an object, or of its kind's list without a name.
 func resource(kind, namespace, name string) (string, error) {
 	groups := map[string]string{
-		"Namespace": "/api/v1", "ConfigMap": "/api/v1", "Pod": "/api/v1", "NetworkPolicy": "/apis/networking.k8s.io/v1",
-		"Service": "/apis/serving.knative.dev/v1", "Revision": "/apis/serving.knative.dev/v1", "PodAutoscaler": "/apis/autoscaling.internal.knative.dev/v1alpha1",
+		"Namespace": "/api/v1", "Node": "/api/v1", "ConfigMap": "/api/v1", "Pod": "/api/v1", "NetworkPolicy": "/apis/networking.k8s.io/v1",
+		"Service": "/apis/serving.knative.dev/v1", "Revision": "/apis/serving.knative.dev/v1",
+		"Broker": "/apis/eventing.knative.dev/v1", "Trigger": "/apis/eventing.knative.dev/v1", "PingSource": "/apis/sources.knative.dev/v1",
 	}
 	group, ok := groups[kind]
 	if !ok {
@@ -246,7 +248,9 @@ func (c *cluster) apply(ctx context.Context, objects []map[string]any) error {
 		if err != nil {
 			return err
 		}
-		q := url.Values{"fieldManager": {"aisle-acceptance"}, "force": {"true"}}
+		// A manager for each namespace: one who applies a ConfigMap of Knative's
+		// again takes away the settings that it gave before.
+		q := url.Values{"fieldManager": {c.namespace}, "force": {"true"}, "fieldValidation": {"Strict"}}
 		if err := c.ask(ctx, http.MethodPatch, path+"?"+q.Encode(), "application/apply-patch+yaml", text, nil); err != nil {
 			return err
 		}
@@ -259,7 +263,7 @@ func (c *cluster) removeNamespaces(ctx context.Context) error {
 	defer cancel()
 	return retried(ctx, func() error {
 		var errs []error
-		for _, name := range []string{suiteNamespace, productsNamespace} {
+		for _, name := range []string{suiteNamespace, productsNamespace, gpuNamespace} {
 			path, err := resource("Namespace", "", name)
 			if err == nil {
 				err = c.ask(ctx, http.MethodDelete, path, "", nil, nil)
@@ -312,9 +316,11 @@ type (
 	}
 )
 
-func ready(all []condition) condition {
+func ready(all []condition) condition { return conditionOf(all, "Ready") }
+
+func conditionOf(all []condition, typ string) condition {
 	for _, c := range all {
-		if c.Type == "Ready" {
+		if c.Type == typ {
 			return c
 		}
 	}
@@ -428,16 +434,44 @@ func (c *cluster) Version(ctx context.Context) (client.Version, error) {
 	return client.Version{Version: v.GitVersion, Engine: "knative", Address: c.address()}, err
 }
 
-// removePod asks for a pod's end as the autoscaler's Deployment does.
-func (c *cluster) removePod(t *testing.T, name string) {
+// remove asks for an object's end; query may say how.
+func (c *cluster) remove(ctx context.Context, kind, name, query string) error {
+	path, err := resource(kind, c.namespace, name)
+	if err != nil {
+		return err
+	}
+	return c.ask(ctx, http.MethodDelete, path+"?"+query, "", nil, nil)
+}
+
+// conditions are those of one object; kinds without a namespace are asked for
+// in none.
+func (c *cluster) conditions(t *testing.T, kind, name string) []condition {
 	t.Helper()
-	path, err := resource("Pod", c.namespace, name)
+	namespace := c.namespace
+	if kind == "Node" {
+		namespace = ""
+	}
+	var o struct {
+		Status struct{ Conditions []condition }
+	}
+	path, err := resource(kind, namespace, name)
 	if err == nil {
-		err = c.ask(t.Context(), http.MethodDelete, path, "", nil, nil)
+		err = c.ask(t.Context(), http.MethodGet, path, "", nil, &o)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	return o.Status.Conditions
+}
+
+func (c *cluster) awaitReadyObject(t *testing.T, kind, name string) {
+	t.Helper()
+	await(t, kind+" "+name+" to be ready", func() string {
+		if cond := ready(c.conditions(t, kind, name)); cond.Status != "True" {
+			return fmt.Sprintf("%+v", cond)
+		}
+		return ""
+	})
 }
 
 // service gives a service as the API server holds it.

@@ -85,7 +85,7 @@ func overlaid(t *testing.T, k *cluster, overlay string) (*cluster, map[string]ma
 	}
 	at := *k
 	at.namespace = "aisle-" + overlay
-	objects, err := k.shipped(overlay)
+	objects, err := k.shipped("../../manifests/overlays/" + overlay)
 	if err != nil {
 		t.Fatal(err)
 	}

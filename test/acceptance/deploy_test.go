@@ -36,7 +36,7 @@ func deployed(configPath string) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	shipped, err := c.shipped("e2e")
+	shipped, err := c.shipped("../../manifests/overlays/e2e")
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func deployed(configPath string) (*cluster, error) {
 	if err := retried(ctx, func() error { return c.apply(ctx, objects) }); err != nil {
 		return nil, err
 	}
-	for _, at := range []*cluster{c, c.products()} {
+	for _, at := range []*cluster{c, c.in(productsNamespace)} {
 		if err := at.awaitServices(ctx); err != nil {
 			return nil, err
 		}
@@ -58,22 +58,21 @@ func deployed(configPath string) (*cluster, error) {
 	return c, nil
 }
 
-// products is the same cluster, its services those of the shipped manifests.
-func (c *cluster) products() *cluster {
+// in is the same cluster, its services those of another namespace.
+func (c *cluster) in(namespace string) *cluster {
 	other := *c
-	other.namespace = productsNamespace
+	other.namespace = namespace
 	return &other
 }
 
-// shipped renders one of manifests/overlays with the images that were made.
-func (c *cluster) shipped(name string) ([]map[string]any, error) {
+// shipped renders an overlay for clusters with the images that were made.
+func (c *cluster) shipped(overlay string) ([]map[string]any, error) {
 	dir, err := os.MkdirTemp("", "aisle-deploy-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	overlay, err := filepath.Abs(filepath.Join("../../manifests/overlays", name))
-	if err != nil {
+	if overlay, err = filepath.Abs(overlay); err != nil {
 		return nil, err
 	}
 	paths := []string{overlay, c.config.Component}
@@ -171,16 +170,23 @@ func rendered(dir string, images map[string]string) ([]map[string]any, error) {
 // changed deploys a fixture service of a test's own with these settings of its
 // pod, sharing traffic as told.
 func (c *cluster) changed(ctx context.Context, name string, env map[string]string, traffic []map[string]any) error {
+	return c.changedImage(ctx, name, c.config.Images["fixture"], env, traffic)
+}
+
+// changedImage does so with any image.
+func (c *cluster) changedImage(ctx context.Context, name, image string, env map[string]string, traffic []map[string]any) error {
 	type object = map[string]any
 	var vars []object
 	for _, k := range slices.Sorted(maps.Keys(env)) {
 		vars = append(vars, object{"name": k, "value": env[k]})
 	}
 	spec := object{"template": object{
-		// A revision proves itself with a pod before it gets requests.
-		"metadata": object{"annotations": object{"autoscaling.knative.dev/initial-scale": "1", "serving.knative.dev/progress-deadline": "20s"}},
-		"spec": object{"containerConcurrency": 0, "timeoutSeconds": 30, "containers": []object{{
-			"image": c.config.Images["fixture"], "env": vars, "readinessProbe": object{"httpGet": object{"path": "/readyz"}},
+		// A revision proves itself with a pod before it gets requests. Knative
+		// looks at why a pod fails when the deadline passes, and a container that
+		// ends at once must have been started again by then.
+		"metadata": object{"annotations": object{"autoscaling.knative.dev/initial-scale": "1", "serving.knative.dev/progress-deadline": "45s"}},
+		"spec": object{"containerConcurrency": 0, "timeoutSeconds": 90, "containers": []object{{
+			"image": image, "env": vars, "readinessProbe": object{"httpGet": object{"path": "/readyz"}},
 		}}},
 	}}
 	if traffic != nil {

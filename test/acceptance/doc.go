@@ -8,6 +8,9 @@
 // pods (./fixture, which behaves well or badly as asked, and the title
 // classifier).
 //
+// A few tests stop a part of a cluster that was made for the suite. They do not
+// run in parallel, so that they come first and the others find it whole.
+//
 // Guarantees: tests wait for conditions, each for a bounded time; no process
 // outlives the suite, which is itself a test; the engine leaks no goroutine.
 // Non-goals: timing. hack/bench takes figures.

@@ -70,7 +70,7 @@ func runTests(m *testing.M) (code int, err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(root)) }()
 	shared.root = root
 	if config := os.Getenv(clusterEnv); config != "" {
-		patience = 2 * time.Minute
+		patience = 3 * time.Minute
 		shared.place, err = deployed(config)
 	} else {
 		build := exec.Command("go", "build", "-o", filepath.Join(root, "bin", "fixture"), "./fixture")

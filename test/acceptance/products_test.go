@@ -37,7 +37,7 @@ func (p *productsPlace) get(t *testing.T) place {
 	t.Helper()
 	p.once.Do(func() {
 		if c := shared.onCluster(); c != nil {
-			p.place = c.products()
+			p.place = c.in(productsNamespace)
 			return
 		}
 		var e *engineProcess

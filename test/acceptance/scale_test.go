@@ -242,7 +242,9 @@ func drainDeletedPod(t *testing.T, k *cluster, c *caller) {
 	if len(own) != 1 {
 		t.Fatalf("pods %+v", own)
 	}
-	k.removePod(t, own[0].Name)
+	if err := k.remove(t.Context(), "Pod", own[0].Name, ""); err != nil {
+		t.Fatal(err)
+	}
 	await(t, "the pod to drain", func() string {
 		for _, p := range pods(t, k, "halved") {
 			if p.Name == own[0].Name && p.Phase != "Draining" {
