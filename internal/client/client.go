@@ -65,7 +65,7 @@ type Pod struct {
 	Name       string    `json:"name"`
 	Service    string    `json:"service"`
 	Revision   string    `json:"revision"`
-	Phase      string    `json:"phase"`            // Starting, Ready, Draining
+	Phase      string    `json:"phase"`            // Starting, Ready, Draining; in a cluster also Ended
 	Reason     string    `json:"reason,omitempty"` // what keeps it from being ready
 	PID        int       `json:"pid,omitempty"`
 	Address    string    `json:"address,omitempty"`

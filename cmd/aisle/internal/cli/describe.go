@@ -155,6 +155,9 @@ func (a *app) showDescription(d client.Description, now func() time.Time) {
 	for _, s := range d.Said {
 		a.out.Printf("\n%s\n%s\n", a.out.Paint(screen.Bold, "Last words of "+screen.Clean(s.Pod)), screen.CleanLines(s.Text))
 	}
+	for _, m := range d.Missing {
+		a.out.Printf("\n%s\n%s\n", a.out.Paint(screen.Yellow, "Not read"), screen.CleanLines(m))
+	}
 }
 
 func orUnknown(c screen.Cell) screen.Cell {
