@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -81,7 +82,9 @@ func (a *app) names(cmd *cobra.Command, kind string) []string {
 	if err != nil || !ok {
 		return nil
 	}
-	list, err := k.list(cmd.Context(), place)
+	ctx, cancel := context.WithTimeout(cmd.Context(), completing)
+	defer cancel()
+	list, err := k.list(ctx, place)
 	if err != nil {
 		return nil // where nothing answers there is nothing to complete
 	}
