@@ -56,7 +56,7 @@ type Revision struct {
 	Concurrency float64   `json:"concurrency"` // requests in the service now, waiting ones included
 	Waiting     int       `json:"waiting"`     // requests that no pod has yet
 	Why         string    `json:"why"`         // the reason for Want
-	Since       time.Time `json:"since"`       // when Want last changed
+	Since       time.Time `json:"since"`       // when Want last changed; in a cluster when it last left zero or went there
 }
 
 // Pod is one process on this machine, or one pod of a cluster.

@@ -244,7 +244,7 @@ func TestErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	nowhere := "http://" + gone.Addr().String()
-	_ = gone.Close() // now nothing listens there
+	_ = gone.Close()                                                             // now nothing listens there
 	plugin := kubeconfig(t, strings.Replace(nowhere, "http:", "https:", 1), nil) // programs are asked for TLS alone
 	text, err := os.ReadFile(plugin)
 	if err != nil {
@@ -350,6 +350,17 @@ func TestLogs(t *testing.T) {
 	}
 	if err := c.Logs(t.Context(), new(strings.Builder), "absent", true); err == nil || !strings.Contains(err.Error(), "its services are: composer, title") {
 		t.Errorf("of nobody: %v", err)
+	}
+	s.Put("/pods", knativetest.Object{ // the oldest; its log cannot be read
+		"metadata": knativetest.Object{"name": "z", "namespace": "aisle", "labels": knativetest.Object{serviceLabel: "title", revisionLabel: "title-00001"}},
+		"spec":     knativetest.Object{"containers": []knativetest.Object{{"name": "c"}}},
+		"status":   knativetest.Object{"containerStatuses": []knativetest.Object{{"name": "c", "state": knativetest.Object{"running": knativetest.Object{}}}}},
+	})
+	var got strings.Builder
+	err := c.Logs(t.Context(), &got, "title-00001", false)
+	check(t, nil, "==> "+healthy.Name+" <==\n"+said, got.String())
+	if err == nil || !strings.Contains(err.Error(), "read the log of pod z") {
+		t.Errorf("one that cannot be read: %v", err)
 	}
 	full := errors.New("disk full")
 	if err := c.Logs(t.Context(), writer(func([]byte) error { return full }), "title-00001", false); !errors.Is(err, full) {

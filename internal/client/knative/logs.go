@@ -60,14 +60,13 @@ func (c *Cluster) Logs(ctx context.Context, w io.Writer, name string, follow boo
 		}
 		return nil // how a follow ends
 	}
+	var failed []error // of pods whose node is gone, which hides nothing of the others
 	for i := range pods {
-		if l, ok := logOf(&pods[i]); ok {
-			if err := c.copy(ctx, out, l, "tailLines", strconv.Itoa(tailLines), "limitBytes", strconv.Itoa(limitBytes)); err != nil {
-				return err
-			}
+		if l, ok := logOf(&pods[i]); ok && ctx.Err() == nil {
+			failed = append(failed, c.copy(ctx, out, l, "tailLines", strconv.Itoa(tailLines), "limitBytes", strconv.Itoa(limitBytes)))
 		}
 	}
-	return nil
+	return cmp.Or(ctx.Err(), errors.Join(failed...))
 }
 
 // known says whether a service or revision without pods has that name.
