@@ -138,11 +138,14 @@ func (c *cluster) deploy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.run(ctx, "get", "namespace", namespace)
-	switch c.made = err != nil || c.ours; {
+	there, err := c.run(ctx, "get", "namespace", namespace, "--ignore-not-found", "-o", "name")
+	if err != nil {
+		return err // nothing is known of it: it is not ours to remove
+	}
+	switch c.made = len(there) == 0 || c.ours; {
 	case !c.made:
 		return fmt.Errorf("namespace %s is there; this makes and removes one of that name", namespace)
-	case err == nil: // of a run that was killed
+	case len(there) > 0: // of a run that was killed
 		if err := c.remove(ctx); err != nil {
 			return err
 		}
@@ -182,12 +185,13 @@ func (c *cluster) deploy(ctx context.Context) error {
 		}
 	}
 	// Webhooks that have just come may refuse for a while.
+	var refused error
 	err = every(ctx, time.Second, 2*time.Minute, func() (bool, error) {
-		_, err = c.run(ctx, "apply", "--server-side", "--force-conflicts", "-k", dir)
-		return err == nil, nil
+		_, refused = c.run(ctx, "apply", "--server-side", "--force-conflicts", "-k", dir)
+		return refused == nil, nil
 	})
 	if err != nil {
-		return err
+		return errors.Join(err, refused)
 	}
 	fmt.Fprintln(c.b.log, "deployed; waiting for the services")
 	var waiting []string

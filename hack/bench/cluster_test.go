@@ -1,8 +1,12 @@
 package main
 
 import (
+	"io"
 	"math"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -25,6 +29,34 @@ func TestManifests(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"trivial", "wide"}, names); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// A namespace that this program has not made, or knows nothing of, is not
+// removed.
+func TestNamespaceOfSomebodyElse(t *testing.T) {
+	dir := t.TempDir()
+	asked := filepath.Join(dir, "asked")
+	if err := os.MkdirAll(filepath.Join(dir, "kustomize"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "kustomize", "kustomization.yaml"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, answer := range map[string]string{"there": "echo namespace/aisle", "unknown": "exit 1"} {
+		kubectl := "echo \"$@\" >>" + asked + "; " + answer
+		c := &cluster{b: &bench{images: dir, log: io.Discard}, kubectl: []string{"sh", "-c", kubectl, "kubectl"}}
+		err := c.deploy(t.Context())
+		if err == nil || c.made {
+			t.Errorf("%s: %v, made: %v", name, err, c.made)
+		}
+		if err := c.remove(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	got, err := os.ReadFile(asked)
+	if want := strings.Repeat("get namespace aisle --ignore-not-found -o name\n", 2); err != nil || string(got) != want {
+		t.Errorf("%q, %v; want %q", got, err, want)
 	}
 }
 

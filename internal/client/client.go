@@ -56,7 +56,7 @@ type Revision struct {
 	Concurrency float64   `json:"concurrency"` // requests in the service now, waiting ones included
 	Waiting     int       `json:"waiting"`     // requests that no pod has yet
 	Why         string    `json:"why"`         // the reason for Want
-	Since       time.Time `json:"since"`       // when Want last changed
+	Since       time.Time `json:"since"`       // when Want last changed; in a cluster when it last left zero or went there
 }
 
 // Pod is one process on this machine, or one pod of a cluster.
@@ -65,7 +65,7 @@ type Pod struct {
 	Name       string    `json:"name"`
 	Service    string    `json:"service"`
 	Revision   string    `json:"revision"`
-	Phase      string    `json:"phase"`            // Starting, Ready, Draining
+	Phase      string    `json:"phase"`            // Starting, Ready, Draining; in a cluster also Ended
 	Reason     string    `json:"reason,omitempty"` // what keeps it from being ready
 	PID        int       `json:"pid,omitempty"`
 	Address    string    `json:"address,omitempty"`

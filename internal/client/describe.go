@@ -31,8 +31,9 @@ type Description struct {
 	Conditions []Condition `json:"conditions,omitempty"`
 	Revisions  []Revision  `json:"revisions,omitempty"` // of the service; the one that is described; the pod's
 	Pods       []Pod       `json:"pods,omitempty"`
-	Events     []Event     `json:"events,omitempty"` // oldest first
-	Said       []Words     `json:"said,omitempty"`   // the ends of the newest pods' logs
+	Events     []Event     `json:"events,omitempty"`  // oldest first
+	Said       []Words     `json:"said,omitempty"`    // the ends of the newest pods' logs
+	Missing    []string    `json:"missing,omitempty"` // what could not be read, and why
 }
 
 // Share is the part of a service's requests that a revision gets.
@@ -157,17 +158,18 @@ func (e *Engine) Describe(ctx context.Context, kind, name string) (Description, 
 		d.Conditions = []Condition{c}
 		d.Traffic = []Share{{Revision: s.LatestRevision, Percent: 100}}
 	}
-	err = d.Listen(func(p Pod) (begin, end string, err error) {
+	d.Listen(func(p Pod) (begin, end string, err error) {
 		var log ends
 		err = e.Logs(ctx, &log, p.Name, false)
 		return string(log.first), log.end(), err
 	})
-	return d, err
+	return d, ctx.Err()
 }
 
 // Listen adds the last words of the newest pods, and the model that they say
-// at their begin or end that they serve. A pod that has just gone has none.
-func (d *Description) Listen(words func(Pod) (begin, end string, err error)) error {
+// at their begin or end that they serve. A pod that has just gone has none; one
+// whose log cannot be read hides nothing of the rest.
+func (d *Description) Listen(words func(Pod) (begin, end string, err error)) {
 	newest := slices.SortedStableFunc(slices.Values(d.Pods), func(a, b Pod) int { return b.Started.Compare(a.Started) })
 	for _, pod := range newest[:min(len(newest), SaidPods)] {
 		begin, end, err := words(pod)
@@ -175,7 +177,8 @@ func (d *Description) Listen(words func(Pod) (begin, end string, err error)) err
 			if p, ok := errors.AsType[*problem.Error](err); ok && p.Status == http.StatusNotFound {
 				continue
 			}
-			return err
+			d.Missing = append(d.Missing, err.Error())
+			continue
 		}
 		if end != "" {
 			d.Said = append(d.Said, Words{Pod: pod.Name, Text: end})
@@ -184,7 +187,6 @@ func (d *Description) Listen(words func(Pod) (begin, end string, err error)) err
 			d.Model = modelOf(begin + "\n" + end)
 		}
 	}
-	return nil
 }
 
 // modelOf reads the digest out of what a classifier logs when it is ready.

@@ -39,11 +39,11 @@ func (c *Cluster) Describe(ctx context.Context, kind, name string) (client.Descr
 	if err != nil {
 		return d, err
 	}
-	events, err := c.events(ctx)
-	if err != nil {
-		return d, err
-	}
 	at := c.In(d.Namespace)
+	events, err := at.events(ctx)
+	if err != nil {
+		d.Missing = append(d.Missing, err.Error())
+	}
 	begin := []string{name}
 	switch kind {
 	case client.KindService:
@@ -70,11 +70,11 @@ func (c *Cluster) Describe(ctx context.Context, kind, name string) (client.Descr
 	}
 	d.Events = eventViews(events, d.Namespace, name, begin)
 	d.Model = declared(revisions, d)
-	err = d.Listen(func(p client.Pod) (begin, end string, err error) {
+	d.Listen(func(p client.Pod) (begin, end string, err error) {
 		i := slices.IndexFunc(pods, func(o corev1.Pod) bool { return o.Namespace == p.Namespace && o.Name == p.Name })
 		return at.words(ctx, &pods[i])
 	})
-	return d, err
+	return d, ctx.Err()
 }
 
 func revisionConditions(revisions []servingv1.Revision, scalers []autoscalingv1alpha1.PodAutoscaler, namespace, name string) []client.Condition {

@@ -21,6 +21,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -122,7 +123,10 @@ func Open(o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the %w: context %s: %w", ErrConfig, c.context, err)
 	}
-	c.server = rc.Host
+	c.server = rc.Host // as it is shown
+	if u, err := url.Parse(rc.Host); err == nil {
+		c.server = u.Redacted()
+	}
 	rc.UserAgent, rc.QPS, rc.Burst, rc.WarningHandler = "aisle", 50, 50, rest.NoWarnings{}
 	shared, err := rest.HTTPClientFor(rc)
 	if err != nil {
@@ -357,6 +361,8 @@ func (c *Cluster) explain(err error, doing string) error {
 		return fmt.Errorf("%s does not allow it: %w; docs/cli-role.yaml is a Role with what aisle asks for", at, err)
 	case apierrors.IsNotFound(err) && noResource(err):
 		return fmt.Errorf("%s has no Knative Serving (it does not know %s); install that first, or choose another --context (%w)", at, servingv1.SchemeGroupVersion, client.ErrNotRunning)
+	case strings.Contains(err.Error(), "getting credentials: "): // by a program that the kubeconfig names; client-go has no type for it
+		return fmt.Errorf("%s was not asked: %w; log in again, or choose another --context (on GKE: gcloud auth login)", at, err)
 	case isNet:
 		return fmt.Errorf("%s cannot be reached: %w (%w)", at, err, client.ErrNotRunning)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -114,7 +115,7 @@ func TestLists(t *testing.T) {
 
 func TestPodsPhases(t *testing.T) {
 	pod := func(name string, more knativetest.Object) knativetest.Object {
-		o := knativetest.Object{"metadata": knativetest.Object{"name": name, "namespace": "aisle", "labels": knativetest.Object{serviceLabel: "x"}}}
+		o := knativetest.Object{"metadata": knativetest.Object{"name": name, "namespace": "aisle", "labels": knativetest.Object{serviceLabel: "x", revisionLabel: "x-00001"}}}
 		for k, v := range more {
 			o[k] = v
 		}
@@ -131,15 +132,22 @@ func TestPodsPhases(t *testing.T) {
 	going := pod("d", condition("Ready", "True", ""))
 	going["metadata"].(knativetest.Object)["deletionTimestamp"] = "2026-01-01T11:00:00Z"
 	s.Put("/pods", going)
+	s.Put("/pods", pod("e", knativetest.Object{"status": knativetest.Object{"phase": "Failed", "reason": "Terminated", "message": "its node went away"}}))
 	unlabelled := pod("z", nil)
 	delete(unlabelled["metadata"].(knativetest.Object), "labels")
 	s.Put("/pods", unlabelled)
-	pods, err := serve(t, s, "").Pods(t.Context())
+	s.Put("serving.knative.dev/revisions", knativetest.Object{"metadata": knativetest.Object{"name": "x-00001", "namespace": "aisle"}})
+	c := serve(t, s, "")
+	pods, err := c.Pods(t.Context())
 	var got []string
 	for _, p := range pods {
 		got = append(got, p.Name+" "+p.Phase+" "+p.Reason)
 	}
-	check(t, err, []string{"a Starting Unschedulable: m", "b Starting ", "c Starting deliver ended with exit code 1", "d Draining "}, got)
+	check(t, err, []string{"a Starting Unschedulable: m", "b Starting ", "c Starting deliver ended with exit code 1", "d Draining ", "e Ended Terminated: its node went away"}, got)
+	all, err := c.Revisions(t.Context())
+	if err != nil || len(all) != 1 || all[0].Starting != 3 || all[0].Draining != 1 {
+		t.Errorf("%+v, %v; want 3 that start and one that drains", all, err)
+	}
 }
 
 func TestDescribe(t *testing.T) {
@@ -196,6 +204,21 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
+// What may not be read, or cannot be, hides nothing of the rest.
+func TestDescribeWithout(t *testing.T) {
+	s := &knativetest.Server{Rules: []knativetest.Rule{{
+		APIGroups: []string{"", "serving.knative.dev", "autoscaling.internal.knative.dev"},
+		Resources: []string{"services", "revisions", "podautoscalers", "pods"}, Verbs: []string{"list"}}}}
+	s.Sample("http://composer.test")
+	d, err := serve(t, s, "").Describe(t.Context(), client.KindService, "title")
+	check(t, err, []client.Pod{healthy, crashing}, d.Pods)
+	for i, want := range []string{"events", "pods", "pods"} {
+		if i >= len(d.Missing) || !strings.Contains(d.Missing[i], "does not allow it: "+want) {
+			t.Errorf("missing: %q, want %q in its place %d", d.Missing, want, i)
+		}
+	}
+}
+
 func TestURL(t *testing.T) {
 	s := new(knativetest.Server)
 	s.Sample("http://composer.test")
@@ -221,7 +244,16 @@ func TestErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	nowhere := "http://" + gone.Addr().String()
-	_ = gone.Close() // now nothing listens there
+	_ = gone.Close()                                                             // now nothing listens there
+	plugin := kubeconfig(t, strings.Replace(nowhere, "http:", "https:", 1), nil) // programs are asked for TLS alone
+	text, err := os.ReadFile(plugin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const program = `"exec":{"apiVersion":"client.authentication.k8s.io/v1","command":"/absent","interactiveMode":"Never"}`
+	if err := os.WriteFile(plugin, []byte(strings.ReplaceAll(string(text), `"token":"secret"`, program)), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	at := func(s *knativetest.Server, o Options) *Cluster {
 		srv := httptest.NewTLSServer(s)
 		srv.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes that are broken off
@@ -239,6 +271,8 @@ func TestErrors(t *testing.T) {
 		{"not allowed", at(&knativetest.Server{Rules: []knativetest.Rule{}}, Options{}), "docs/cli-role.yaml", false},
 		{"no Knative", at(&knativetest.Server{NoKnative: true}, Options{}), "has no Knative Serving", true},
 		{"no answer", at(&knativetest.Server{Stall: stall}, Options{Timeout: time.Millisecond}), "did not answer within 1ms", true},
+		{"a password", open(t, Options{Files: []string{kubeconfig(t, strings.Replace(nowhere, "//", "//me:hunter2@", 1), nil)}}), "me:xxxxx@127", true},
+		{"no credentials", open(t, Options{Files: []string{plugin}}), "log in again", false},
 		{"nobody there", open(t, Options{Files: []string{kubeconfig(t, nowhere, nil)}}), "cannot be reached", true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -252,6 +286,9 @@ func TestErrors(t *testing.T) {
 				}
 				if errors.Is(err, client.ErrNotRunning) != test.down {
 					t.Errorf("%s: %v: is %v ErrNotRunning", what, err, !test.down)
+				}
+				if err != nil && strings.Contains(err.Error(), "hunter2") {
+					t.Errorf("%s: %v tells a password", what, err)
 				}
 			}
 		})
@@ -314,6 +351,17 @@ func TestLogs(t *testing.T) {
 	if err := c.Logs(t.Context(), new(strings.Builder), "absent", true); err == nil || !strings.Contains(err.Error(), "its services are: composer, title") {
 		t.Errorf("of nobody: %v", err)
 	}
+	s.Put("/pods", knativetest.Object{ // the oldest; its log cannot be read
+		"metadata": knativetest.Object{"name": "z", "namespace": "aisle", "labels": knativetest.Object{serviceLabel: "title", revisionLabel: "title-00001"}},
+		"spec":     knativetest.Object{"containers": []knativetest.Object{{"name": "c"}}},
+		"status":   knativetest.Object{"containerStatuses": []knativetest.Object{{"name": "c", "state": knativetest.Object{"running": knativetest.Object{}}}}},
+	})
+	var got strings.Builder
+	err := c.Logs(t.Context(), &got, "title-00001", false)
+	check(t, nil, "==> "+healthy.Name+" <==\n"+said, got.String())
+	if err == nil || !strings.Contains(err.Error(), "read the log of pod z") {
+		t.Errorf("one that cannot be read: %v", err)
+	}
 	full := errors.New("disk full")
 	if err := c.Logs(t.Context(), writer(func([]byte) error { return full }), "title-00001", false); !errors.Is(err, full) {
 		t.Errorf("to a writer that fails: %v", err)
@@ -323,6 +371,77 @@ func TestLogs(t *testing.T) {
 type writer func([]byte) error
 
 func (w writer) Write(p []byte) (int, error) { return len(p), w(p) }
+
+// Whoever reads slowly, such as a pager, gets all of it.
+func TestLogsSlowReader(t *testing.T) {
+	s := new(knativetest.Server)
+	s.Sample("http://composer.test")
+	const line = "a line that does not fit into what lies between, many times over"
+	s.Log("aisle", healthy.Name, "classifier", slices.Repeat([]string{line}, tailLines)...)
+	srv := httptest.NewServer(s)
+	t.Cleanup(srv.Close)
+	const timeout = 100 * time.Millisecond
+	c := open(t, Options{Files: []string{kubeconfig(t, srv.URL, nil)}, Timeout: timeout})
+	size, paused := 0, false
+	err := c.Logs(t.Context(), writer(func(p []byte) error {
+		if size += len(p); !paused {
+			paused = true
+			<-time.After(2 * timeout)
+		}
+		return nil
+	}), healthy.Name, false)
+	check(t, err, tailLines*(len(line)+1), size)
+}
+
+// A line that ends with its log is ended before the next header.
+func TestLines(t *testing.T) {
+	var got strings.Builder
+	out := &lines{w: &got, several: true}
+	for _, s := range []struct{ pod, text string }{{"a", "1\n2"}, {"b", "3\n"}, {"a", "4"}, {"a", "5\n"}} {
+		if err := out.copy(s.pod, strings.NewReader(s.text)); err != nil {
+			t.Error(err)
+		}
+	}
+	check(t, nil, "==> a <==\n1\n2\n==> b <==\n3\n==> a <==\n45\n", got.String())
+}
+
+// There may be any number of pods in the time of a follow, but not at once.
+func TestFollowMany(t *testing.T) {
+	s := new(knativetest.Server)
+	c := serve(t, s, "")
+	pod := func(name, id string) {
+		s.Put("/pods", knativetest.Object{
+			"metadata": knativetest.Object{"name": name, "namespace": "aisle", "labels": knativetest.Object{serviceLabel: "title"}},
+			"spec":     knativetest.Object{"containers": []knativetest.Object{{"name": "c"}}},
+			"status":   knativetest.Object{"containerStatuses": []knativetest.Object{{"name": "c", "containerID": id, "state": knativetest.Object{"running": knativetest.Object{}}}}},
+		})
+	}
+	s.Log("aisle", "a", "c", "begun")
+	s.EndLog("aisle", "a", "c")
+	const lives = 2 * maxFollowed
+	pod("a", "1")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	seen := 0
+	err := c.Logs(ctx, writer(func([]byte) error {
+		if seen++; seen == lives {
+			cancel()
+		} else {
+			pod("a", fmt.Sprint(seen+1))
+		}
+		return nil
+	}), "title", true)
+	check(t, err, lives, seen)
+
+	for i := range maxFollowed + 1 {
+		name := fmt.Sprint("b", i)
+		s.Log("aisle", name, "c", "begun")
+		pod(name, name)
+	}
+	if err := c.Logs(t.Context(), writer(func([]byte) error { return nil }), "title", true); err == nil || !strings.Contains(err.Error(), "name a revision or a pod") {
+		t.Errorf("too many at once: %v", err)
+	}
+}
 
 // A follow takes in lines, new pods and restarts, whether or not the server
 // ends its watches, and ends with its context.

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -26,7 +27,7 @@ import (
 const (
 	tailLines   = 5000     // of each pod, at first
 	limitBytes  = 16 << 20 // of each pod that is not followed
-	maxFollowed = 64       // containers
+	maxFollowed = 64       // containers at once
 )
 
 // Logs implements [client.Client]. Kubernetes keeps the logs of pods that are
@@ -59,14 +60,13 @@ func (c *Cluster) Logs(ctx context.Context, w io.Writer, name string, follow boo
 		}
 		return nil // how a follow ends
 	}
+	var failed []error // of pods whose node is gone, which hides nothing of the others
 	for i := range pods {
-		if l, ok := logOf(&pods[i]); ok {
-			if err := c.copy(ctx, out, l, "tailLines", strconv.Itoa(tailLines), "limitBytes", strconv.Itoa(limitBytes)); err != nil {
-				return err
-			}
+		if l, ok := logOf(&pods[i]); ok && ctx.Err() == nil {
+			failed = append(failed, c.copy(ctx, out, l, "tailLines", strconv.Itoa(tailLines), "limitBytes", strconv.Itoa(limitBytes)))
 		}
 	}
-	return nil
+	return cmp.Or(ctx.Err(), errors.Join(failed...))
 }
 
 // known says whether a service or revision without pods has that name.
@@ -136,19 +136,23 @@ func (c *Cluster) copy(ctx context.Context, out *lines, l containerLog, params .
 		req.Param(params[i], params[i+1])
 		following = following || params[i] == "follow"
 	}
-	read := func(ctx context.Context) error {
-		from, err := req.Stream(ctx)
-		if err != nil {
-			return err
-		}
-		defer from.Close()
-		return out.copy(l.pod, from)
-	}
-	var err error
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	slow := time.AfterFunc(c.timeout, func() { cancel(errSlow) })
+	defer slow.Stop()
 	if following {
-		err = read(ctx)
-	} else {
-		err = c.within(ctx, read)
+		slow.Stop()
+	}
+	from, err := req.Stream(ctx)
+	if err == nil {
+		defer from.Close()
+		if !following {
+			from = &timed{from, slow, c.timeout}
+		}
+		err = out.copy(l.pod, from)
+	}
+	if err != nil && errors.Is(context.Cause(ctx), errSlow) {
+		err = errSlow
 	}
 	if err == nil || apierrors.IsNotFound(err) {
 		return nil
@@ -159,32 +163,57 @@ func (c *Cluster) copy(ctx context.Context, out *lines, l containerLog, params .
 	return c.explain(err, "read the log of pod "+l.pod)
 }
 
+// timed bounds the time of each Read: a writer between two may take its time,
+// such as a pager that somebody reads.
+type timed struct {
+	io.ReadCloser
+	timer *time.Timer // ends the request
+	limit time.Duration
+}
+
+func (t *timed) Read(p []byte) (int, error) {
+	t.timer.Reset(t.limit)
+	defer t.timer.Stop()
+	return t.ReadCloser.Read(p)
+}
+
 // following follows the logs of pods as they come and go.
 type following struct {
 	c     *Cluster
 	its   func(*corev1.Pod) bool
 	out   *lines
 	begun map[string]bool // by container id
+	now   atomic.Int32    // streams
 }
 
 // run owns begun. It ends with ctx, or with the first stream that breaks.
 func (f *following) run(ctx context.Context, pods []corev1.Pod, version string) error {
 	group, ctx := errgroup.WithContext(ctx)
-	begin := func(p *corev1.Pod, params ...string) {
+	begin := func(p *corev1.Pod, params ...string) error {
 		if !f.its(p) {
-			return
+			return nil
 		}
 		l, ok := logOf(p)
-		if !ok || f.begun[l.id] || len(f.begun) == maxFollowed {
-			return
+		if !ok || f.begun[l.id] {
+			return nil
+		}
+		if f.now.Load() == maxFollowed {
+			return fmt.Errorf("more than %d containers write at once, which are too many to follow; name a revision or a pod", maxFollowed)
 		}
 		f.begun[l.id] = true
-		group.Go(func() error { return f.c.copy(ctx, f.out, l, append(params, "follow", "true")...) })
-	}
-	for i := range pods {
-		begin(&pods[i], "tailLines", strconv.Itoa(tailLines))
+		f.now.Add(1)
+		group.Go(func() error {
+			defer f.now.Add(-1)
+			return f.c.copy(ctx, f.out, l, append(params, "follow", "true")...)
+		})
+		return nil
 	}
 	group.Go(func() error {
+		for i := range pods {
+			if err := begin(&pods[i], "tailLines", strconv.Itoa(tailLines)); err != nil {
+				return err
+			}
+		}
 		for {
 			if err := f.watch(ctx, version, begin); err != nil {
 				return err
@@ -201,7 +230,9 @@ func (f *following) run(ctx context.Context, pods []corev1.Pod, version string) 
 				return err
 			}
 			for i := range pods {
-				begin(&pods[i])
+				if err := begin(&pods[i]); err != nil {
+					return err
+				}
 			}
 		}
 	})
@@ -209,7 +240,7 @@ func (f *following) run(ctx context.Context, pods []corev1.Pod, version string) 
 }
 
 // watch passes every pod that changes after version, until the watch ends.
-func (f *following) watch(ctx context.Context, version string, changed func(*corev1.Pod, ...string)) error {
+func (f *following) watch(ctx context.Context, version string, changed func(*corev1.Pod, ...string) error) error {
 	w, err := f.c.core.Get().NamespaceIfScoped(f.c.namespace, f.c.namespace != "").Resource("pods").
 		Param("labelSelector", serviceLabel).Param("watch", "true").Param("resourceVersion", version).Watch(ctx)
 	if err != nil {
@@ -225,20 +256,23 @@ func (f *following) watch(ctx context.Context, version string, changed func(*cor
 				return nil
 			}
 			if p, ok := e.Object.(*corev1.Pod); ok && e.Type != watch.Deleted {
-				changed(p)
+				if err := changed(p); err != nil {
+					return err
+				}
 			}
 		}
 	}
 }
 
-// lines writes the lines of several logs to one writer, whole, under headers
-// as tail's where another log goes on.
+// lines writes the lines of several logs to one writer, whole but for those of
+// more than 64 KiB, under headers as tail's where another log goes on.
 type lines struct {
 	several bool // from the beginning
 
 	mu   sync.Mutex // guards what follows, and the writer
 	w    io.Writer
 	last string
+	part bool // of a line was written last
 }
 
 // writeError is an error of the writer, not of the log.
@@ -267,11 +301,15 @@ func (l *lines) write(pod string, line []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.last != pod && (l.several || l.last != "") {
-		if _, err := fmt.Fprintf(l.w, "==> %s <==\n", pod); err != nil {
+		end := ""
+		if l.part {
+			end = "\n"
+		}
+		if _, err := fmt.Fprintf(l.w, "%s==> %s <==\n", end, pod); err != nil {
 			return err
 		}
 	}
-	l.last = pod
+	l.last, l.part = pod, line[len(line)-1] != '\n'
 	_, err := l.w.Write(line)
 	return err
 }

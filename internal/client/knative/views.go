@@ -96,6 +96,7 @@ func revisionViews(all []servingv1.Revision, scalers []autoscalingv1alpha1.PodAu
 				r.Ready++
 			case "Draining":
 				r.Draining++
+			case "Ended":
 			default:
 				r.Starting++
 			}
@@ -157,6 +158,9 @@ func podViews(all []corev1.Pod) []client.Pod {
 				p.Phase, p.Reason = "Ready", ""
 				p.ReadyMs = float64(c.LastTransitionTime.Sub(p.Started).Milliseconds())
 			}
+		}
+		if o.Status.Phase == corev1.PodFailed || o.Status.Phase == corev1.PodSucceeded { // evicted, or its spot node went away
+			p.Phase, p.Reason, p.ReadyMs = "Ended", cmp.Or(because(o.Status.Reason, o.Status.Message), stuck(&o)), 0
 		}
 		if o.DeletionTimestamp != nil {
 			p.Phase, p.Reason, p.ReadyMs = "Draining", "", 0

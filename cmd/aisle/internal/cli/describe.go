@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -81,7 +82,9 @@ func (a *app) names(cmd *cobra.Command, kind string) []string {
 	if err != nil || !ok {
 		return nil
 	}
-	list, err := k.list(cmd.Context(), place)
+	ctx, cancel := context.WithTimeout(cmd.Context(), completing)
+	defer cancel()
+	list, err := k.list(ctx, place)
 	if err != nil {
 		return nil // where nothing answers there is nothing to complete
 	}
@@ -154,6 +157,9 @@ func (a *app) showDescription(d client.Description, now func() time.Time) {
 	section("Events", []screen.Column{{Name: "AGO", Right: right}, {Name: "TYPE"}, {Name: "OBJECT"}, {Name: "REASON"}, {Name: "TIMES", Right: right}, {Name: "MESSAGE"}}, rows)
 	for _, s := range d.Said {
 		a.out.Printf("\n%s\n%s\n", a.out.Paint(screen.Bold, "Last words of "+screen.Clean(s.Pod)), screen.CleanLines(s.Text))
+	}
+	for _, m := range d.Missing {
+		a.out.Printf("\n%s\n%s\n", a.out.Paint(screen.Yellow, "Not read"), screen.CleanLines(m))
 	}
 }
 

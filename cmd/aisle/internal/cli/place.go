@@ -57,6 +57,7 @@ func (a *app) clusterFlags(cmd *cobra.Command) {
 		names, _ := knative.Contexts(a.clusterOptions()) // without a kubeconfig there is nothing to complete
 		return names, cobra.ShellCompDirectiveNoFileComp
 	})
+	_ = cmd.RegisterFlagCompletionFunc("kubeconfig", cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault)) // files; likewise
 }
 
 func (a *app) clusterOptions() knative.Options {
@@ -67,10 +68,12 @@ func (a *app) clusterOptions() knative.Options {
 	return o
 }
 
-// onCluster is whether a cluster is meant.
+// onCluster is whether a cluster is meant. A flag outweighs the environment.
 func (a *app) onCluster() bool {
-	o := a.clusterOptions()
-	return o.Context != "" || o.Kubeconfig != ""
+	if a.at.context != "" || a.at.kubeconfig != "" {
+		return true
+	}
+	return a.dataDir == "" && a.Getenv("AISLE_CONTEXT") != ""
 }
 
 // cluster is the cluster that is meant, or nil.
@@ -202,14 +205,10 @@ func urlOf(service, namespace, address string) *url.URL {
 	return &url.URL{Scheme: "http", Host: net.JoinHostPort(service+"."+namespace+".localhost", port)}
 }
 
+// completing is how long somebody waits who has pressed Tab.
+const completing = 3 * time.Second
+
 // serviceNames completes services' names.
 func (a *app) serviceNames(cmd *cobra.Command) ([]string, cobra.ShellCompDirective) {
-	var names []string
-	if place, err := a.place(); err == nil {
-		services, _ := place.Services(cmd.Context()) // where nothing answers there is nothing to complete
-		for _, s := range services {
-			names = append(names, s.Name)
-		}
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return a.names(cmd, "services"), cobra.ShellCompDirectiveNoFileComp
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"aisle.dev/aisle/cmd/aisle/internal/screen"
 	"aisle.dev/aisle/internal/client"
 )
 
@@ -66,7 +67,7 @@ func (a *app) version() *cobra.Command {
 			case v.Engine == nil:
 				a.out.Printf("engine not running\n")
 			case a.onCluster():
-				a.out.Printf("cluster Kubernetes %s with Knative Serving v1 at %s, context %s\n", e.Version, e.Address, e.Context)
+				a.out.Printf("cluster Kubernetes %s with Knative Serving v1 at %s, context %s\n", screen.Clean(e.Version), screen.Clean(e.Address), screen.Clean(e.Context))
 			default:
 				a.out.Printf("engine %s (%s) at %s, process %d, data in %s\n", e.Version, e.Engine, e.Address, e.PID, e.DataDir)
 			}
