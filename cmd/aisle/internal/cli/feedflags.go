@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,7 @@ type fileFlags struct {
 	columns                  feed.Columns
 	attributes               []string
 	images                   string
-	to                       string
+	to, broker               string
 	skip, limit, concurrency int
 	attempts                 int
 	timeout                  time.Duration
@@ -202,10 +203,17 @@ func source(name string) string {
 
 // poster returns what sends to the composer, once it is known to listen.
 func (a *app) poster(cmd *cobra.Command, f *fileFlags, source string) (*delivery.Poster, error) {
-	to, err := a.target(cmd.Context(), f.to, "composer")
+	to, err := a.target(cmd.Context(), cmp.Or(f.broker, f.to), "composer")
 	if err != nil {
 		return nil, err
 	}
-	p := &delivery.Poster{To: to.url, Gateway: to.gateway, Help: to.help, Source: source, Attempts: f.attempts, Timeout: f.timeout, Client: delivery.NewClient(f.concurrency, to.gateway)}
+	attempts := f.attempts
+	if f.broker != "" {
+		to.help = "see the broker's URL with: kubectl get brokers -A; from outside of the cluster, port-forward service/broker-ingress in knative-eventing"
+		if !cmd.Flags().Changed("attempts") {
+			attempts = 0
+		}
+	}
+	p := &delivery.Poster{To: to.url, Gateway: to.gateway, Help: to.help, Source: source, Broker: f.broker != "", Attempts: attempts, Timeout: f.timeout, Client: delivery.NewClient(f.concurrency, to.gateway)}
 	return p, p.Check(cmd.Context())
 }

@@ -176,7 +176,7 @@ func (a *app) target(ctx context.Context, to, service string) (target, error) {
 		}
 	}
 	if t.url, err = url.Parse(to); err != nil || t.url.Scheme != "http" && t.url.Scheme != "https" || t.url.Host == "" {
-		return t, usagef("--to %q is not a URL such as http://composer.default.localhost:8080", to)
+		return t, usagef("%q is not a URL such as http://composer.default.localhost:8080", to)
 	}
 	return t, nil
 }

@@ -32,8 +32,11 @@ columns named attributes.NAME are attributes. An image is a path, relative to
 the file, which is read and sent along, or a URL. An attribute's cell that is
 empty or NA is left out.
 
-A broker that takes the events and answers none (202) is sent to as well; its
-categories go to who subscribes to them.
+With --broker the events go to a Knative Broker's URL instead, which takes them
+(202) and answers none: the categories go to who subscribes to them. An event
+counts as sent once the broker has said 202, and is sent again until it does,
+for --timeout. A broker over channels in memory says so after delivery alone;
+its events may arrive twice, with the same id.
 
 A service that is full (429, 503) is tried again when it asks to be. What is
 wrong with one product does not stop the others: failures are listed at the
@@ -42,7 +45,9 @@ end, and the exit code is 3.`,
   aisle send --wait products.ndjson
   aisle send --wait -o ndjson products.csv | jq .data.category.label
   aisle send --title name --id sku --attribute gender --attribute colour=baseColour --images photos/ products.csv
-  zcat products.csv.gz | aisle send -`,
+  zcat products.csv.gz | aisle send -
+  kubectl -n knative-eventing port-forward service/broker-ingress 8082:80 &
+  aisle send --broker http://localhost:8082/aisle/default --timeout 10m products.csv`,
 		Args: exactly(1, "one file, or - for standard input"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(); err != nil {
@@ -50,6 +55,9 @@ end, and the exit code is 3.`,
 			}
 			if !wait && format == "ndjson" {
 				return usagef("-o ndjson writes categories, so it needs --wait")
+			}
+			if f.broker != "" && (wait || cmd.Flags().Changed("to")) {
+				return usagef("--broker takes events and answers none: it goes with neither --to nor --wait")
 			}
 			in, err := a.open(cmd.Context(), args[0], &f, false)
 			if err != nil {
@@ -77,6 +85,7 @@ end, and the exit code is 3.`,
 		},
 	}
 	f.flags(cmd, false)
+	cmd.Flags().StringVar(&f.broker, "broker", "", "URL of a Knative Broker to send to instead of the composer, until it says 202")
 	cmd.Flags().BoolVar(&wait, "wait", false, "write one category per product")
 	output(cmd, &format, "table", "json", "ndjson")
 	return cmd

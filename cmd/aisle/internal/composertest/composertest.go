@@ -11,6 +11,7 @@
 //	"broken ..."   every leg fails
 //	"half ..."     the photo leg fails
 //	"queued ..."   202 without an event, as a broker answers
+//	"down N ..."   500 the first N times, then 202, as a broker whose dispatcher was killed
 //	"cold ..."     the first leg waited 40 ms for a pod, and the composer 20 ms
 package composertest
 
@@ -125,7 +126,13 @@ func (c *Composer) serve(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		if strings.HasPrefix(p.Title, "queued ") {
+		if rest, ok := strings.CutPrefix(p.Title, "down "); ok {
+			times, _, _ := strings.Cut(rest, " ")
+			if n, _ := strconv.Atoi(times); c.try(ev.ID()) <= n {
+				return problem.New(http.StatusInternalServerError, "the dispatcher is down")
+			}
+		}
+		if strings.HasPrefix(p.Title, "queued ") || strings.HasPrefix(p.Title, "down ") {
 			w.WriteHeader(http.StatusAccepted)
 			return nil
 		}
@@ -173,15 +180,19 @@ func (c *Composer) classify(w http.ResponseWriter, r *http.Request) error {
 	return json.NewEncoder(w).Encode(result)
 }
 
-func (c *Composer) categorise(w http.ResponseWriter, r *http.Request, id string, p product.Product) (category.Result, error) {
+// try counts the times that an event has come.
+func (c *Composer) try(id string) int {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.tries == nil {
 		c.tries = map[string]int{}
 	}
 	c.tries[id]++
-	try := c.tries[id]
-	c.mu.Unlock()
+	return c.tries[id]
+}
 
+func (c *Composer) categorise(w http.ResponseWriter, r *http.Request, id string, p product.Product) (category.Result, error) {
+	try := c.try(id)
 	result := category.Result{ID: p.ID, Status: category.Complete, Composition: category.Composition{Name: "test", Digest: Digest}, DurationMs: 1.5}
 	legs := []category.Leg{
 		{Name: "title", Service: "title", Outcome: category.Answered, LatencyMs: 0.5},

@@ -33,7 +33,8 @@ type Poster struct {
 	Gateway  string        // that [NewClient] dials, or empty
 	Help     string        // what to do where it is not reachable
 	Source   string        // the events' source
-	Attempts int           // at most, for what may pass: 429, 502, 503, 504, a broken connection
+	Broker   bool          // To is a broker: an event is sent when that says 202, and 500 may pass too
+	Attempts int           // at most, for what may pass: 429, 502, 503, 504, a broken connection; 0: until Timeout
 	Timeout  time.Duration // of one product, all attempts together
 	Client   *http.Client  // of [NewClient]
 }
@@ -224,8 +225,10 @@ func (p *Poster) once(ctx context.Context, header http.Header, body []byte) (r r
 		return reply{header: resp.Header, data: data, accepted: true}, false, 0
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return reply{err: refusal(resp, data)}, true, RetryAfter(resp.Header.Get("Retry-After"), time.Now())
+	case http.StatusInternalServerError: // of the composer: a bug, which the same product meets again
+		return reply{err: refusal(resp, data)}, p.Broker, 0
 	case http.StatusMisdirectedRequest, http.StatusNotFound, http.StatusMethodNotAllowed:
-		return reply{err: &fatal{fmt.Errorf("%s is %w: %w; see which services run with: aisle get services", p.To, ErrUnreachable, refusal(resp, data))}}, false, 0
+		return reply{err: &fatal{fmt.Errorf("%s is %w: %w; %s", p.To, ErrUnreachable, refusal(resp, data), p.absent())}}, false, 0
 	}
 	return reply{err: refusal(resp, data)}, false, 0
 }
@@ -280,7 +283,21 @@ func readAll(resp *http.Response) ([]byte, error) {
 	return data, err
 }
 
+// absent says what to do where the address is served, and not by what it should be.
+func (p *Poster) absent() string {
+	if p.Broker {
+		return "see which brokers there are, and their URLs, with: kubectl get brokers -A"
+	}
+	return "see which services run with: aisle get services"
+}
+
 func (p *Poster) answer(r reply) Answer {
+	if p.Broker {
+		if !r.accepted {
+			return Answer{Err: &fatal{fmt.Errorf("%s answers events instead of taking them: is it a broker? The composer is given with --to (%w)", p.To, ErrUnreachable)}}
+		}
+		return Answer{Accepted: true}
+	}
 	ev, _, err := event.Decode(r.header, r.data)
 	if err != nil && r.accepted {
 		return Answer{Accepted: true}

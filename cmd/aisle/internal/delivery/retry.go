@@ -25,7 +25,7 @@ func (p *Poster) exchange(ctx context.Context, header http.Header, body []byte) 
 		if !again {
 			return r
 		}
-		if attempt >= p.Attempts {
+		if p.Attempts > 0 && attempt >= p.Attempts {
 			if attempt > 1 {
 				r.err = fmt.Errorf("%w (after %d attempts)", r.err, attempt)
 			}
