@@ -255,15 +255,14 @@ func TestImageMissing(t *testing.T) {
 	})
 }
 
+const wrongDigest = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+
 // A classifier that finds another model package than the one that it is told to
 // serve never answers, and the reason comes to who looks; on a cluster the
 // revision before goes on.
 func TestWrongModelDigest(t *testing.T) {
 	t.Parallel()
-	const (
-		wrong   = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
-		product = `{"title":"Women Silver Wrist Watch"}`
-	)
+	const product = `{"title":"Women Silver Wrist Watch"}`
 	if k := shared.onCluster(); k != nil {
 		c := call(t, k)
 		env := map[string]string{"MODEL": "/models/title"}
@@ -272,8 +271,8 @@ func TestWrongModelDigest(t *testing.T) {
 			t.Fatal(err)
 		}
 		awaitObserved(t, k, "mistaken", "mistaken-00001")
-		env["MODEL_DIGEST"] = wrong
-		awaitFailed(t, k, "mistaken", wrong, change, func() string {
+		env["MODEL_DIGEST"] = wrongDigest
+		awaitFailed(t, k, "mistaken", wrongDigest, change, func() string {
 			if a := c.post(t, "mistaken", "/v1/classify", "application/json", product); a.err != nil || a.status != http.StatusOK {
 				return fmt.Sprintf("the revision before answered %+v", a)
 			}
@@ -284,7 +283,7 @@ func TestWrongModelDigest(t *testing.T) {
 	p := products.get(t)
 	call(t, p).post(t, "mistaken", "/v1/classify", "application/json", product).problem(t, http.StatusServiceUnavailable)
 	await(t, "the service to say why", func() string {
-		if s := service(t, p, "mistaken"); s.Ready || s.Pods > 0 || !strings.Contains(s.Reason, wrong) {
+		if s := service(t, p, "mistaken"); s.Ready || s.Pods > 0 || !strings.Contains(s.Reason, wrongDigest) {
 			return fmt.Sprintf("%+v", s)
 		}
 		return ""

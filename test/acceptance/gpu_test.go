@@ -71,24 +71,15 @@ func TestGPUNodeFromZero(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := gpu.apply(t.Context(), inOrder(objects)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { // what gke sets of Knative's
-		for _, o := range objects {
-			if o["metadata"].(map[string]any)["namespace"] == "knative-serving" {
-				o["data"] = map[string]any{}
-				if err := gpu.apply(context.Background(), []map[string]any{o}); err != nil {
-					t.Error(err)
-				}
-			}
+	var own []map[string]any
+	for _, o := range objects {
+		if o["metadata"].(map[string]any)["namespace"] == "knative-serving" {
+			gpu.set(t, o)
+		} else {
+			own = append(own, o)
 		}
-	})
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	if err := gpu.awaitServices(ctx); err != nil {
-		t.Fatal(err)
 	}
+	gpu.deploy(t, own)
 	gpu.awaitReadyObject(t, "Trigger", "products")
 	gpu.awaitReadyObject(t, "Trigger", "categories")
 	if own := pods(t, gpu, "photo"); len(own) > 0 {
