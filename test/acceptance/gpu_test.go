@@ -66,6 +66,15 @@ func TestGPUNodeFromZero(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	node := k.nodeName(t)
+	if err := k.advertise(t.Context(), node, false); err != nil { // of a run that was killed
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := k.advertise(context.Background(), node, false); err != nil {
+			t.Error(err)
+		}
+	})
 	gpu := k.in(gpuNamespace)
 	objects, err := gpu.shipped("testdata/gpu")
 	if err != nil {
@@ -168,12 +177,6 @@ func TestGPUNodeFromZero(t *testing.T) {
 		}
 	}
 	begun := time.Now()
-	node := k.nodeName(t)
-	t.Cleanup(func() { // also where the test ends early
-		if err := k.advertise(context.Background(), node, false); err != nil {
-			t.Error(err)
-		}
-	})
 	if err := k.advertise(t.Context(), node, true); err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +206,4 @@ func TestGPUNodeFromZero(t *testing.T) {
 		return "it has not come"
 	})
 	awaitNoPods(t, gpu, "photo")
-	if err := k.advertise(t.Context(), node, false); err != nil {
-		t.Fatal(err)
-	}
 }
