@@ -193,8 +193,9 @@ func TestGPUNodeFromZero(t *testing.T) {
 		t.Error(err)
 	}
 	t.Logf("%s after it came, the event was taken", time.Since(begun).Round(100*time.Millisecond))
+	listening := call(t, k)
 	await(t, "the event's category", func() string {
-		for _, r := range deliveries(t, call(t, k), "listener", "gpu") {
+		for _, r := range deliveries(t, listening, "listener", "gpu") {
 			var got category.Result
 			if err := json.Unmarshal([]byte(r.Data), &got); err != nil {
 				t.Fatal(err)
