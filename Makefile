@@ -103,7 +103,7 @@ e2e: cluster-build ## run the acceptance suite on one machine and on a cluster, 
 
 .PHONY: cluster-faults
 cluster-faults: ## kill the cluster's harness at each of its steps, and start it again (root; a quarter of an hour)
-	AISLE_CLUSTER_FAULTS=1 go -C hack/cluster test -count=1 -v -timeout 60m -run '^TestKilled'$(if $(RUN),/$(RUN)) .
+	AISLE_CLUSTER_FAULTS=1 go -C hack/cluster test -count=1 -v -timeout 60m -run '^TestKilled$(if $(RUN),$$/$(RUN))' .
 
 # Reproducible: the same commit, Go, C compiler and libraries give the same digests.
 IMAGES ?= .cache/images

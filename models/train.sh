@@ -22,11 +22,13 @@ fi
 
 go run ./models/split -out "$work" -golden models/split/golden.json
 go run ./models/title/recipe
-photo() { "$python" -u "$recipe/train.py" --data "$data" --work "$work" "$@"; }
-photo member-0 & first=$!
-photo member-1 & second=$!
-wait $first && wait $second
-photo --threads 2 photo
+photo=("$python" -u "$recipe/train.py" --data "$data" --work "$work")
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT # what is in the background does not see Ctrl-C
+"${photo[@]}" member-0 &
+"${photo[@]}" member-1 &
+wait -n
+wait -n
+"${photo[@]}" --threads 2 photo
 "$python" "$recipe/export.py" --work "$work" --out models/photo/model.onnx
 go run ./models/photo/recipe
 go run ./models/fuse

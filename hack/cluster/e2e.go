@@ -41,8 +41,9 @@ type suiteOptions struct {
 }
 
 // e2e brings the cluster up, unless it is another's, runs the suite and takes
-// the cluster down, unless it was up before. The caller holds the lock all the while: what another
-// harness does to the cluster waits until the suite has ended.
+// the cluster down, unless it was up before. The caller holds the lock all the
+// while: what another harness does to the cluster waits until the suite has
+// ended.
 func (h *harness) e2e(ctx context.Context, root string, t target, o suiteOptions) (err error) {
 	if t.Kubeconfig != "" {
 		if t.registry == "" || t.Gateway == "" || t.Domain == "" {

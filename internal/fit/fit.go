@@ -1,8 +1,9 @@
 // Package fit chooses the few numbers that turn trained models into calibrated
-// answers: a model's temperature, and the weights and temperature of a pool of
-// models and of the labels' prior in it. Both minimise the mean negative log-likelihood of held-out truth,
-// which is convex in what is fitted here. It is pure and deterministic, and
-// pools by internal/reduce, the code that serves.
+// answers: a model's temperature, and the temperature of a pool of models with
+// the weights of its legs and of the labels' prior. Both minimise the mean
+// negative log-likelihood of held-out truth, which is convex in what is fitted
+// here. It is pure and deterministic, and pools by internal/reduce, the code
+// that serves.
 package fit
 
 import (

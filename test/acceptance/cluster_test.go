@@ -47,6 +47,8 @@ const (
 	gpuNamespace      = "aisle-gpu"
 )
 
+var namespaces = []string{suiteNamespace, productsNamespace, gpuNamespace}
+
 // cluster is a Knative cluster, asked over its API server's plain HTTP: the
 // product links nothing of Kubernetes' clients, nor do its tests.
 type cluster struct {
@@ -69,7 +71,7 @@ func (c *cluster) onCluster() *cluster { return c }
 // stop removes what the suite deployed.
 func (c *cluster) stop(time.Duration) error {
 	defer c.http.CloseIdleConnections()
-	return c.removeNamespaces(context.Background())
+	return c.removeNamespaces(context.Background(), namespaces...)
 }
 
 // dump shows how services stand and the events that are warnings, before stop
@@ -77,7 +79,8 @@ func (c *cluster) stop(time.Duration) error {
 func (c *cluster) dump(w io.Writer) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	for _, at := range []*cluster{c, c.in(productsNamespace), c.in(gpuNamespace)} {
+	for _, namespace := range namespaces {
+		at := c.in(namespace)
 		services, err := at.Services(ctx)
 		for _, s := range services {
 			fmt.Fprintf(w, "--- service %s/%s: ready %v, %d pods, latest %s: %s\n", s.Namespace, s.Name, s.Ready, s.Pods, s.LatestRevision, s.Reason)
@@ -258,12 +261,13 @@ func (c *cluster) apply(ctx context.Context, objects []map[string]any) error {
 	return nil
 }
 
-func (c *cluster) removeNamespaces(ctx context.Context) error {
+// removeNamespaces returns when they have gone.
+func (c *cluster) removeNamespaces(ctx context.Context, names ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	return retried(ctx, func() error {
 		var errs []error
-		for _, name := range []string{suiteNamespace, productsNamespace, gpuNamespace} {
+		for _, name := range names {
 			path, err := resource("Namespace", "", name)
 			if err == nil {
 				err = c.ask(ctx, http.MethodDelete, path, "", nil, nil)

@@ -3,14 +3,11 @@ package acceptance
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"aisle.dev/aisle/internal/prediction"
 )
@@ -21,17 +18,15 @@ const noImages = "a pod of one machine is a process, which mounts no image and h
 func TestModelInVolume(t *testing.T) {
 	t.Parallel()
 	k := clusterOnly(t, shared, noImages)
-	var nodes struct {
-		Items []struct {
-			Status struct {
-				NodeInfo struct{ ContainerRuntimeVersion string }
-			}
+	nodes, err := list[struct {
+		Status struct {
+			NodeInfo struct{ ContainerRuntimeVersion string }
 		}
-	}
-	if err := k.ask(t.Context(), http.MethodGet, "/api/v1/nodes", "", nil, &nodes); err != nil {
+	}](t.Context(), k.in(""), "Node")
+	if err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range nodes.Items {
+	for _, n := range nodes {
 		var major int
 		version := n.Status.NodeInfo.ContainerRuntimeVersion
 		if _, err := fmt.Sscanf(version, "containerd://%d.", &major); err == nil && major < 2 {
@@ -43,36 +38,30 @@ func TestModelInVolume(t *testing.T) {
 }
 
 // The overlay whose init container checks the model's digest and copies it, and
-// what is said of a digest that is wrong: of the init container's by its pod
-// alone, of the classifier's by the revision too.
+// what its pod says of a digest that is wrong (of the classifier's own digest
+// see TestWrongModelDigest).
 func TestModelDelivered(t *testing.T) {
 	t.Parallel()
 	k := clusterOnly(t, shared, noImages)
 	at, services := overlaid(t, k, "e2e-deliver")
 	wantTitle(t, at)
 
-	wrong := "sha256:" + strings.Repeat("0", 64)
-	for name, variable := range map[string]string{"undelivered": "DIGEST", "refused": "MODEL_DIGEST"} {
-		o, err := variant(services["title"], name, variable, wrong)
-		if err == nil {
-			err = at.apply(t.Context(), []map[string]any{o})
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	o, err := variant(services["title"], "undelivered", "DIGEST", wrongDigest)
+	if err == nil {
+		err = at.apply(t.Context(), []map[string]any{o})
 	}
-	why := "the manifest wants \"" + wrong
-	for name, said := range map[string]func(*testing.T, *cluster, string) string{"undelivered": lastWords, "refused": revisionSays} {
-		await(t, name+" to say why it does not start", func() string {
-			if s := service(t, at, name); s.Ready || s.Pods > 0 {
-				t.Fatalf("ready with a model that nobody asked for: %+v", s)
-			}
-			if text := said(t, at, name); !strings.Contains(text, why) {
-				return fmt.Sprintf("it says %q", text)
-			}
-			return ""
-		})
+	if err != nil {
+		t.Fatal(err)
 	}
+	await(t, "the pod to say why it does not start", func() string {
+		if s := service(t, at, "undelivered"); s.Ready || s.Pods > 0 {
+			t.Fatalf("ready with a model that nobody asked for: %+v", s)
+		}
+		if text := lastWords(t, at, "undelivered"); !strings.Contains(text, `the manifest wants "`+wrongDigest) {
+			return fmt.Sprintf("it says %q", text)
+		}
+		return ""
+	})
 }
 
 // overlaid deploys one of manifests/overlays into a namespace of its own, with
@@ -83,8 +72,7 @@ func overlaid(t *testing.T, k *cluster, overlay string) (*cluster, map[string]ma
 	if !k.config.Ours {
 		t.Skip("only on a cluster of the suite's own: the overlay changes Knative's feature flags")
 	}
-	at := *k
-	at.namespace = "aisle-" + overlay
+	at := k.in("aisle-" + overlay)
 	objects, err := k.shipped("../../manifests/overlays/" + overlay)
 	if err != nil {
 		t.Fatal(err)
@@ -95,18 +83,7 @@ func overlaid(t *testing.T, k *cluster, overlay string) (*cluster, map[string]ma
 		meta := o["metadata"].(map[string]any)
 		switch {
 		case meta["name"] == "config-features":
-			// A field manager of its own: what it set goes with it, and nothing else.
-			flags := func(ctx context.Context, data any) error {
-				return k.feature(ctx, at.namespace, data)
-			}
-			t.Cleanup(func() {
-				if err := flags(context.Background(), map[string]any{}); err != nil {
-					t.Error("put the feature flags back:", err)
-				}
-			})
-			if err := flags(t.Context(), o["data"]); err != nil {
-				t.Fatal(err)
-			}
+			at.set(t, o)
 			continue
 		case meta["namespace"] == "knative-serving": // as the suite has set them
 			continue
@@ -120,60 +97,48 @@ func overlaid(t *testing.T, k *cluster, overlay string) (*cluster, map[string]ma
 			services[meta["name"].(string)] = o
 		}
 	}
-	if err := at.removeNamespace(t.Context()); err != nil { // of a run that was killed
+	if err := at.removeNamespaces(t.Context(), at.namespace); err != nil { // of a run that was killed
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := at.removeNamespace(context.Background()); err != nil {
+		if err := at.removeNamespaces(context.Background(), at.namespace); err != nil {
 			t.Error(err)
 		}
 	})
+	at.deploy(t, own)
+	return at, services
+}
+
+// set has one of Knative's settings, a ConfigMap, until the test ends. Its field
+// manager is that of this namespace alone: what it set goes with it, and nothing
+// else.
+func (c *cluster) set(t *testing.T, setting map[string]any) {
+	t.Helper()
+	t.Cleanup(func() {
+		setting["data"] = map[string]any{}
+		if err := c.apply(context.Background(), []map[string]any{setting}); err != nil {
+			t.Error("put Knative's settings back:", err)
+		}
+	})
+	if err := c.apply(t.Context(), []map[string]any{setting}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// deploy applies objects and returns once the services of this namespace are
+// ready.
+func (c *cluster) deploy(t *testing.T, objects []map[string]any) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	// The webhook refuses what a flag allows until it has seen the flag.
-	err = retried(ctx, func() error { return at.apply(ctx, inOrder(own)) })
+	err := retried(ctx, func() error { return c.apply(ctx, inOrder(objects)) })
 	if err == nil {
-		err = at.awaitServices(ctx)
+		err = c.awaitServices(ctx)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &at, services
-}
-
-// feature sets Knative's feature flags in the name of one manager.
-func (c *cluster) feature(ctx context.Context, manager string, data any) error {
-	path, err := resource("ConfigMap", "knative-serving", "config-features")
-	if err != nil {
-		return err
-	}
-	text, err := json.Marshal(map[string]any{
-		"apiVersion": "v1", "kind": "ConfigMap", "data": data, "metadata": map[string]any{"name": "config-features", "namespace": "knative-serving"},
-	})
-	if err != nil {
-		return err
-	}
-	q := url.Values{"fieldManager": {manager}, "force": {"true"}}
-	return c.ask(ctx, http.MethodPatch, path+"?"+q.Encode(), "application/apply-patch+yaml", text, nil)
-}
-
-// removeNamespace removes this place's and returns when it has gone.
-func (c *cluster) removeNamespace(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
-	defer cancel()
-	return retried(ctx, func() error {
-		path, err := resource("Namespace", "", c.namespace)
-		if err == nil {
-			err = c.ask(ctx, http.MethodDelete, path, "", nil, nil)
-		}
-		switch {
-		case err == nil:
-			return fmt.Errorf("namespace %s is going", c.namespace)
-		case errors.Is(err, errNotFound):
-			return nil
-		}
-		return err
-	})
 }
 
 // wantTitle asks the classifier of titles, from zero.
@@ -206,29 +171,8 @@ func variant(service map[string]any, name, variable, value string) (o map[string
 	}
 	o["metadata"].(map[string]any)["name"] = name
 	template := o["spec"].(map[string]any)["template"].(map[string]any)["metadata"].(map[string]any)
-	annotations := template["annotations"].(map[string]any)
-	annotations["autoscaling.knative.dev/initial-scale"] = "1"
-	annotations["serving.knative.dev/progress-deadline"] = "30s" // when Knative looks why there is no pod
+	template["annotations"].(map[string]any)["autoscaling.knative.dev/initial-scale"] = "1"
 	return o, nil
-}
-
-// revisionSays gives the messages of the conditions of a service's revision:
-// ContainerHealthy's is the container's, Ready's may be another's.
-func revisionSays(t *testing.T, at *cluster, service string) string {
-	t.Helper()
-	all, err := list[revisionObject](t.Context(), at, "Revision")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var said []string
-	for _, r := range all {
-		if r.Metadata.Labels[serviceLabel] == service {
-			for _, c := range r.Status.Conditions {
-				said = append(said, c.Message)
-			}
-		}
-	}
-	return strings.Join(said, "\n")
 }
 
 // lastWords gives what a service's init containers said when they ended.

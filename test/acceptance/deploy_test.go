@@ -28,7 +28,7 @@ func deployed(configPath string) (*cluster, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
-	if err := c.removeNamespaces(ctx); err != nil { // of a run that was killed
+	if err := c.removeNamespaces(ctx, namespaces...); err != nil { // of a run that was killed
 		return nil, err
 	}
 	namespace := map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": suiteNamespace}}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"aisle.dev/aisle/internal/category"
+	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/event"
 	"aisle.dev/aisle/internal/product"
 
@@ -79,8 +80,8 @@ func (c *cluster) awaitRoute(t *testing.T, typ, service string) {
 	c.awaitReadyObject(t, "Trigger", typ)
 	asked := call(t, c)
 	await(t, "an event to come by the Trigger "+typ, func() string {
-		if status, err := c.publish(t.Context(), "default", newEvent(t, typ, "probe", 0)); err != nil {
-			return fmt.Sprintf("%d, %v", status, err)
+		if _, err := c.publish(t.Context(), "default", newEvent(t, typ, "probe", 0)); err != nil {
+			return err.Error()
 		}
 		if len(deliveries(t, asked, service, typ)) == 0 {
 			return "none has come"
@@ -219,7 +220,8 @@ func TestEventOutlivesItsPod(t *testing.T) {
 		return slices.ContainsFunc(deliveries(t, c, "receiver", "killed"), func(r received) bool { return r.ID == "killed" })
 	}
 	sent := make(chan error, 1)
-	go func() { sent <- k.published(t.Context(), "default", newEvent(t, "killed", "killed", 8*time.Second)) }()
+	ev := newEvent(t, "killed", "killed", 8*time.Second)
+	go func() { sent <- k.published(t.Context(), "default", ev) }()
 	await(t, "the event to be with a pod", func() string {
 		if !came() {
 			return "it has not come"
@@ -257,20 +259,24 @@ func TestBrokerKilled(t *testing.T) {
 		}
 		return all
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
 	var mu sync.Mutex
 	told := map[string]bool{} // guarded by mu: ids whose sender was told 202
 	var senders sync.WaitGroup
 	for _, id := range ids("once") {
+		ev := newEvent(t, "counted", id, 2*time.Second)
 		senders.Go(func() {
-			status, err := k.publish(t.Context(), "default", newEvent(t, "counted", id, 2*time.Second))
+			status, err := k.publish(ctx, "default", ev)
 			mu.Lock()
 			defer mu.Unlock()
 			told[id] = err == nil && status == http.StatusAccepted
 		})
 	}
 	for _, id := range ids("repeated") {
+		ev := newEvent(t, "counted", id, 2*time.Second)
 		senders.Go(func() {
-			err := k.published(t.Context(), "default", newEvent(t, "counted", id, 2*time.Second))
+			err := k.published(ctx, "default", ev)
 			mu.Lock()
 			defer mu.Unlock()
 			told[id] = err == nil
@@ -283,11 +289,13 @@ func TestBrokerKilled(t *testing.T) {
 		return ""
 	})
 	core := k.in("knative-eventing")
+	dispatchers := slices.DeleteFunc(podsOf(t, core), func(p client.Pod) bool { return !strings.HasPrefix(p.Name, "imc-dispatcher-") })
+	if len(dispatchers) == 0 {
+		t.Fatal("there is no dispatcher to kill")
+	}
 	killed := time.Now()
-	for _, p := range podsOf(t, core) {
-		if strings.HasPrefix(p.Name, "imc-dispatcher-") {
-			killPod(t, core, p)
-		}
+	for _, p := range dispatchers {
+		killPod(t, core, p)
 	}
 	senders.Wait()
 	came := map[string]int{}

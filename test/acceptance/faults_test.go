@@ -41,6 +41,21 @@ func (c *cluster) part(t *testing.T, name string) int {
 	return p.PID
 }
 
+// signal sends a signal to a part of the node, and says which process that is.
+func (c *cluster) signal(t *testing.T, name string, signal syscall.Signal) (pid int) {
+	t.Helper()
+	await(t, name+" to run", func() string {
+		if pid = c.part(t, name); pid == 0 { // to kill(2) that is this process's own group
+			return "it does not"
+		}
+		return ""
+	})
+	if err := syscall.Kill(pid, signal); err != nil {
+		t.Fatalf("%s to %s, process %d: %v", signal, name, pid, err)
+	}
+	return pid
+}
+
 // awaitAsleep waits until a service's pod has a request in /sleep.
 func awaitAsleep(t *testing.T, c *caller, service string) {
 	t.Helper()
@@ -59,7 +74,6 @@ func TestAPIServerRestarted(t *testing.T) {
 	k := oursOnly(t, shared, "one machine has no API server")
 	c := call(t, k)
 	awaitReady(t, k, "floor", 1)
-	before := k.part(t, "kube-apiserver")
 	long := c.begin(t.Context(), "floor", "/sleep?ms=10000")
 	awaitAsleep(t, c, "floor")
 	ctx, stop := context.WithCancel(t.Context())
@@ -73,9 +87,7 @@ func TestAPIServerRestarted(t *testing.T) {
 		ok, bad := load(ctx, c, "floor", "/sleep?ms=20", 4)
 		loaded <- result{ok, bad}
 	}()
-	if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
-		t.Fatalf("kill the API server, process %d: %v", before, err)
-	}
+	before := k.signal(t, "kube-apiserver", syscall.SIGKILL)
 	await(t, "another API server to be ready", func() string {
 		if now := k.part(t, "kube-apiserver"); now == 0 || now == before {
 			return fmt.Sprintf("process %d", now)
@@ -93,7 +105,9 @@ func TestAPIServerRestarted(t *testing.T) {
 	if r := <-loaded; r.ok == 0 || len(r.bad) > 0 {
 		t.Errorf("%d answered; failed while there was no API server: %q", r.ok, r.bad)
 	}
-	if err := retried(t.Context(), func() error { return k.changed(t.Context(), "afterwards", nil, nil) }); err != nil {
+	bounded, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := retried(bounded, func() error { return k.changed(bounded, "afterwards", nil, nil) }); err != nil {
 		t.Fatal(err)
 	}
 	awaitObserved(t, k, "afterwards", "afterwards-00001")
@@ -110,10 +124,7 @@ func TestNodeNotReady(t *testing.T) {
 	awaitReady(t, k, "floor", 1)
 	c.get(t, "floor", "/sleep?ms=0")
 	before := pods(t, k, "floor")
-	kubelet := k.part(t, "kubelet")
-	if err := syscall.Kill(kubelet, syscall.SIGSTOP); err != nil {
-		t.Fatalf("stop the kubelet, process %d: %v", kubelet, err)
-	}
+	kubelet := k.signal(t, "kubelet", syscall.SIGSTOP)
 	goOn := func() {
 		if err := syscall.Kill(kubelet, syscall.SIGCONT); err != nil {
 			t.Error(err)
@@ -244,15 +255,14 @@ func TestImageMissing(t *testing.T) {
 	})
 }
 
+const wrongDigest = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+
 // A classifier that finds another model package than the one that it is told to
 // serve never answers, and the reason comes to who looks; on a cluster the
 // revision before goes on.
 func TestWrongModelDigest(t *testing.T) {
 	t.Parallel()
-	const (
-		wrong   = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
-		product = `{"title":"Women Silver Wrist Watch"}`
-	)
+	const product = `{"title":"Women Silver Wrist Watch"}`
 	if k := shared.onCluster(); k != nil {
 		c := call(t, k)
 		env := map[string]string{"MODEL": "/models/title"}
@@ -261,8 +271,8 @@ func TestWrongModelDigest(t *testing.T) {
 			t.Fatal(err)
 		}
 		awaitObserved(t, k, "mistaken", "mistaken-00001")
-		env["MODEL_DIGEST"] = wrong
-		awaitFailed(t, k, "mistaken", wrong, change, func() string {
+		env["MODEL_DIGEST"] = wrongDigest
+		awaitFailed(t, k, "mistaken", wrongDigest, change, func() string {
 			if a := c.post(t, "mistaken", "/v1/classify", "application/json", product); a.err != nil || a.status != http.StatusOK {
 				return fmt.Sprintf("the revision before answered %+v", a)
 			}
@@ -273,7 +283,7 @@ func TestWrongModelDigest(t *testing.T) {
 	p := products.get(t)
 	call(t, p).post(t, "mistaken", "/v1/classify", "application/json", product).problem(t, http.StatusServiceUnavailable)
 	await(t, "the service to say why", func() string {
-		if s := service(t, p, "mistaken"); s.Ready || s.Pods > 0 || !strings.Contains(s.Reason, wrong) {
+		if s := service(t, p, "mistaken"); s.Ready || s.Pods > 0 || !strings.Contains(s.Reason, wrongDigest) {
 			return fmt.Sprintf("%+v", s)
 		}
 		return ""

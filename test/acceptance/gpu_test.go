@@ -66,29 +66,29 @@ func TestGPUNodeFromZero(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	node := k.nodeName(t)
+	if err := k.advertise(t.Context(), node, false); err != nil { // of a run that was killed
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := k.advertise(context.Background(), node, false); err != nil {
+			t.Error(err)
+		}
+	})
 	gpu := k.in(gpuNamespace)
 	objects, err := gpu.shipped("testdata/gpu")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := gpu.apply(t.Context(), inOrder(objects)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { // what gke sets of Knative's
-		for _, o := range objects {
-			if o["metadata"].(map[string]any)["namespace"] == "knative-serving" {
-				o["data"] = map[string]any{}
-				if err := gpu.apply(context.Background(), []map[string]any{o}); err != nil {
-					t.Error(err)
-				}
-			}
+	var own []map[string]any
+	for _, o := range objects {
+		if o["metadata"].(map[string]any)["namespace"] == "knative-serving" {
+			gpu.set(t, o)
+		} else {
+			own = append(own, o)
 		}
-	})
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	if err := gpu.awaitServices(ctx); err != nil {
-		t.Fatal(err)
 	}
+	gpu.deploy(t, own)
 	gpu.awaitReadyObject(t, "Trigger", "products")
 	gpu.awaitReadyObject(t, "Trigger", "categories")
 	if own := pods(t, gpu, "photo"); len(own) > 0 {
@@ -177,12 +177,6 @@ func TestGPUNodeFromZero(t *testing.T) {
 		}
 	}
 	begun := time.Now()
-	node := k.nodeName(t)
-	t.Cleanup(func() { // also where the test ends early
-		if err := k.advertise(context.Background(), node, false); err != nil {
-			t.Error(err)
-		}
-	})
 	if err := k.advertise(t.Context(), node, true); err != nil {
 		t.Fatal(err)
 	}
@@ -199,8 +193,9 @@ func TestGPUNodeFromZero(t *testing.T) {
 		t.Error(err)
 	}
 	t.Logf("%s after it came, the event was taken", time.Since(begun).Round(100*time.Millisecond))
+	listening := call(t, k)
 	await(t, "the event's category", func() string {
-		for _, r := range deliveries(t, call(t, k), "listener", "gpu") {
+		for _, r := range deliveries(t, listening, "listener", "gpu") {
 			var got category.Result
 			if err := json.Unmarshal([]byte(r.Data), &got); err != nil {
 				t.Fatal(err)
@@ -212,7 +207,4 @@ func TestGPUNodeFromZero(t *testing.T) {
 		return "it has not come"
 	})
 	awaitNoPods(t, gpu, "photo")
-	if err := k.advertise(t.Context(), node, false); err != nil {
-		t.Fatal(err)
-	}
 }

@@ -21,10 +21,7 @@ func (c *cluster) isSet(ctx context.Context, objects []map[string]any) error {
 		meta, _ := o["metadata"].(map[string]any)
 		data, _ := o["data"].(map[string]any)
 		if name, _ := meta["name"].(string); meta["namespace"] == "knative-serving" {
-			if wanted[name] == nil {
-				wanted[name] = map[string]any{}
-			}
-			maps.Copy(wanted[name], data) // the later object is applied over the earlier
+			wanted[name] = data // the later object takes the earlier one's place, as apply has it
 		}
 	}
 	var patches []string

@@ -8,6 +8,7 @@ antialiased triangle filter, scaled to [0, 1], minus MEAN, over STD.
 import collections
 import csv
 import dataclasses
+import os
 import pathlib
 import re
 
@@ -73,6 +74,13 @@ def frequent_words(rows: list[dict], train: list[bool], least: int = 15) -> torc
     return out / out.sum(1, keepdim=True).clamp(min=1)
 
 
+def save(path: pathlib.Path, array: np.ndarray) -> None:
+    """Writes an array whole or not at all: the members may both be at it."""
+    temp = path.with_suffix(f".{os.getpid()}.npy")
+    np.save(temp, array)
+    os.replace(temp, path)
+
+
 def pixels(data: pathlib.Path, work: pathlib.Path, ids: np.ndarray) -> np.ndarray:
     path, marker = work / f"photos-{SIZE}.npy", work / f"photos-{SIZE}-ids.npy"
     if marker.exists() and np.array_equal(np.load(marker), ids):
@@ -83,8 +91,8 @@ def pixels(data: pathlib.Path, work: pathlib.Path, ids: np.ndarray) -> np.ndarra
             out[i] = np.asarray(im.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR))
         if i % 1000 == 999:
             print(f"reading photos at {SIZE} px: {i + 1} of {len(ids)}", flush=True)
-    np.save(path, out)
-    np.save(marker, ids)  # last: it says that the array is whole
+    save(path, out)
+    save(marker, ids)  # last: it says that the array is whole
     return out
 
 
