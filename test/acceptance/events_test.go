@@ -220,7 +220,7 @@ func TestEventOutlivesItsPod(t *testing.T) {
 		return slices.ContainsFunc(deliveries(t, c, "receiver", "killed"), func(r received) bool { return r.ID == "killed" })
 	}
 	sent := make(chan error, 1)
-	ev := newEvent(t, "killed", "killed", 8*time.Second)
+	ev := newEvent(t, "killed", "killed", 20*time.Second)
 	go func() { sent <- k.published(t.Context(), "default", ev) }()
 	await(t, "the event to be with a pod", func() string {
 		if !came() {

@@ -241,7 +241,7 @@ func TestEnvironment(t *testing.T) {
 
 func TestLogs(t *testing.T) {
 	t.Parallel()
-	engineOnly(t, shared, "aisle logs comes to a cluster with the command line's own client; there is kubectl logs")
+	engineOnly(t, shared, "it is about the engine's log files; internal/client/knative reads a cluster's")
 	c := call(t, shared)
 	c.get(t, "echo", "/sleep?ms=0")
 	own := pods(t, shared, "echo")
