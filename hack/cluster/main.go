@@ -146,7 +146,12 @@ func (h *harness) up(ctx context.Context) error {
 	if os.Geteuid() != 0 {
 		return errNeedsRoot
 	}
+	before, was := h.keeper()
 	err := h.bring(ctx)
+	if err != nil && ctx.Err() == nil && was && !before.alive() {
+		h.say("the node that was up has ended; starting another") // it was dying when this began
+		err = h.bring(ctx)
+	}
 	if _, alive := h.keeper(); err != nil && ctx.Err() == nil && alive {
 		h.say("it failed; what is known:")
 		dump(ctx, h.layout, h.stderr)
