@@ -10,11 +10,7 @@ import (
 // one in Go, title and photo. All have the same settings, and the same path
 // through gateway and activator.
 func clusterCold(ctx context.Context, b *bench) ([]row, error) {
-	words, err := productJSON(sampleProduct(false))
-	if err != nil {
-		return nil, err
-	}
-	picture, err := productJSON(sampleProduct(true))
+	words, picture, err := sampleBodies()
 	if err != nil {
 		return nil, err
 	}

@@ -36,11 +36,7 @@ type way struct {
 // gateway. What one adds is the difference of two. It runs where the pods'
 // addresses can be reached: on the test cluster's machine, or on a node.
 func clusterWarm(ctx context.Context, b *bench) ([]row, error) {
-	words, err := productJSON(sampleProduct(false))
-	if err != nil {
-		return nil, err
-	}
-	picture, err := productJSON(sampleProduct(true))
+	words, picture, err := sampleBodies()
 	if err != nil {
 		return nil, err
 	}

@@ -17,11 +17,7 @@ import (
 // zero, and asks once; the second, warm answer to the same request stands
 // beside it.
 func coldStart(ctx context.Context, b *bench) ([]row, error) {
-	words, err := productJSON(sampleProduct(false))
-	if err != nil {
-		return nil, err
-	}
-	picture, err := productJSON(sampleProduct(true))
+	words, picture, err := sampleBodies()
 	if err != nil {
 		return nil, err
 	}

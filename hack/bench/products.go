@@ -33,6 +33,15 @@ func sampleProduct(picture bool) (product.Product, error) {
 	return p, nil
 }
 
+// sampleBodies gives a sample product's JSON without its picture and with it.
+func sampleBodies() (words, picture []byte, err error) {
+	if words, err = productJSON(sampleProduct(false)); err != nil {
+		return nil, nil, err
+	}
+	picture, err = productJSON(sampleProduct(true))
+	return words, picture, err
+}
+
 func productJSON(p product.Product, err error) ([]byte, error) {
 	if err != nil {
 		return nil, err
