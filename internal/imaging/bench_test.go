@@ -31,19 +31,19 @@ func photos(b *testing.B) [][]byte {
 	return out
 }
 
-var spec96 = model.Image{Width: 96, Height: 96, Mean: [3]float32{0.5, 0.5, 0.5}, Std: [3]float32{0.25, 0.25, 0.25}}
+var photoSpec = model.Image{Width: 128, Height: 128, Mean: [3]float32{0.5, 0.5, 0.5}, Std: [3]float32{0.25, 0.25, 0.25}}
 
 // BenchmarkTensor is the whole pipeline, from a JPEG's bytes to a tensor of
-// 96x96; BenchmarkDecode is the decoder's part of it, BenchmarkResize the
+// 128x128; BenchmarkDecode is the decoder's part of it, BenchmarkResize the
 // rest. BenchmarkDrawApproxBiLinear is the rest by x/image/draw's fastest
 // filter that looks at several pixels (which is not antialiased).
 func BenchmarkTensor(b *testing.B) {
 	data := photos(b)
-	dst := make([]float32, 3*96*96)
+	dst := make([]float32, 3*128*128)
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {
-		if err := Tensor(dst, data[i%len(data)], spec96); err != nil {
+		if err := Tensor(dst, data[i%len(data)], photoSpec); err != nil {
 			b.Fatal(err)
 		}
 		i++
@@ -75,27 +75,27 @@ func decoded(b *testing.B) []image.Image {
 
 func BenchmarkResize(b *testing.B) {
 	imgs := decoded(b)
-	dst := make([]float32, 3*96*96)
+	dst := make([]float32, 3*128*128)
 	var s scratch
 	i := 0
 	for b.Loop() {
 		m := imgs[i%len(imgs)]
-		s.tensor(dst, m, header{format: "jpeg", width: m.Bounds().Dx(), height: m.Bounds().Dy(), orientation: 1}, spec96)
+		s.tensor(dst, m, header{format: "jpeg", width: m.Bounds().Dx(), height: m.Bounds().Dy(), orientation: 1}, photoSpec)
 		i++
 	}
 }
 
 func BenchmarkDrawApproxBiLinear(b *testing.B) {
 	imgs := decoded(b)
-	out := image.NewRGBA(image.Rect(0, 0, 96, 96))
-	dst := make([]float32, 3*96*96)
+	out := image.NewRGBA(image.Rect(0, 0, 128, 128))
+	dst := make([]float32, 3*128*128)
 	i := 0
 	for b.Loop() {
 		m := imgs[i%len(imgs)]
 		draw.ApproxBiLinear.Scale(out, out.Rect, m, m.Bounds(), draw.Src, nil)
-		for p := range 96 * 96 {
+		for p := range 128 * 128 {
 			for c := range 3 {
-				dst[c*96*96+p] = (float32(out.Pix[4*p+c])/255 - spec96.Mean[c]) / spec96.Std[c]
+				dst[c*128*128+p] = (float32(out.Pix[4*p+c])/255 - photoSpec.Mean[c]) / photoSpec.Std[c]
 			}
 		}
 		i++
