@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
+	"aisle.dev/aisle/activator/engine/kube"
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
 	"aisle.dev/aisle/internal/client"
@@ -45,9 +46,14 @@ func (e *Engine) admin() http.Handler {
 		return all
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(e.opts.Registry, promhttp.HandlerOpts{}))
-	mux.Handle("GET /v1/logs/{name...}", problem.Handler(e.logs, func(_ *http.Request, err error) {
-		e.log.Error("logs not answered", "err", err)
-	}))
+	logs := problem.Handler(e.logs, func(_ *http.Request, err error) { e.log.Error("logs not answered", "err", err) })
+	mux.Handle("GET /v1/logs/{name...}", logs)
+	kubernetes := &kube.Server{Store: e.control.store, Backend: e.control, Log: func(w http.ResponseWriter, req *http.Request, namespace, pod string) {
+		req.SetPathValue("name", namespace+"/"+pod)
+		logs.ServeHTTP(w, req)
+	}}
+	mux.Handle("/api/", kubernetes)
+	mux.Handle("/apis/", kubernetes)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, problem.New(http.StatusNotFound, "the engine does not answer %s %s; this command line may be of another version", r.Method, r.URL.Path))
 	})

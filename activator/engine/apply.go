@@ -18,13 +18,11 @@ import (
 	"k8s.io/apimachinery/pkg/util/uuid"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
+	"aisle.dev/aisle/activator/engine/kube"
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/scale"
 	"aisle.dev/aisle/internal/manifest"
 )
-
-// errInUse refuses to delete what is needed.
-var errInUse = errors.New("it is needed")
 
 // Apply implements [kube.Backend]: it takes an object as it is written, in the
 // place of the one of its name, and makes what it describes run. What is wrong
@@ -41,12 +39,12 @@ func (c *control) Apply(raw *unstructured.Unstructured, dry bool) (made manifest
 		warnings = append(warnings, fmt.Sprintf("%s: ignored on one machine: %s", i.Path, i.Reason))
 	}
 	o := set.Objects()[0]
+	key := objects.KeyOf(o)
 	if ks, ok := o.(*servingv1.Service); ok {
 		if err := c.engine.checkServices([]*servingv1.Service{ks}, append(known.Services, ks), known.Sources(), c.deciders); err != nil {
-			return nil, false, nil, err
+			return nil, false, nil, &manifest.Invalid{Problems: []manifest.Problem{{Object: key.String(), Reason: err.Error()}}}
 		}
 	}
-	key := objects.KeyOf(o)
 	old := c.store.Get(key)
 	made = c.engine.admit(o, old, time.Now())
 	if dry || old != nil && equality.Semantic.DeepEqual(old, made) {
@@ -71,7 +69,7 @@ func (c *control) Delete(key objects.Key) (gone manifest.Object, err error) {
 	}
 	if rev, ok := gone.(*servingv1.Revision); ok {
 		if s := c.services[serviceOf(rev)]; rev.GetRoutingState() != servingv1.RoutingStateReserve || s != nil && s.running[rev.Name] != nil {
-			return nil, fmt.Errorf("revision %s has a share of its service's requests, a tag, or pods, or is still to be proven: %w", rev.Name, errInUse)
+			return nil, fmt.Errorf("revision %s has a share of its service's requests, a tag, or pods, or is still to be proven: %w", rev.Name, kube.ErrInUse)
 		}
 		if s := c.services[serviceOf(rev)]; s != nil {
 			s.revisions = slices.DeleteFunc(s.revisions, func(r *servingv1.Revision) bool { return r.Name == rev.Name })
