@@ -153,9 +153,13 @@ func (l *serverLog) complain(level slog.Level, format string, v []any) {
 func (l *serverLog) Noticef(format string, v ...any) {
 	l.log.Debug("the events' store", "says", fmt.Sprintf(format, v...))
 }
-func (l *serverLog) Debugf(string, ...any)          {}
-func (l *serverLog) Tracef(string, ...any)          {}
-func (l *serverLog) Warnf(format string, v ...any)  { l.complain(slog.LevelWarn, format, v) }
+func (l *serverLog) Debugf(string, ...any) {}
+func (l *serverLog) Tracef(string, ...any) {}
+func (l *serverLog) Warnf(format string, v ...any) {
+	if !strings.HasPrefix(format, "Maximum payloads over") { // we know
+		l.complain(slog.LevelWarn, format, v)
+	}
+}
 func (l *serverLog) Errorf(format string, v ...any) { l.complain(slog.LevelError, format, v) }
 func (l *serverLog) Fatalf(format string, v ...any) { l.complain(slog.LevelError, format, v) }
 
