@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
 	"strings"
@@ -37,7 +38,7 @@ func TestModelInVolume(t *testing.T) {
 	at, services := overlaid(t, k, "e2e-volume")
 	wantTitle(t, at)
 
-	o, err := variant(services["title"], "mistaken", regexp.MustCompile(`("reference":"[^"@]*@)[^"]*`), wrongDigest)
+	o, err := variant(services["title"], "mistaken", regexp.MustCompile(`("reference":"[^"@]*@)[^"]*`), wrongDigest, "45s") // changedImage says why so soon
 	if err == nil {
 		err = at.apply(t.Context(), []map[string]any{o})
 	}
@@ -71,7 +72,7 @@ func TestModelDelivered(t *testing.T) {
 	at, services := overlaid(t, k, "e2e-deliver")
 	wantTitle(t, at)
 
-	o, err := variant(services["title"], "undelivered", regexp.MustCompile(`("name":"DIGEST","value":")[^"]*`), wrongDigest)
+	o, err := variant(services["title"], "undelivered", regexp.MustCompile(`("name":"DIGEST","value":")[^"]*`), wrongDigest, "120s") // the component's own
 	if err == nil {
 		err = at.apply(t.Context(), []map[string]any{o})
 	}
@@ -181,9 +182,9 @@ func wantTitle(t *testing.T, at *cluster) {
 }
 
 // variant is a service under another name and with another value after what a
-// pattern's group matches in its JSON, once; its revision proves itself with a pod,
-// soon (changedImage says why).
-func variant(service map[string]any, name string, was *regexp.Regexp, value string) (o map[string]any, err error) {
+// pattern's group matches in its JSON, once; its revision proves itself with a pod
+// by a deadline.
+func variant(service map[string]any, name string, was *regexp.Regexp, value, deadline string) (o map[string]any, err error) {
 	text, err := json.Marshal(service)
 	if err != nil {
 		return nil, err
@@ -196,8 +197,7 @@ func variant(service map[string]any, name string, was *regexp.Regexp, value stri
 	}
 	o["metadata"].(map[string]any)["name"] = name
 	template := o["spec"].(map[string]any)["template"].(map[string]any)["metadata"].(map[string]any)
-	annotations := template["annotations"].(map[string]any)
-	annotations["autoscaling.knative.dev/initial-scale"], annotations["serving.knative.dev/progress-deadline"] = "1", "45s"
+	maps.Copy(template["annotations"].(map[string]any), map[string]any{"autoscaling.knative.dev/initial-scale": "1", "serving.knative.dev/progress-deadline": deadline})
 	return o, nil
 }
 
