@@ -3,6 +3,7 @@ package compose
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"mime"
 	"net/http"
 	"strconv"
@@ -36,7 +37,9 @@ const bodyBudget = 32 << 20
 //	GET  /                          what this composer is
 //	GET  /schemas/product.v1.json   and category.v1.json: the JSON Schemas
 //
-// Refusals are problem+json (internal/problem).
+// Answers about products say in Server-Timing what they waited for the slowest
+// leg (legs) and what the composer itself took from the body's last byte to the
+// answer's first (compose). Refusals are problem+json (internal/problem).
 func (c *Composer) Handler() http.Handler {
 	routes := map[string]map[string]func(http.ResponseWriter, *http.Request) error{
 		"/category/predict": {http.MethodPost: c.limited(c.predict)},
@@ -136,6 +139,7 @@ func (c *Composer) predict(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	share.Keep(len(body))
+	start := time.Now()
 	p, err := product.Decode(body)
 	if err != nil {
 		return err
@@ -149,8 +153,18 @@ func (c *Composer) predict(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	c.metrics.products.WithLabelValues(string(res.Status)).Inc()
+	w.Header().Set("Server-Timing", timing(time.Since(start), res.Legs))
 	write(w, "application/json", append(buf, '\n'))
 	return nil
+}
+
+// timing is the Server-Timing of an answer that took so long.
+func timing(took time.Duration, legs []category.Leg) string {
+	var slowest float64
+	for _, l := range legs {
+		slowest = max(slowest, l.LatencyMs)
+	}
+	return fmt.Sprintf("legs;dur=%.3f, compose;dur=%.3f", slowest, max(0, ms(took)-slowest))
 }
 
 // wantJSON accepts a body without a Content-Type: it has to be JSON anyway.

@@ -88,6 +88,24 @@ func TestPredict(t *testing.T) {
 	})
 }
 
+// The time is a bubble's: what waits for a leg takes as long as told, and the
+// composer's own work takes none.
+func TestServerTiming(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := newWorld(t, twoLegs)
+		w.photo.before = func(http.ResponseWriter, *http.Request, int) bool { time.Sleep(30 * time.Millisecond); return false }
+		for path, headers := range map[string][]string{
+			"/category/predict": nil,
+			"/":                 {"Ce-Specversion", "1.0", "Ce-Id", "1", "Ce-Source", "/shop", "Ce-Type", event.TypeProduct},
+		} {
+			rec := post(w.Handler(), path, shirt, headers...)
+			if got := rec.Header().Get("Server-Timing"); rec.Code != 200 || got != "legs;dur=30.000, compose;dur=0.000" {
+				t.Errorf("%s: %d, %q", path, rec.Code, got)
+			}
+		}
+	})
+}
+
 func TestGzippedProduct(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
