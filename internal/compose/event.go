@@ -50,7 +50,7 @@ func (c *Composer) event(w http.ResponseWriter, r *http.Request) error {
 	if err := event.Write(w, out, structured); err != nil {
 		return err
 	}
-	c.metrics.products.WithLabelValues(string(res.Status)).Inc()
+	c.metrics.products.Inc(string(res.Status))
 	return nil
 }
 

@@ -79,16 +79,12 @@ func (c *Composer) limited(h func(http.ResponseWriter, *http.Request) error) fun
 		select {
 		case c.slots <- struct{}{}:
 		default:
-			c.metrics.products.WithLabelValues("overload").Inc()
+			c.metrics.products.Inc("overload")
 			e := problem.New(http.StatusServiceUnavailable, "%d products are being categorised already; send this one again shortly", cap(c.slots))
 			e.RetryAfter = time.Second
 			return e
 		}
-		c.metrics.inFlight.Inc()
-		defer func() {
-			c.metrics.inFlight.Dec()
-			<-c.slots
-		}()
+		defer func() { <-c.slots }()
 		err := h(w, r)
 		if err != nil {
 			status := "rejected"
@@ -98,7 +94,7 @@ func (c *Composer) limited(h func(http.ResponseWriter, *http.Request) error) fun
 			case problem.Status(err) >= 500:
 				status = string(category.Failed)
 			}
-			c.metrics.products.WithLabelValues(status).Inc()
+			c.metrics.products.Inc(status)
 		}
 		return err
 	}
@@ -152,7 +148,7 @@ func (c *Composer) predict(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	c.metrics.products.WithLabelValues(string(res.Status)).Inc()
+	c.metrics.products.Inc(string(res.Status))
 	w.Header().Set("Server-Timing", timing(time.Since(start), res.Legs))
 	write(w, "application/json", append(buf, '\n'))
 	return nil

@@ -16,12 +16,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.uber.org/goleak"
 
 	"aisle.dev/aisle/internal/category"
 	"aisle.dev/aisle/internal/event"
+	"aisle.dev/aisle/internal/metrics"
 	"aisle.dev/aisle/internal/problem"
 	"aisle.dev/aisle/internal/product"
 	"aisle.dev/aisle/internal/serve"
@@ -367,8 +369,8 @@ func TestRoutes(t *testing.T) {
 func TestOverload(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
-		reg := prometheus.NewRegistry()
-		c, err := New(Options{Composition: w.spec, Transport: w.transport, MaxInFlight: 1, Registerer: reg})
+		set := metrics.New()
+		c, err := New(Options{Composition: w.spec, Transport: w.transport, MaxInFlight: 1, Metrics: set})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -390,7 +392,10 @@ func TestOverload(t *testing.T) {
 		if code := <-first; code != 200 {
 			t.Errorf("the first one got %d", code)
 		}
-		families, err := reg.Gather()
+		scraped := httptest.NewRecorder()
+		set.ServeHTTP(scraped, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		parser := expfmt.NewTextParser(model.LegacyValidation)
+		families, err := parser.TextToMetricFamilies(scraped.Body)
 		if err != nil {
 			t.Fatal(err)
 		}
