@@ -116,8 +116,10 @@ func TestAPIServerRestarted(t *testing.T) {
 
 // The one node stops reporting. Kubernetes then takes every pod on it for lost,
 // those of Knative's own path too, so callers are soon refused; when it
-// reports again, the same pods answer. (Where there are other nodes, pods are
-// started there after five minutes: that cannot be seen on one.)
+// reports again, the same pods answer, however long it took: where no node at
+// all reports, Kubernetes evicts nothing (handleDisruption of its node lifecycle
+// controller). With other nodes, pods are started there after five minutes, which
+// cannot be seen on one.
 func TestNodeNotReady(t *testing.T) {
 	k := oursOnly(t, shared, "one machine has no kubelet")
 	c := call(t, k)
