@@ -52,7 +52,7 @@ type Tree struct {
 }
 
 // how permits limits: systemd gives a group of its own, with its controllers.
-const how = "run the engine as root, or by: systemd-run --user --scope -p Delegate=yes aisle up"
+const how = "start the engine by: systemd-run --user --scope -p Delegate=yes aisle up"
 
 // Open makes the group name below the group that this process is in. What
 // cannot be enforced is in the tree's Lacks; a tree that can enforce nothing
@@ -74,11 +74,12 @@ func open(own, name string) *Tree {
 		_ = os.Remove(t.dir) // an empty group costs nothing
 		return &Tree{lacks: fmt.Errorf("start a process in a control group: %w; %s", err, how)}
 	}
-	var lacks []error
+	var missing []string
+	var failed []error
 	offered := words(filepath.Join(own, "cgroup.controllers"))
 	for _, c := range controllers {
 		if !slices.Contains(offered, c) {
-			lacks = append(lacks, fmt.Errorf("cgroup v2 has no %s controller here (it is cgroup v1's, or is not delegated); %s", c, how))
+			missing = append(missing, c)
 			continue
 		}
 		err := enable(own, c)
@@ -89,17 +90,25 @@ func open(own, name string) *Tree {
 			err = enable(t.dir, c)
 		}
 		if err != nil {
-			lacks = append(lacks, fmt.Errorf("enable the %s controller: %w; %s", c, err, how))
+			failed = append(failed, fmt.Errorf("enable the %s controller: %w; %s", c, err, how))
 			continue
 		}
 		t.has = append(t.has, c)
 	}
-	t.lacks = errors.Join(lacks...)
+	if len(missing) > 0 {
+		permit := how
+		if _, err := os.Stat(filepath.Join(own, "cgroup.type")); errors.Is(err, fs.ErrNotExist) {
+			// The machine's first group: nobody could delegate them.
+			permit = "they are cgroup v1's on this machine: boot it with systemd.unified_cgroup_hierarchy=1"
+		}
+		failed = append(failed, fmt.Errorf("the control group %s has no controller for %s; %s", own, strings.Join(missing, ", "), permit))
+	}
+	t.lacks = errors.Join(failed...)
 	return t
 }
 
-// Lacks says which limits are not enforced, why, and what would permit it;
-// nil means that all are.
+// Lacks says which limits (memory, cpu, pids) are not enforced, why, and what
+// would permit it; nil means that all are.
 func (t *Tree) Lacks() error { return t.lacks }
 
 // Dir is where the tree is, for [Sweep]; empty where there is none.
