@@ -95,7 +95,7 @@ func Reap(dir string, patience time.Duration) ([]Leftover, error) {
 	if err := awaitGone(pids, patience); err != nil {
 		return killed, err
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	if err := removeAll(dir); err != nil {
 		return killed, fmt.Errorf("remove the folders of an earlier engine's pods: %w", err)
 	}
 	return killed, nil

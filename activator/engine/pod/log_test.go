@@ -47,3 +47,58 @@ func TestPrune(t *testing.T) {
 	}
 }
 
+
+// filled is how much the logs of a pod take up.
+func filled(t *testing.T, dir, pod string) (sizes [2]int64) {
+	t.Helper()
+	for i, suffix := range []string{".log", ".log.1"} {
+		if info, err := os.Stat(filepath.Join(dir, pod+suffix)); err == nil {
+			sizes[i] = info.Size()
+		}
+	}
+	return sizes
+}
+
+func TestLogIsBoundedWhileItGrows(t *testing.T) {
+	dir := t.TempDir()
+	l, err := openLog(dir, "p", 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go l.started()
+	for _, text := range []string{"012345678\n", "abc\n", "next\n", "a line longer than the file\n", "x\n"} {
+		l.write([]byte(text))
+		if s := filled(t, dir, "p"); s[0] > 28 || s[1] > 28 {
+			t.Errorf("after %q: %d bytes", text, s)
+		}
+	}
+	l.finish()
+	for name, want := range map[string]string{"p.log.1": "a line longer than the file\n", "p.log": "x\n"} {
+		if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(got) != want {
+			t.Errorf("%s holds %q, want %q (%v)", name, got, want, err)
+		}
+	}
+}
+
+// A log that cannot be written does not stop the pod, and is written again as
+// soon as it can be.
+func TestLogThatCannotBeWritten(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "logs")
+	l, err := openLog(dir, "p", 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.write([]byte("one\n"))
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	l.write([]byte("lost\n"))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l.write([]byte("two\n"))
+	l.finish()
+	if got, err := os.ReadFile(filepath.Join(dir, "p.log")); err != nil || string(got) != "two\n" {
+		t.Errorf("%q, %v", got, err)
+	}
+}

@@ -209,7 +209,7 @@ func (p *Pod) clean() {
 		p.machine.ports.Rest(p.port)
 	}
 	// What cannot be removed now is removed at the engine's next start.
-	_ = os.RemoveAll(p.dir)
+	_ = removeAll(p.dir)
 }
 
 // Stop asks the process to stop, kills it when grace has passed or hurry is

@@ -1,24 +1,17 @@
 package pod
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
-	"pgregory.net/rapid"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -58,7 +51,7 @@ func TestPod(t *testing.T) {
 	m := machine(t)
 	p := shell(t, m, `read line; echo "$PORT:$OTHER:$(pwd):$line"; cat "$FILE"; echo; env | cut -d= -f1 | sort | tr '\n' ' '; exit 4`)
 	end(t, p)
-	if got := p.Ending().String(); got != "exit status 4" {
+	if got := p.Outcome(); got != "exit status 4" {
 		t.Errorf("outcome %q", got)
 	}
 	root, err := filepath.EvalSymlinks(m.root)
@@ -80,9 +73,9 @@ func TestPod(t *testing.T) {
 }
 
 func TestOutcomeOfASignal(t *testing.T) {
-	p := shell(t, machine(t), "kill -9 $$")
+	p := shell(t, machine(t), "kill -9 $$$$")
 	end(t, p)
-	if got := p.Ending().String(); got != "signal SIGKILL" {
+	if got := p.Outcome(); got != "signal SIGKILL" {
 		t.Errorf("outcome %q", got)
 	}
 	p.Term() // to nobody: its pid may be another's
@@ -131,7 +124,7 @@ func awaitLine(t *testing.T, m *Machine, line string) {
 
 func TestGroupGoesWithItsLeader(t *testing.T) {
 	m := machine(t)
-	p := shell(t, m, `sh -c 'trap "" TERM; echo $$; while :; do sleep 0.01; done' & echo child $!; wait $!`)
+	p := shell(t, m, `sh -c 'trap "" TERM; echo $$$$; while :; do sleep 0.01; done' & echo child $!; wait $!`)
 	awaitLine(t, m, "child ")
 	var child int
 	for _, line := range strings.Split(Tail(m.LogDir("default"), "test-00001-bcdfg", 3), "\n") {

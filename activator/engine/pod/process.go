@@ -61,6 +61,10 @@ func (p *Process) PID() int { return p.proc.Pid }
 // control group; all that they wrote is in the log.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
 
+// Outcome says in words how the process ended. It must be called after Exited
+// only.
+func (p *Process) Outcome() string { return p.ending.String() }
+
 // Ending says how the process ended. It must be called after Exited only.
 func (p *Process) Ending() Ending { return p.ending }
 
