@@ -255,12 +255,12 @@ func (t *Tree) limit(g *Group, l Limits) error {
 	return errors.Join(errs...)
 }
 
-// Close removes the tree. Its groups must have gone.
-func (t *Tree) Close() error {
+// Close ends everything that is left in the tree, and removes it.
+func (t *Tree) Close(patience time.Duration) error {
 	if t.dir == "" {
 		return nil
 	}
-	return os.Remove(t.dir)
+	return (&Group{dir: t.dir}).Remove(patience)
 }
 
 // Sweep ends everything in the tree that a killed engine left at dir, and

@@ -95,7 +95,8 @@ func removeEmpty(dir string) error {
 	}
 	for _, e := range entries {
 		if e.IsDir() { // the rest are the kernel's files, which go with the group
-			if err := removeEmpty(filepath.Join(dir, e.Name())); err != nil {
+			err := removeEmpty(filepath.Join(dir, e.Name()))
+			if err != nil && !errors.Is(err, fs.ErrNotExist) { // its pod's reaper was faster
 				return err
 			}
 		}

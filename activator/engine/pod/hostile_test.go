@@ -154,8 +154,9 @@ func TestPodsGoBeforeTheEngine(t *testing.T) {
 // A pod that never listens is told of as such, not waited for in vain.
 func TestNeverListens(t *testing.T) {
 	p := shell(t, machine(t), "while :; do sleep 0.01; done")
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, errStop)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	stop := time.AfterFunc(50*time.Millisecond, func() { cancel(errStop) })
+	defer stop.Stop()
 	err := p.Watch(ctx, Probes{}, func(error) { t.Error("ready") })
 	if !errors.Is(err, errStop) || !errors.Is(err, errNotListening) {
 		t.Errorf("%v", err)

@@ -70,7 +70,7 @@ func openGroups(dataDir string) (*cgroup.Tree, error) {
 	}
 	groups := cgroup.Open(name)
 	if err := os.WriteFile(file, []byte(groups.Dir()+"\n"), 0o600); err != nil {
-		_ = groups.Close()
+		_ = groups.Close(0) // it is empty
 		return nil, fmt.Errorf("remember the control groups: %w", err)
 	}
 	return groups, nil
@@ -84,7 +84,7 @@ func (m *Machine) Lacks() error { return m.groups.Lacks() }
 func (m *Machine) Close() {
 	m.spawner.Close()
 	m.ports.Close()
-	_ = m.groups.Close() // a pod that does not end: the next engine sweeps it
+	_ = m.groups.Close(reapPatience) // what does not end is the next engine's to end
 }
 
 // LogDir is where the logs of a namespace's pods are.
@@ -136,6 +136,11 @@ func (p *Pod) start(spec Spec) error {
 	m := p.machine
 	if len(spec.Command) == 0 {
 		return errors.New("it has no command")
+	}
+	select {
+	case <-m.spawner.done:
+		return errClosed
+	default:
 	}
 	if err := os.MkdirAll(p.dir, 0o700); err != nil {
 		return fmt.Errorf("make its folder: %w", err)

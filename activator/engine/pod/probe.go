@@ -47,9 +47,10 @@ const (
 // errNotListening is what an attempt finds before the pod has opened its port.
 var errNotListening = errors.New("nothing listens")
 
-// answer is what a passed attempt learned besides.
+// answer is what an attempt learned besides.
 type answer struct {
-	timing []string // the values of its Server-Timing header
+	listens bool     // the port took a connection
+	timing  []string // the values of its Server-Timing header, if it passed
 }
 
 // once is one attempt. Until the port listens it costs one refused connect;
@@ -70,29 +71,27 @@ func (p Probe) once(ctx context.Context, addr string) (answer, error) {
 		return answer{}, err
 	}
 	defer conn.Close()
+	a, kind := answer{listens: true}, ""
 	switch {
 	case p.HTTP:
-		a, err := p.get(ctx, conn, addr)
-		if err != nil && ctx.Err() != nil {
-			err = fmt.Errorf("GET %s: no answer within %s", p.Path, timeout)
-		}
-		return a, err
+		kind = "GET " + p.Path
+		a.timing, err = p.get(ctx, conn, addr)
 	case p.GRPC:
-		err := p.check(ctx, conn)
-		if err != nil && ctx.Err() != nil {
-			err = fmt.Errorf("gRPC health check: no answer within %s", timeout)
-		}
-		return answer{}, err
+		kind = "gRPC health check"
+		err = p.check(ctx, conn)
 	}
-	return answer{}, nil
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%s: no answer within %s", kind, timeout)
+	}
+	return a, err
 }
 
 // get is an HTTP attempt.
-func (p Probe) get(ctx context.Context, conn net.Conn, addr string) (answer, error) {
+func (p Probe) get(ctx context.Context, conn net.Conn, addr string) (timing []string, err error) {
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+p.Path, nil)
 	if err != nil {
-		return answer{}, err
+		return nil, err
 	}
 	for k, v := range p.Header {
 		req.Header[k] = v
@@ -102,17 +101,17 @@ func (p Probe) get(ctx context.Context, conn net.Conn, addr string) (answer, err
 	}
 	req.Host, req.Close = p.Host, true
 	if err := req.Write(conn); err != nil {
-		return answer{}, fmt.Errorf("GET %s: %w", p.Path, err)
+		return nil, fmt.Errorf("GET %s: %w", p.Path, err)
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(io.LimitReader(conn, 64<<10)), req)
 	if err != nil {
-		return answer{}, fmt.Errorf("GET %s: %w", p.Path, err)
+		return nil, fmt.Errorf("GET %s: %w", p.Path, err)
 	}
 	_ = resp.Body.Close() // the answer's head is all that is asked
 	if resp.StatusCode < 200 || resp.StatusCode >= 400 {
-		return answer{}, fmt.Errorf("GET %s answered %s", p.Path, resp.Status)
+		return nil, fmt.Errorf("GET %s answered %s", p.Path, resp.Status)
 	}
-	return answer{resp.Header["Server-Timing"]}, nil
+	return resp.Header["Server-Timing"], nil
 }
 
 const userAgent = "kube-probe/aisle" // what servers know probes by begins with kube-probe

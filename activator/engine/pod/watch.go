@@ -26,7 +26,7 @@ type Probes struct {
 func (p *Pod) Watch(ctx context.Context, probes Probes, ready func(why error)) error {
 	return probes.watch(ctx, p.Started, func(ctx context.Context, probe Probe) (answer, error) {
 		a, err := probe.once(ctx, p.Address)
-		if !errors.Is(err, errNotListening) && ctx.Err() == nil {
+		if a.listens {
 			p.phases.listening()
 		}
 		return a, err
