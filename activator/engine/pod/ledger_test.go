@@ -94,4 +94,3 @@ func TestReapOfAnUnreadableRecord(t *testing.T) {
 		})
 	}
 }
-

@@ -47,7 +47,6 @@ func TestPrune(t *testing.T) {
 	}
 }
 
-
 // filled is how much the logs of a pod take up.
 func filled(t *testing.T, dir, pod string) (sizes [2]int64) {
 	t.Helper()

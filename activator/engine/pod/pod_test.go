@@ -234,4 +234,3 @@ func TestPorts(t *testing.T) {
 	}
 	ports.Rest(third)
 }
-

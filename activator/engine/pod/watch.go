@@ -50,7 +50,7 @@ func (p Probes) watch(ctx context.Context, started time.Time, try attempt, ready
 		last := w.follow(ctx, *p.Startup, unsettled, func(_ answer, err error) bool {
 			passed = err == nil
 			if !passed {
-				stop(fmt.Errorf("its startup probe failed %s", err))
+				stop(fmt.Errorf("failed its startup probe %s", err))
 			}
 			return false
 		})
@@ -64,7 +64,7 @@ func (p Probes) watch(ctx context.Context, started time.Time, try attempt, ready
 	if p.Liveness != nil {
 		live.Go(func() {
 			w.follow(ctx, *p.Liveness, passing, func(_ answer, err error) bool {
-				stop(fmt.Errorf("its liveness probe failed %s", err))
+				stop(fmt.Errorf("failed its liveness probe %s", err))
 				return false
 			})
 		})
@@ -72,7 +72,7 @@ func (p Probes) watch(ctx context.Context, started time.Time, try attempt, ready
 	ever := false
 	last := watcher{try, started, p.Readiness.Period == 0}.follow(ctx, p.Readiness, failing, func(a answer, err error) bool {
 		if err != nil {
-			err = fmt.Errorf("its readiness probe failed %s", err)
+			err = fmt.Errorf("failed its readiness probe %s", err)
 		} else {
 			ever = true
 		}

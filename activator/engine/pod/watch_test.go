@@ -73,12 +73,12 @@ func TestWatch(t *testing.T) {
 		{
 			name: "lost and found again", probes: Probes{Readiness: Probe{Period: s, Failure: 2}},
 			readiness: script{0: "ok", 3500 * time.Millisecond: "sick", 6500 * time.Millisecond: "ok", 8500 * time.Millisecond: "sick", 9500 * time.Millisecond: "ok"}, until: 12 * s,
-			want: []string{"0s ready", "5s its readiness probe failed 2 times in a row: sick", "7s ready"}, err: "told to stop",
+			want: []string{"0s ready", "5s failed its readiness probe 2 times in a row: sick", "7s ready"}, err: "told to stop",
 		},
 		{
 			name: "lost without a declared period: three times, ten seconds apart", probes: Probes{},
 			readiness: script{0: "ok", 5 * s: "sick", 31 * s: "ok"}, until: 40 * s,
-			want: []string{"0s ready", "30s its readiness probe failed 3 times in a row: sick", "31s ready"}, err: "told to stop",
+			want: []string{"0s ready", "30s failed its readiness probe 3 times in a row: sick", "31s ready"}, err: "told to stop",
 		},
 		{
 			name: "never ready", probes: Probes{}, readiness: script{0: "closed", s: "sick"}, until: 3 * s,
@@ -92,16 +92,16 @@ func TestWatch(t *testing.T) {
 		{
 			name: "startup fails", probes: Probes{Startup: &Probe{Period: 2 * s, Failure: 3}, Readiness: Probe{}},
 			startup: script{0: "sick"}, readiness: always, until: time.Minute,
-			err: "its startup probe failed 3 times in a row: sick; the last startup probe: sick",
+			err: "failed its startup probe 3 times in a row: sick; the last startup probe: sick",
 		},
 		{
 			name: "startup of a port that stays closed", probes: Probes{Startup: &Probe{Period: s, Failure: 2}},
-			startup: script{0: "closed"}, readiness: always, until: time.Minute, err: "its startup probe failed 2 times in a row: nothing listens",
+			startup: script{0: "closed"}, readiness: always, until: time.Minute, err: "failed its startup probe 2 times in a row: nothing listens",
 		},
 		{
 			name: "liveness fails", probes: Probes{Liveness: &Probe{Delay: 3 * s}},
 			readiness: always, liveness: script{0: "ok", 4 * s: "sick"}, until: time.Hour,
-			want: []string{"0s ready"}, err: "its liveness probe failed 3 times in a row: sick",
+			want: []string{"0s ready"}, err: "failed its liveness probe 3 times in a row: sick",
 		},
 		{
 			name: "liveness that fails twice", probes: Probes{Liveness: &Probe{}},
