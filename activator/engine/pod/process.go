@@ -65,10 +65,6 @@ func (p *Process) Exited() <-chan struct{} { return p.exited }
 // only.
 func (p *Process) Outcome() string { return p.ending.String() }
 
-// ExitCode is the process's exit status, or 128 and the signal's number if one
-// ended it. It must be called after Exited only.
-func (p *Process) ExitCode() int { return p.ending.Code }
-
 // Ending says how the process ended. It must be called after Exited only.
 func (p *Process) Ending() Ending { return p.ending }
 
