@@ -160,7 +160,7 @@ func (e *Engine) Describe(ctx context.Context, kind, name string) (Description, 
 	}
 	d.Listen(func(p Pod) (begin, end string, err error) {
 		var log ends
-		err = e.Logs(ctx, &log, p.Name, false)
+		err = e.Logs(ctx, &log, LogsOf(p.Name))
 		return string(log.first), log.end(), err
 	})
 	return d, ctx.Err()

@@ -41,7 +41,7 @@ func open(t *testing.T, o Options) *Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(c.core.Client.CloseIdleConnections)
+	t.Cleanup(c.objects.Close)
 	return c
 }
 
@@ -52,6 +52,12 @@ func kubeconfig(t *testing.T, server string, certificate *x509.Certificate) stri
 		t.Fatal(err)
 	}
 	return file
+}
+
+func followed(name string) client.LogQuery {
+	q := client.LogsOf(name)
+	q.Follow = true
+	return q
 }
 
 func check[T any](t *testing.T, err error, want, got T) {
@@ -345,10 +351,10 @@ func TestLogs(t *testing.T) {
 		"composer":          "",
 	} {
 		var got strings.Builder
-		err := c.Logs(t.Context(), &got, name, false)
+		err := c.Logs(t.Context(), &got, client.LogsOf(name))
 		check(t, err, want, got.String())
 	}
-	if err := c.Logs(t.Context(), new(strings.Builder), "absent", true); err == nil || !strings.Contains(err.Error(), "its services are: composer, title") {
+	if err := c.Logs(t.Context(), new(strings.Builder), followed("absent")); err == nil || !strings.Contains(err.Error(), "its services are: composer, title") {
 		t.Errorf("of nobody: %v", err)
 	}
 	s.Put("/pods", knativetest.Object{ // the oldest; its log cannot be read
@@ -357,13 +363,13 @@ func TestLogs(t *testing.T) {
 		"status":   knativetest.Object{"containerStatuses": []knativetest.Object{{"name": "c", "state": knativetest.Object{"running": knativetest.Object{}}}}},
 	})
 	var got strings.Builder
-	err := c.Logs(t.Context(), &got, "title-00001", false)
+	err := c.Logs(t.Context(), &got, client.LogsOf("title-00001"))
 	check(t, nil, "==> "+healthy.Name+" <==\n"+said, got.String())
 	if err == nil || !strings.Contains(err.Error(), "read the log of pod z") {
 		t.Errorf("one that cannot be read: %v", err)
 	}
 	full := errors.New("disk full")
-	if err := c.Logs(t.Context(), writer(func([]byte) error { return full }), "title-00001", false); !errors.Is(err, full) {
+	if err := c.Logs(t.Context(), writer(func([]byte) error { return full }), client.LogsOf("title-00001")); !errors.Is(err, full) {
 		t.Errorf("to a writer that fails: %v", err)
 	}
 }
@@ -389,7 +395,7 @@ func TestLogsSlowReader(t *testing.T) {
 			<-time.After(2 * timeout)
 		}
 		return nil
-	}), healthy.Name, false)
+	}), client.LogsOf(healthy.Name))
 	check(t, err, tailLines*(len(line)+1), size)
 }
 
@@ -403,6 +409,66 @@ func TestLines(t *testing.T) {
 		}
 	}
 	check(t, nil, "==> a <==\n1\n2\n==> b <==\n3\n==> a <==\n45\n", got.String())
+}
+
+// One kind is meant where a name has one; a life before is read where asked for.
+func TestLogsOf(t *testing.T) {
+	s := new(knativetest.Server)
+	s.Sample("http://composer.test")
+	c := serve(t, s, "")
+	s.Log("aisle", healthy.Name, "classifier", "a last line")
+	for name, test := range map[string]struct {
+		query     client.LogQuery
+		want, err string
+	}{
+		"tail":             {query: client.LogQuery{Kind: client.KindRevision, Name: "title-00001", Tail: 1}, want: "a last line\n"},
+		"previous":         {query: client.LogQuery{Name: "aisle/title-00002", Tail: -1, Previous: true}, want: "classifier: the model package is another one\n"},
+		"no previous":      {query: client.LogQuery{Name: "title-00001", Tail: -1, Previous: true}},
+		"another kind":     {query: client.LogQuery{Kind: client.KindPod, Name: "title", Tail: -1}, err: `there is no pod "title"`},
+		"a service's kind": {query: client.LogQuery{Kind: client.KindService, Name: "title-00001", Tail: -1}, err: `there is no service "title-00001"`},
+	} {
+		var got strings.Builder
+		err := c.Logs(t.Context(), &got, test.query)
+		if got.String() != test.want || (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
+			t.Errorf("%s: %q, %v", name, got.String(), err)
+		}
+	}
+}
+
+// Following one pod ends once it has gone, with all that it wrote.
+func TestFollowPodGone(t *testing.T) {
+	for name, end := range map[string]func(*knativetest.Server, knativetest.Object){
+		"deleted": func(s *knativetest.Server, _ knativetest.Object) { s.Delete("/pods", "aisle", "a") },
+		"evicted": func(s *knativetest.Server, pod knativetest.Object) {
+			pod["status"].(knativetest.Object)["phase"] = "Failed"
+			s.Put("/pods", pod)
+		},
+	} {
+		s := &knativetest.Server{Expire: 1} // its watch is refused first
+		pod := knativetest.Object{
+			"metadata": knativetest.Object{"name": "a", "namespace": "aisle", "labels": knativetest.Object{serviceLabel: "title"}},
+			"spec":     knativetest.Object{"containers": []knativetest.Object{{"name": "c"}}},
+			"status":   knativetest.Object{"containerStatuses": []knativetest.Object{{"name": "c", "containerID": "1", "state": knativetest.Object{"running": knativetest.Object{}}}}},
+		}
+		s.Put("/pods", pod)
+		s.Log("aisle", "a", "c", "first")
+		c := serve(t, s, "")
+		var text strings.Builder
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		err := c.Logs(ctx, writer(func(p []byte) error {
+			if text.Write(p); text.String() == "first\n" {
+				s.Log("aisle", "a", "c", "last words")
+				end(s, pod)
+				s.EndLog("aisle", "a", "c")
+			}
+			return nil
+		}), followed("a"))
+		check(t, err, "first\nlast words\n", text.String())
+		if ctx.Err() != nil {
+			t.Errorf("%s: the follow did not end by itself", name)
+		}
+	}
 }
 
 // There may be any number of pods in the time of a follow, but not at once.
@@ -430,7 +496,7 @@ func TestFollowMany(t *testing.T) {
 			pod("a", fmt.Sprint(seen+1))
 		}
 		return nil
-	}), "title", true)
+	}), followed("title"))
 	check(t, err, lives, seen)
 
 	for i := range maxFollowed + 1 {
@@ -438,7 +504,7 @@ func TestFollowMany(t *testing.T) {
 		s.Log("aisle", name, "c", "begun")
 		pod(name, name)
 	}
-	if err := c.Logs(t.Context(), writer(func([]byte) error { return nil }), "title", true); err == nil || !strings.Contains(err.Error(), "name a revision or a pod") {
+	if err := c.Logs(t.Context(), writer(func([]byte) error { return nil }), followed("title")); err == nil || !strings.Contains(err.Error(), "name a revision or a pod") {
 		t.Errorf("too many at once: %v", err)
 	}
 }
@@ -475,7 +541,7 @@ func TestFollow(t *testing.T) {
 				default:
 				}
 				return nil
-			}), "title", true)
+			}), followed("title"))
 		}()
 		// until waits for what has been written so far.
 		until := func(want string) {
@@ -539,7 +605,7 @@ func TestRole(t *testing.T) {
 	_, version := c.Version(ctx)
 	_, describe := c.Describe(ctx, client.KindService, "title")
 	watching := make(chan error, 1)
-	go func() { watching <- c.Logs(ctx, writer(func([]byte) error { return nil }), "title", true) }()
+	go func() { watching <- c.Logs(ctx, writer(func([]byte) error { return nil }), followed("title")) }()
 	for tick := time.NewTicker(time.Millisecond); !slices.Contains(s.Used(), "watch /pods"); {
 		select {
 		case err := <-watching:
