@@ -132,7 +132,7 @@ func (e *Engine) logs(w http.ResponseWriter, req *http.Request) error {
 // logsOf finds whose logs a name means.
 func (e *Engine) logsOf(name string) (*revision, func(pod string) bool) {
 	for _, r := range e.revs {
-		if name == r.spec.Name || name == r.service || name == r.name {
+		if name == r.spec.Service || name == r.service || name == r.name {
 			return r, func(pod string) bool { return isPodOf(pod, r.name) }
 		}
 		if isPodOf(name, r.name) {

@@ -18,7 +18,7 @@ func BenchmarkCall(b *testing.B) {
 		_, _ = io.WriteString(w, "answer")
 	}))
 	defer pod.Close()
-	r := calling(b, manifest.Service{Timeout: time.Minute})
+	r := calling(b, &manifest.Template{Timeout: time.Minute})
 	open(b, r, pod.Listener.Addr().String())
 	front := httptest.NewServer(&proxy{routes: map[string]*revision{"127.0.0.1": r}, cross: http.NewCrossOriginProtection()})
 	defer front.Close()

@@ -20,10 +20,10 @@ const compositionEnv = "COMPOSITION"
 // there, or that its composer would refuse: better now than with every product
 // that comes. Only a composition out of a ConfigMap of this folder is looked
 // into; of a file elsewhere the composer knows more.
-func checkCompositions(services []manifest.Service) error {
+func checkCompositions(services []*manifest.Template) error {
 	names := make([]string, len(services))
 	for i, s := range services {
-		names[i] = s.Namespace + "/" + s.Name
+		names[i] = s.Namespace + "/" + s.Service
 	}
 	var errs []error
 	for _, s := range services {
@@ -45,7 +45,7 @@ func checkCompositions(services []manifest.Service) error {
 			}
 			c, err := compose.Parse(raw, folder{m.Files, path.Dir(below)})
 			if err != nil {
-				errs = append(errs, fmt.Errorf("service %s/%s: composition %s: %w", s.Namespace, s.Name, file, err))
+				errs = append(errs, fmt.Errorf("service %s/%s: composition %s: %w", s.Namespace, s.Service, file, err))
 				continue
 			}
 			for _, leg := range c.Legs {
@@ -55,7 +55,7 @@ func checkCompositions(services []manifest.Service) error {
 				}
 				if target := of + "/" + leg.Service; !slices.Contains(names, target) {
 					errs = append(errs, fmt.Errorf("service %s/%s: composition %s: leg %s names the service %s, which is not here; there are: %s",
-						s.Namespace, s.Name, c.Name, leg.Name, target, strings.Join(names, ", ")))
+						s.Namespace, s.Service, c.Name, leg.Name, target, strings.Join(names, ", ")))
 				}
 			}
 		}

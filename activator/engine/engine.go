@@ -17,6 +17,8 @@ package engine
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -32,6 +34,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"knative.dev/pkg/kmeta"
 	"knative.dev/serving/pkg/apis/serving"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
 	"aisle.dev/aisle/activator/engine/pod"
 	"aisle.dev/aisle/activator/scale"
@@ -63,7 +66,7 @@ type Options struct {
 type Engine struct {
 	opts     Options
 	log      *slog.Logger
-	services []manifest.Service
+	services []*manifest.Template
 	deciders *scale.Config
 	metrics  *metrics
 	hurry    chan struct{} // closed by Hurry
@@ -111,11 +114,17 @@ func New(opts Options) (*Engine, error) {
 	if len(set.Services) == 0 {
 		return nil, fmt.Errorf("%s has no Service; there is nothing to run", opts.Manifests)
 	}
-	e.services = set.Services
+	for _, ks := range set.Services {
+		t, err := set.Sources().Reduce(firstRevision(ks))
+		if err != nil {
+			return nil, err
+		}
+		e.services = append(e.services, t)
+	}
 	for _, i := range set.Ignored {
 		e.log.Warn("ignored on one machine", "object", i.Object, "field", i.Path, "reason", i.Reason)
 	}
-	if e.deciders, err = scale.ParseConfig(set.Autoscaler); err != nil {
+	if e.deciders, err = scale.ParseConfig(set.Settings.Autoscaler()); err != nil {
 		return nil, err
 	}
 	errs := []error{checkCompositions(e.services)}
@@ -147,27 +156,44 @@ func loadManifests(root, dir string) (*manifest.Set, error) {
 
 // checkCommand refuses a service whose program is not there: better now than
 // when its first request waits.
-func (e *Engine) checkCommand(s manifest.Service) error {
+func (e *Engine) checkCommand(s *manifest.Template) error {
 	path := s.Command[0]
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(e.opts.Root, path)
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return fmt.Errorf("service %s/%s: its image %s is the program %s, which is not there; build it first (make build)", s.Namespace, s.Name, s.Image, path)
+		return fmt.Errorf("service %s/%s: its image %s is the program %s, which is not there; build it first (make build)", s.Namespace, s.Service, s.Image, path)
 	}
 	if info.IsDir() || info.Mode()&0o111 == 0 {
-		return fmt.Errorf("service %s/%s: %s is not an executable file", s.Namespace, s.Name, path)
+		return fmt.Errorf("service %s/%s: %s is not an executable file", s.Namespace, s.Service, path)
 	}
 	return nil
 }
 
-func scaleRevision(s manifest.Service, st serviceState) scale.Revision {
+func scaleRevision(s *manifest.Template, st serviceState) scale.Revision {
 	return scale.Revision{
-		Namespace: s.Namespace, Name: revisionName(s.Name, st.Generation),
+		Namespace: s.Namespace, Name: revisionName(s.Service, st.Generation),
 		Annotations: s.Annotations, ContainerConcurrency: s.ContainerConcurrency,
 		Initialised: st.Initialised,
 	}
+}
+
+// firstRevision is a Service's template as the Revision that it makes.
+func firstRevision(ks *servingv1.Service) *servingv1.Revision {
+	rev := &servingv1.Revision{ObjectMeta: *ks.Spec.Template.ObjectMeta.DeepCopy(), Spec: ks.Spec.Template.Spec}
+	rev.Namespace, rev.Name = ks.Namespace, revisionName(ks.Name, 1)
+	rev.Labels = map[string]string{serving.ServiceLabelKey: ks.Name}
+	return rev
+}
+
+// digest tells templates apart.
+func digest(t *manifest.Template) string {
+	text, err := json.Marshal(t)
+	if err != nil {
+		panic(fmt.Sprintf("engine: encode the template of %s: %v", t.Service, err))
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(text))
 }
 
 // revisionName is Knative's rule (configuration/resources.MakeRevision).
@@ -231,7 +257,7 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 
 func (e *Engine) makeRevisions() error {
 	for _, s := range e.services {
-		st, err := e.state.generation(s.Namespace+"/"+s.Name, s.Digest)
+		st, err := e.state.generation(s.Namespace+"/"+s.Service, digest(s))
 		if err != nil {
 			return err
 		}

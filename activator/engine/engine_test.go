@@ -215,8 +215,8 @@ func FuzzHost(f *testing.F) {
 }
 
 func TestHostOf(t *testing.T) {
-	s := manifest.Service{Namespace: "default", Name: "title"}
-	if got := hostOf(s.Namespace + "/" + s.Name); got != "title.default.localhost" {
+	s := manifest.Template{Namespace: "default", Service: "title"}
+	if got := hostOf(s.Namespace + "/" + s.Service); got != "title.default.localhost" {
 		t.Errorf("%s", got)
 	}
 	for host, want := range map[string]string{

@@ -210,8 +210,8 @@ func (r *revision) podSpec(name string) pod.Spec {
 		s.Env = append(s.Env, pod.EnvVar(e))
 	}
 	// Knative's runtime contract; PORT is the machine's to give.
-	s.Env = append(s.Env, pod.EnvVar{Name: "K_SERVICE", Value: r.spec.Name},
-		pod.EnvVar{Name: "K_CONFIGURATION", Value: r.spec.Name},
+	s.Env = append(s.Env, pod.EnvVar{Name: "K_SERVICE", Value: r.spec.Service},
+		pod.EnvVar{Name: "K_CONFIGURATION", Value: r.spec.Service},
 		pod.EnvVar{Name: "K_REVISION", Value: r.name})
 	for _, m := range r.spec.Mounts {
 		s.Mounts = append(s.Mounts, pod.Mount(m))
@@ -241,7 +241,7 @@ func (r *revision) podViews() []client.Pod {
 	views := make([]client.Pod, 0, len(r.pods))
 	for _, p := range r.pods {
 		v := client.Pod{
-			Namespace: r.spec.Namespace, Name: p.name, Service: r.spec.Name, Revision: r.name,
+			Namespace: r.spec.Namespace, Name: p.name, Service: r.spec.Service, Revision: r.name,
 			Phase: p.phase, PID: p.pid, Address: p.address, Started: p.started,
 		}
 		if !p.ready.IsZero() {

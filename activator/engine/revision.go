@@ -24,7 +24,7 @@ import (
 type revision struct {
 	name     string
 	service  string // namespace/name
-	spec     manifest.Service
+	spec     *manifest.Template
 	progress time.Duration // how long a pod may take to get ready
 	machine  *pod.Machine
 	keep     func() error  // remembers that the initial scale has been reached
@@ -70,16 +70,16 @@ const (
 	podRefused           // its port refuses connections although its process runs
 )
 
-func (e *Engine) newRevision(spec manifest.Service, decider *scale.Decider, st serviceState) *revision {
+func (e *Engine) newRevision(spec *manifest.Template, decider *scale.Decider, st serviceState) *revision {
 	r := &revision{
-		name:     revisionName(spec.Name, st.Generation),
-		service:  spec.Namespace + "/" + spec.Name,
+		name:     revisionName(spec.Service, st.Generation),
+		service:  spec.Namespace + "/" + spec.Service,
 		spec:     spec,
 		progress: progressDeadline(spec.Annotations),
 		machine:  e.machine,
 		hurry:    e.hurry,
 		busy:     e.busy,
-		metrics:  e.metrics.of(spec.Namespace + "/" + spec.Name),
+		metrics:  e.metrics.of(spec.Namespace + "/" + spec.Service),
 		stats:    stats.NewRequestStats(time.Now()),
 		wake:     make(chan struct{}, 1),
 		event:    make(chan event),
@@ -362,7 +362,7 @@ func (r *revision) trim() {
 // count counts the pods by phase. REQUIRES: r.mu is held.
 func (r *revision) count() client.Revision {
 	v := client.Revision{
-		Namespace: r.spec.Namespace, Name: r.name, Service: r.spec.Name, Image: r.spec.Image,
+		Namespace: r.spec.Namespace, Name: r.name, Service: r.spec.Service, Image: r.spec.Image,
 		Want: r.decision.Want, Why: r.decision.Why, Since: r.since,
 		MinScale: r.decider.MinScale(), MaxScale: r.decider.MaxScale(),
 	}
