@@ -52,6 +52,10 @@ type Service struct {
 	Ready          bool   `json:"ready"`            // no reason known why a request would fail; true at zero
 	Reason         string `json:"reason,omitempty"` // why it is not ready
 	Pods           int    `json:"pods"`             // that are ready
+
+	LatestCreated string    `json:"latestCreated,omitempty"` // the newest revision, ready or not
+	Created       time.Time `json:"created,omitzero"`
+	Image         string    `json:"image,omitempty"` // of the template
 }
 
 // Revision is one revision of a service and what the autoscaler made of it.

@@ -190,13 +190,17 @@ func (e *Engine) do(ctx context.Context, method, path string, send any) (*http.R
 }
 
 // Objects are the engine's, in Kubernetes' protocol.
-func (e *Engine) Objects() (*objects.Client, error) {
-	return objects.New(&objects.Config{Host: "http://engine", QPS: -1}, e.http, engineTimeout, func(err error, doing string, _ objects.Kind) error {
+func (e *Engine) Objects() *objects.Client {
+	c, err := objects.New(&objects.Config{Host: "http://engine", QPS: -1}, e.http, engineTimeout, func(err error, doing string, _ objects.Kind) error {
 		if apierrors.ReasonForError(err) != metav1.StatusReasonUnknown {
 			return fmt.Errorf("%s: %w", doing, err)
 		}
 		return e.explain(err)
 	})
+	if err != nil {
+		panic(err) // the configuration is a constant
+	}
+	return c
 }
 
 // engineTimeout bounds a request for objects: nothing is asked over a network.

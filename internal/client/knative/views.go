@@ -64,6 +64,10 @@ func serviceViews(all []servingv1.Service, pods []client.Pod) []client.Service {
 		s := client.Service{
 			Namespace: o.Namespace, Name: o.Name, LatestRevision: cmp.Or(o.Status.LatestReadyRevisionName, o.Status.LatestCreatedRevisionName),
 			Ready: is.IsTrue() && o.Generation == o.Status.ObservedGeneration, Reason: trouble(is), Pods: ready[owner{o.Namespace, o.Name}],
+			LatestCreated: o.Status.LatestCreatedRevisionName, Created: o.CreationTimestamp.Time,
+		}
+		if len(o.Spec.Template.Spec.Containers) > 0 {
+			s.Image = o.Spec.Template.Spec.Containers[0].Image
 		}
 		if o.Status.URL != nil {
 			s.URL = o.Status.URL.String()

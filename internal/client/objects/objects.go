@@ -13,6 +13,7 @@
 package objects
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,6 +34,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"k8s.io/client-go/rest"
 )
 
@@ -161,25 +163,31 @@ func List[T any](ctx context.Context, c *Client, k Kind, namespace, selector str
 	}
 }
 
-// Untyped reads a list as it came; each object says what it is.
+// Untyped reads a list of whatever kind; each object says what it is.
 func (c *Client) Untyped(ctx context.Context, k Kind, namespace, selector string) ([]unstructured.Unstructured, error) {
-	all, _, err := List[map[string]any](ctx, c, k, namespace, selector)
-	return wrap(k, all), err
-}
-
-func wrap(k Kind, all []map[string]any) []unstructured.Unstructured {
-	objects := make([]unstructured.Unstructured, len(all))
-	for i, o := range all {
-		objects[i] = said(k, o)
+	all, _, err := List[json.RawMessage](ctx, c, k, namespace, selector)
+	if err != nil {
+		return nil, err
 	}
-	return objects
+	read := make([]unstructured.Unstructured, len(all))
+	for i, raw := range all {
+		o, err := Decode(k, raw)
+		if err != nil {
+			return nil, err
+		}
+		read[i] = *o
+	}
+	return read, nil
 }
 
-// said adds what a list's items leave out.
-func said(k Kind, o map[string]any) unstructured.Unstructured {
-	u := unstructured.Unstructured{Object: maps.Clone(o)}
-	u.SetGroupVersionKind(k.GroupVersion().WithKind(k.Name))
-	return u
+// Decode reads an object of a kind; in a list it does not say what it is.
+func Decode(k Kind, raw []byte) (*unstructured.Unstructured, error) {
+	o := new(unstructured.Unstructured)
+	if err := utiljson.Unmarshal(raw, &o.Object); err != nil || o.Object == nil {
+		return nil, fmt.Errorf("read a %s: %w", k.Singular(), cmp.Or(err, errors.New("it is no object")))
+	}
+	o.SetGroupVersionKind(k.GroupVersion().WithKind(k.Name))
+	return o, nil
 }
 
 // Get reads one object. One that is not there is an error for which
@@ -229,10 +237,10 @@ const (
 // server alone may say (status, versions) is left out of o.
 func (c *Client) Apply(ctx context.Context, k Kind, o *unstructured.Unstructured, how Applying) (*unstructured.Unstructured, Outcome, error) {
 	doing := "apply " + k.Singular() + " " + o.GetName()
-	var before map[string]any
+	var before *unstructured.Unstructured
 	text, err := c.ask(ctx, c.one(http.MethodGet, k, o.GetNamespace(), o.GetName()), maxObjectBytes)
 	if err == nil {
-		err = json.Unmarshal(text, &before)
+		before, err = Decode(k, text)
 	}
 	if err != nil && !(apierrors.IsNotFound(err) && named(err)) {
 		return nil, "", c.explain(err, doing, k)
@@ -249,14 +257,14 @@ func (c *Client) Apply(ctx context.Context, k Kind, o *unstructured.Unstructured
 	if err != nil {
 		return nil, "", c.explain(err, doing, k)
 	}
-	after := new(unstructured.Unstructured)
-	if err := json.Unmarshal(text, &after.Object); err != nil {
-		return nil, "", fmt.Errorf("%s: read the answer: %w", doing, err)
+	after, err := Decode(k, text)
+	if err != nil {
+		return nil, "", fmt.Errorf("%s: %w", doing, err)
 	}
 	switch {
 	case before == nil:
 		return after, Created, nil
-	case same(before, after.Object):
+	case same(before.Object, after.Object):
 		return after, Unchanged, nil
 	}
 	return after, Configured, nil
