@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"net"
-	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
@@ -22,7 +20,6 @@ import (
 	"aisle.dev/aisle/cmd/aisle/internal/composertest"
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/client/knative/knativetest"
-	"aisle.dev/aisle/internal/problem"
 )
 
 var update = flag.Bool("update", false, "write the scripts' goldens anew")
@@ -104,12 +101,13 @@ func setup(env *testscript.Env) error {
 	env.Setenv("STATE", state)
 	env.Setenv("AISLE_DATA_DIR", filepath.Join(env.WorkDir, "none"))
 	env.Setenv("GATEWAY", u.Host)
+	env.Setenv("TZ", "UTC")
 	return serveCluster(env, nowhere)
 }
 
 // serveCluster answers as API servers do, and writes kubeconfigs for them.
 func serveCluster(env *testscript.Env, nowhere string) error {
-	s := &knativetest.Server{Token: "secret"}
+	s := &knativetest.Server{Token: "secret", Reconcile: reconcile, Managed: map[string]string{"shared": "kubectl"}}
 	s.Sample("http://composer.cluster.test")
 	api := httptest.NewTLSServer(s)
 	env.Defer(api.Close)
@@ -130,47 +128,6 @@ func serveCluster(env *testscript.Env, nowhere string) error {
 		files = append(files, file)
 	}
 	env.Setenv("KUBECONFIG", strings.Join(files, string(filepath.ListSeparator)))
-	return nil
-}
-
-// serveEngine answers on the socket as an engine with fixed services.
-func serveEngine(env *testscript.Env, socket, address string) error {
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		return err
-	}
-	since := time.Now().Add(-3 * time.Hour) // shown to the minute
-	answers := map[string]any{
-		"/v1/version": client.Version{Version: "test", Engine: "local", Address: address, DataDir: "/state", PID: 7},
-		"/v1/services": []client.Service{
-			{Namespace: "default", Name: "composer", URL: "http://composer.default.localhost:8080", LatestRevision: "composer-00001", Ready: true, Pods: 1},
-			{Namespace: "other", Name: "title", URL: "http://title.other.localhost:8080", LatestRevision: "title-00002", Reason: "its pod ended with exit code 1"},
-		},
-		"/v1/revisions": []client.Revision{{Namespace: "default", Name: "title-00001", Service: "title", Want: 2, Ready: 1, Starting: 1, MaxScale: 4, Concurrency: 12.5, Waiting: 3, Why: "12.5 requests for 10 a pod", Since: since}},
-		"/v1/pods":      []client.Pod{},
-	}
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if name, ok := strings.CutPrefix(r.URL.Path, "/v1/logs/"); ok {
-			if name != "title" {
-				problem.Write(w, problem.New(http.StatusNotFound, "no service and no pod is named %s", name))
-				return
-			}
-			fmt.Fprint(w, "ready\n")
-			return
-		}
-		answer, ok := answers[r.URL.Path]
-		if !ok {
-			problem.Write(w, problem.New(http.StatusNotFound, "no %s", r.URL.Path))
-			return
-		}
-		_ = json.NewEncoder(w).Encode(answer) // the caller has gone
-	})}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(l) }()
-	env.Defer(func() {
-		_ = srv.Close()
-		<-served
-	})
 	return nil
 }
 

@@ -1,13 +1,13 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"mime"
 	"net"
 	"net/http"
@@ -137,12 +137,12 @@ func (e *Engine) Logs(ctx context.Context, w io.Writer, q LogQuery) error {
 }
 
 func (e *Engine) get(ctx context.Context, path string, into any) error {
-	return e.ask(ctx, http.MethodGet, path, nil, into)
+	return e.ask(ctx, http.MethodGet, path, into)
 }
 
-// ask sends an object, or nothing, and reads the answer.
-func (e *Engine) ask(ctx context.Context, method, path string, send, into any) error {
-	resp, err := e.do(ctx, method, path, send)
+// ask reads the engine's JSON into a value.
+func (e *Engine) ask(ctx context.Context, method, path string, into any) error {
+	resp, err := e.do(ctx, method, path, nil)
 	if err != nil {
 		return err
 	}
@@ -153,29 +153,19 @@ func (e *Engine) ask(ctx context.Context, method, path string, send, into any) e
 	return nil
 }
 
-// do asks the engine, which is sent JSON or nothing; an answer other than 200 is returned as the error that
+// do asks the engine; an answer other than 2xx is returned as the error that
 // its problem+json describes.
-func (e *Engine) do(ctx context.Context, method, path string, send any) (*http.Response, error) {
-	var body io.Reader
-	if send != nil {
-		text, err := json.Marshal(send)
-		if err != nil {
-			return nil, fmt.Errorf("ask the engine: %w", err)
-		}
-		body = bytes.NewReader(text)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://engine"+path, body)
+func (e *Engine) do(ctx context.Context, method, path string, header http.Header) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://engine"+path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("ask the engine: %w", err)
 	}
-	if send != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
+	maps.Copy(req.Header, header)
 	resp, err := e.http.Do(req)
 	if err != nil {
 		return nil, e.explain(err)
 	}
-	if resp.StatusCode == http.StatusOK {
+	if resp.StatusCode/100 == 2 {
 		return resp, nil
 	}
 	defer resp.Body.Close()

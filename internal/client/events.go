@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"aisle.dev/aisle/internal/category"
@@ -13,76 +15,41 @@ import (
 
 // The engine's events are under /v1/events on its socket:
 //
-//	GET  /v1/events/stored?namespace=&limit=         []StoredEvent, the newest last
-//	GET  /v1/events/pending?namespace=               []PendingEvents
-//	GET  /v1/events/dead?namespace=&trigger=&id=&limit=
-//	                                                 []DeadLetter without events, the newest last
-//	GET  /v1/events/dead/SEQ                         DeadLetter
-//	POST /v1/events/replay, /v1/events/purge         Selection -> Selected
-//	GET  /v1/events/results?since=SEQ                Server-Sent Events: id SEQ, data a category
-//	                                                 event in the JSON format of CloudEvents
-//	GET  /v1/events/explain/ID                       Explanation, ID of an event or of a product
+//	GET    /v1/events/deadletters                {"items":[DeadLetter]}, oldest first; trigger=NAMESPACE/NAME, after=ID, limit=N
+//	GET    /v1/events/deadletters/ID             its event, in the JSON format of CloudEvents
+//	POST   /v1/events/deadletters[/ID]/replay    {"count":N}; without an ID all of them, or those of trigger=
+//	DELETE /v1/events/deadletters[/ID]           likewise
+//	GET    /v1/events/pending                    {"items":[Pending]}
+//	GET    /v1/events/results?since=SEQ          Server-Sent Events: id SEQ, data a category event in the JSON format of CloudEvents
+//	GET    /v1/events/explain/ID                 Explanation; ID of an event or of a product
 const eventsPath = "/v1/events"
 
-// StoredEvent is an event that a Broker keeps: one that is on its way, or
-// history.
-type StoredEvent struct {
-	Broker string    `json:"broker"` // NAMESPACE/NAME
-	Seq    uint64    `json:"seq"`    // its place in the Broker
-	Time   time.Time `json:"time"`   // when it was accepted
-	ID     string    `json:"id"`
-	Type   string    `json:"type"`
-	Source string    `json:"source"`
-	Bytes  int       `json:"bytes"`
-	Open   []string  `json:"open,omitempty"` // Triggers that are not done with it, NAMESPACE/NAME
-}
-
-// PendingEvents are what a Trigger has yet to deliver, and what it waits for.
-type PendingEvents struct {
-	Trigger  string    `json:"trigger"` // NAMESPACE/NAME
-	Events   int       `json:"events"`
-	Oldest   time.Time `json:"oldest,omitzero"`
-	Until    time.Time `json:"until,omitzero"` // when they are delivered at the latest; zero: not known
-	Why      string    `json:"why"`            // what they wait for
-	Retrying int       `json:"retrying"`       // of Events: tried before, and waiting for their next attempt
-}
-
-// DeadLetter is an event that a Trigger gave up.
+// DeadLetter is an event that a Trigger's subscriber did not take.
 type DeadLetter struct {
-	Seq         uint64          `json:"seq"` // its place among the dead letters, which names it
-	Time        time.Time       `json:"time"`
-	Broker      string          `json:"broker"`  // NAMESPACE/NAME
-	Trigger     string          `json:"trigger"` // NAMESPACE/NAME
-	ID          string          `json:"id"`
-	Type        string          `json:"type"`
-	Source      string          `json:"source"`
-	Attempts    int             `json:"attempts"`
-	Code        int             `json:"code"`            // of the last answer; -1: there was none
-	Reason      string          `json:"reason"`          // what the subscriber said, shortened, or why it said nothing
-	Destination string          `json:"destination"`     // the subscriber's URL
-	Event       json.RawMessage `json:"event,omitempty"` // in the JSON format of CloudEvents
+	ID       uint64    `json:"id"`      // in the list
+	Time     time.Time `json:"time"`    // when it was given up
+	Trigger  string    `json:"trigger"` // NAMESPACE/NAME
+	Broker   string    `json:"broker"`  // likewise
+	Attempts int       `json:"attempts"`
+	EventID  string    `json:"eventId"`
+	Source   string    `json:"source"`
+	Type     string    `json:"type"`
+	Subject  string    `json:"subject,omitempty"`
+	Size     int       `json:"size"` // bytes of its data
+	Dest     string    `json:"dest"` // the subscriber's address
+	Code     int       `json:"code"` // what it answered last; -1 for no answer
+	Data     []byte    `json:"data"` // how the answer's body began
 }
 
-// DeadLetters chooses dead letters. Empty fields choose all.
-type DeadLetters struct {
-	Namespace string
-	Trigger   string // NAMESPACE/NAME
-	ID        string // of the event
-	Limit     int    // the newest so many; 0: as many as the engine tells at once
-}
-
-// Selection says which dead letters to replay or to purge: those of the
-// numbers, or with All those of a Trigger, or of all.
-type Selection struct {
-	Seqs      []uint64 `json:"seqs,omitempty"`
-	All       bool     `json:"all,omitempty"`
-	Namespace string   `json:"namespace,omitempty"`
-	Trigger   string   `json:"trigger,omitempty"` // NAMESPACE/NAME
-}
-
-// Selected is how many dead letters were replayed or purged.
-type Selected struct {
-	Count int `json:"count"`
+// Pending is what a Trigger has yet to deliver, and what it waits for.
+type Pending struct {
+	Trigger  string    `json:"trigger"` // NAMESPACE/NAME
+	Broker   string    `json:"broker"`  // likewise
+	Events   int       `json:"events"`
+	Retrying int       `json:"retrying"`         // of Events: tried before
+	Oldest   time.Time `json:"oldest,omitzero"`  // when the first of them was accepted
+	Until    time.Time `json:"until,omitzero"`   // when they are delivered at the latest; zero: not known
+	Reason   string    `json:"reason,omitempty"` // what they wait for
 }
 
 // Explanation says why a product got its category, out of what is stored.
@@ -112,47 +79,91 @@ type LegWeight struct {
 	Share  float64 `json:"share"`  // of the answer, among the legs that answered: 0 to 1
 }
 
-// StoredEvents lists what the brokers keep, the newest limit of it, oldest first.
-func (e *Engine) StoredEvents(ctx context.Context, limit int) ([]StoredEvent, error) {
-	var all []StoredEvent
-	err := e.get(ctx, eventsPath+"/stored?"+url.Values{"namespace": {e.Namespace}, "limit": {strconv.Itoa(limit)}}.Encode(), &all)
-	return all, err
+// items is how lists of events come.
+type items[T any] struct {
+	Items []T `json:"items"`
 }
 
-// PendingEvents lists what waits for what, by Trigger.
-func (e *Engine) PendingEvents(ctx context.Context) ([]PendingEvents, error) {
-	var all []PendingEvents
-	err := e.get(ctx, eventsPath+"/pending?"+url.Values{"namespace": {e.Namespace}}.Encode(), &all)
-	return all, err
+// Pending lists what waits for what, by Trigger.
+func (e *Engine) Pending(ctx context.Context) ([]Pending, error) {
+	var all items[Pending]
+	err := e.get(ctx, eventsPath+"/pending", &all)
+	return slices.DeleteFunc(all.Items, func(p Pending) bool { return e.notOf(p.Trigger) }), err
 }
 
-// DeadLetters lists dead letters, oldest first, without their events.
-func (e *Engine) DeadLetters(ctx context.Context, d DeadLetters) ([]DeadLetter, error) {
-	var all []DeadLetter
-	q := url.Values{"namespace": {d.Namespace}, "trigger": {d.Trigger}, "id": {d.ID}, "limit": {strconv.Itoa(d.Limit)}}
-	err := e.get(ctx, eventsPath+"/dead?"+q.Encode(), &all)
-	return all, err
+// notOf is whether NAMESPACE/NAME is of another namespace than asked for.
+func (e *Engine) notOf(name string) bool {
+	namespace, _, _ := strings.Cut(name, "/")
+	return e.elsewhere(namespace)
 }
 
-// DeadLetter gives one with its event.
-func (e *Engine) DeadLetter(ctx context.Context, seq uint64) (DeadLetter, error) {
-	var d DeadLetter
-	err := e.get(ctx, eventsPath+"/dead/"+strconv.FormatUint(seq, 10), &d)
-	return d, err
+// pageOfDeadLetters and maxDeadLetters bound what is asked for at once, and in all.
+const (
+	pageOfDeadLetters = 1000
+	maxDeadLetters    = 20_000
+)
+
+// DeadLetters lists dead letters, oldest first; trigger is NAMESPACE/NAME, or
+// empty for those of all. Of very many it lists the oldest, and says so by more.
+func (e *Engine) DeadLetters(ctx context.Context, trigger string) (all []DeadLetter, more bool, err error) {
+	after := uint64(0)
+	for {
+		var page items[DeadLetter]
+		q := url.Values{"trigger": {trigger}, "after": {strconv.FormatUint(after, 10)}, "limit": {strconv.Itoa(pageOfDeadLetters)}}
+		if err := e.get(ctx, eventsPath+"/deadletters?"+q.Encode(), &page); err != nil {
+			return nil, false, err
+		}
+		for _, d := range page.Items {
+			if after = d.ID; !e.notOf(d.Trigger) {
+				all = append(all, d)
+			}
+		}
+		if len(page.Items) < pageOfDeadLetters {
+			return all, false, nil
+		}
+		if len(all) >= maxDeadLetters {
+			return all, true, nil
+		}
+	}
 }
 
-// Replay sends dead letters to their Triggers again; they are none any more.
-func (e *Engine) Replay(ctx context.Context, s Selection) (int, error) {
-	var done Selected
-	err := e.ask(ctx, http.MethodPost, eventsPath+"/replay", s, &done)
-	return done.Count, err
+// DeadEvent is the event of a dead letter, in the JSON format of CloudEvents.
+func (e *Engine) DeadEvent(ctx context.Context, id uint64) (json.RawMessage, error) {
+	var event json.RawMessage
+	err := e.get(ctx, deadLetter(id), &event)
+	return event, err
 }
 
-// Purge throws dead letters away.
-func (e *Engine) Purge(ctx context.Context, s Selection) (int, error) {
-	var done Selected
-	err := e.ask(ctx, http.MethodPost, eventsPath+"/purge", s, &done)
-	return done.Count, err
+func deadLetter(id uint64) string {
+	return eventsPath + "/deadletters/" + strconv.FormatUint(id, 10)
+}
+
+// Replay sends a dead letter to its Trigger again; it is none any more.
+func (e *Engine) Replay(ctx context.Context, id uint64) error {
+	return e.ask(ctx, http.MethodPost, deadLetter(id)+"/replay", new(counted))
+}
+
+// ReplayAll is [Engine.Replay] of all dead letters, or of those of a trigger.
+func (e *Engine) ReplayAll(ctx context.Context, trigger string) (int, error) {
+	var n counted
+	err := e.ask(ctx, http.MethodPost, eventsPath+"/deadletters/replay?"+url.Values{"trigger": {trigger}}.Encode(), &n)
+	return n.Count, err
+}
+
+// Purge throws a dead letter away.
+func (e *Engine) Purge(ctx context.Context, id uint64) error {
+	return e.ask(ctx, http.MethodDelete, deadLetter(id), new(counted))
+}
+
+// PurgeAll is [Engine.Purge] of all dead letters, or of those of a trigger.
+func (e *Engine) PurgeAll(ctx context.Context, trigger string) (int, error) {
+	var n counted
+	err := e.ask(ctx, http.MethodDelete, eventsPath+"/deadletters?"+url.Values{"trigger": {trigger}}.Encode(), &n)
+	return n.Count, err
+}
+
+type counted struct {
+	Count int `json:"count"`
 }
 
 // Explain says why a product got its category; id is an event's or a product's.

@@ -211,6 +211,12 @@ func (c *Cluster) Pods(ctx context.Context) ([]client.Pod, error) {
 	return podViews(all), err
 }
 
+// Events are what the cluster's controllers told, oldest first.
+func (c *Cluster) Events(ctx context.Context) ([]client.Event, error) {
+	all, err := c.events(ctx)
+	return allEventViews(all), err
+}
+
 // Version implements [client.Client]; it fails where Knative is not installed.
 func (c *Cluster) Version(ctx context.Context) (client.Version, error) {
 	var v struct{ GitVersion string }

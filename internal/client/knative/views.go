@@ -215,21 +215,27 @@ func conditionViews(prefix string, all []apis.Condition) []client.Condition {
 // eventViews are the last events of objects that are named, or whose name
 // begins with one that is named: a revision's Deployment, its pods.
 func eventViews(all []corev1.Event, namespace string, exactly string, begin []string) []client.Event {
+	its := slices.DeleteFunc(slices.Clone(all), func(e corev1.Event) bool {
+		name := e.InvolvedObject.Name
+		is := name == exactly || slices.ContainsFunc(begin, func(b string) bool { return name == b || strings.HasPrefix(name, b+"-") })
+		return e.InvolvedObject.Namespace != namespace || !is
+	})
+	views := allEventViews(its)
+	return views[max(0, len(views)-maxEvents):]
+}
+
+// allEventViews are events, oldest first.
+func allEventViews(all []corev1.Event) []client.Event {
 	var views []client.Event
 	for _, e := range all {
-		name := e.InvolvedObject.Name
-		its := name == exactly || slices.ContainsFunc(begin, func(b string) bool { return name == b || strings.HasPrefix(name, b+"-") })
-		if e.InvolvedObject.Namespace != namespace || !its {
-			continue
-		}
 		count := max(1, int(e.Count))
 		if e.Series != nil {
 			count = int(e.Series.Count)
 		}
-		views = append(views, client.Event{Type: e.Type, Object: e.InvolvedObject.Kind + " " + name, Reason: e.Reason, Message: e.Message, Count: count, Last: lastSeen(&e)})
+		views = append(views, client.Event{Type: e.Type, Object: e.InvolvedObject.Kind + " " + e.InvolvedObject.Name, Reason: e.Reason, Message: e.Message, Count: count, Last: lastSeen(&e)})
 	}
 	slices.SortStableFunc(views, func(a, b client.Event) int { return a.Last.Compare(b.Last) })
-	return views[max(0, len(views)-maxEvents):]
+	return views
 }
 
 // maxEvents of a description.

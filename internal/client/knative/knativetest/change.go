@@ -43,8 +43,16 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request, q query) {
 		return
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	before := s.objects[q.resource+"/"+q.namespace+"/"+q.name]
+	s.mu.Unlock()
+	if before == nil { // as a real one: who makes an object by applying it must be allowed both
+		if q.verb = "create"; !s.allowed(r.URL.Path, q) {
+			s.forbid(w, q)
+			return
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	code := http.StatusOK
 	generation := 1.0
 	if before == nil {
@@ -104,7 +112,7 @@ func (s *Server) discover(w http.ResponseWriter, path []string) {
 	list := []Object{}
 	for resource, kind := range maps.All(resources) {
 		its, plural, _ := strings.Cut(resource, "/")
-		if its == group && resource != "/services" && !(s.NoKnative && strings.Contains(group, "knative.dev")) {
+		if its == group && s.has(resource) {
 			list = append(list, Object{"name": plural, "kind": kind, "namespaced": kind != "Namespace"})
 		}
 	}

@@ -10,9 +10,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
-	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -33,6 +31,7 @@ type Server struct {
 	Token     string        // wanted of every request; empty: none
 	Rules     []Rule        // what is allowed; nil: everything
 	NoKnative bool          // Knative is not installed
+	Without   []string      // groups that it does not have
 	Stall     chan struct{} // when not nil, no request is answered before it is closed
 	PageSize  int           // at most, of a list; 0: as asked
 	MaxWatch  int           // events of one watch before the server ends it; 0: no limit
@@ -65,7 +64,7 @@ var resources = map[string]string{
 	"/services": "Service", "serving.knative.dev/services": "Service", "serving.knative.dev/revisions": "Revision",
 	"autoscaling.internal.knative.dev/podautoscalers": "PodAutoscaler", "/pods": "Pod", "/events": "Event",
 	"/configmaps": "ConfigMap", "/secrets": "Secret", "networking.k8s.io/networkpolicies": "NetworkPolicy", "/namespaces": "Namespace",
-	"eventing.knative.dev/brokers": "Broker", "eventing.knative.dev/triggers": "Trigger", "sources.knative.dev/pingsources": "PingSource",
+	"eventing.knative.dev/brokers": "Broker", "eventing.knative.dev/triggers": "Trigger", "sources.knative.dev/pingsources": "PingSource", "aisle.dev/imagemaps": "ImageMap",
 }
 
 // Put adds or replaces an object: resource is GROUP/PLURAL.
@@ -176,7 +175,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q, ok := parse(path)
-	if !ok || resources[q.resource] == "" || s.NoKnative && strings.Contains(q.resource, "knative.dev/") || q.resource == "/services" {
+	if !ok || !s.has(q.resource) {
 		status(w, http.StatusNotFound, "NotFound", "the server could not find the requested resource", Object{})
 		return
 	}
@@ -194,8 +193,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		q.verb = "watch"
 	}
 	if !s.allowed(r.URL.Path, q) {
-		group, plural, _ := strings.Cut(q.resource, "/")
-		status(w, http.StatusForbidden, "Forbidden", fmt.Sprintf("%s.%s is forbidden: User \"tester\" cannot %s resource %q in API group %q in the namespace %q", plural, group, q.verb, plural, group, q.namespace), Object{"kind": plural})
+		s.forbid(w, q)
 		return
 	}
 	switch {
@@ -214,6 +212,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		s.list(w, r, q)
 	}
+}
+
+func (s *Server) forbid(w http.ResponseWriter, q query) {
+	group, plural, _ := strings.Cut(q.resource, "/")
+	status(w, http.StatusForbidden, "Forbidden", fmt.Sprintf("%s.%s is forbidden: User \"tester\" cannot %s resource %q in API group %q in the namespace %q", plural, group, q.verb, plural, group, q.namespace), Object{"kind": plural})
+}
+
+// has is whether a resource is served. Of Kubernetes' own Services nobody asks.
+func (s *Server) has(resource string) bool {
+	group, _, _ := strings.Cut(resource, "/")
+	return resources[resource] != "" && resource != "/services" && !slices.Contains(s.Without, group) && !(s.NoKnative && strings.HasSuffix(group, "knative.dev"))
 }
 
 // query is what a path asks for.
@@ -362,66 +371,6 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, q query) {
 			}
 		}
 		if flush.Flush() != nil {
-			return
-		}
-		select {
-		case <-changed:
-		case <-r.Context().Done():
-			return
-		}
-	}
-}
-
-func (s *Server) log(w http.ResponseWriter, r *http.Request, q query) {
-	key := q.namespace + "/" + q.name + "/" + r.FormValue("container")
-	if r.FormValue("previous") == "true" {
-		key += "!"
-	}
-	s.mu.Lock()
-	o := s.objects["/pods/"+q.namespace+"/"+q.name]
-	text, any := s.logs[key]
-	at := len(text)
-	s.mu.Unlock()
-	switch {
-	case o == nil:
-		s.missing(w, query{resource: "/pods", name: q.name})
-		return
-	case !any:
-		status(w, http.StatusBadRequest, "BadRequest", fmt.Sprintf("container %q in pod %q is waiting to start: ContainerCreating", r.FormValue("container"), q.name), nil)
-		return
-	}
-	w.Header().Set("Content-Type", "text/plain")
-	limit, err := strconv.Atoi(r.FormValue("limitBytes"))
-	if err != nil {
-		limit = math.MaxInt
-	}
-	if tail, err := strconv.Atoi(r.FormValue("tailLines")); err == nil {
-		text = text[max(0, len(text)-tail):]
-	}
-	for flush := http.NewResponseController(w); ; {
-		for _, line := range text {
-			line += "\n"
-			line = line[:min(len(line), limit)]
-			limit -= len(line)
-			if _, err := io.WriteString(w, line); err != nil || limit == 0 {
-				return
-			}
-		}
-		if r.FormValue("follow") != "true" || flush.Flush() != nil {
-			return
-		}
-		s.mu.Lock()
-		if s.changed == nil {
-			s.changed = make(chan struct{})
-		}
-		changed, ended := s.changed, s.ended[key]
-		text = s.logs[key][at:]
-		at += len(text)
-		s.mu.Unlock()
-		if len(text) > 0 {
-			continue
-		}
-		if ended {
 			return
 		}
 		select {
