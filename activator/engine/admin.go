@@ -14,7 +14,10 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
+	"aisle.dev/aisle/activator/engine/kube"
+	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/problem"
@@ -30,23 +33,11 @@ func (e *Engine) admin() http.Handler {
 		})
 	}
 	list("/v1/version", func() any { return e.version })
-	list("/v1/services", func() any {
-		all := []client.Service{}
-		for _, r := range e.revs {
-			all = append(all, r.serviceView(e.version.Address))
-		}
-		return all
-	})
-	list("/v1/revisions", func() any {
-		all := []client.Revision{}
-		for _, r := range e.revs {
-			all = append(all, r.view())
-		}
-		return all
-	})
+	list("/v1/services", func() any { return e.control.serviceViews() })
+	list("/v1/revisions", func() any { return e.control.revisionViews() })
 	list("/v1/pods", func() any {
 		all := []client.Pod{}
-		for _, r := range e.revs {
+		for _, r := range e.control.running() {
 			all = append(all, r.podViews()...)
 		}
 		slices.SortStableFunc(all, func(a, b client.Pod) int {
@@ -55,36 +46,18 @@ func (e *Engine) admin() http.Handler {
 		return all
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(e.opts.Registry, promhttp.HandlerOpts{}))
-	mux.Handle("GET /v1/logs/{name...}", problem.Handler(e.logs, func(_ *http.Request, err error) {
-		e.log.Error("logs not answered", "err", err)
-	}))
+	logs := problem.Handler(e.logs, func(_ *http.Request, err error) { e.log.Error("logs not answered", "err", err) })
+	mux.Handle("GET /v1/logs/{name...}", logs)
+	kubernetes := &kube.Server{Store: e.control.store, Backend: e.control, Log: func(w http.ResponseWriter, req *http.Request, namespace, pod string) {
+		req.SetPathValue("name", namespace+"/"+pod)
+		logs.ServeHTTP(w, req)
+	}}
+	mux.Handle("/api/", kubernetes)
+	mux.Handle("/apis/", kubernetes)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, problem.New(http.StatusNotFound, "the engine does not answer %s %s; this command line may be of another version", r.Method, r.URL.Path))
 	})
 	return mux
-}
-
-// serviceView is the revision's service for those who ask.
-func (r *revision) serviceView(address string) client.Service {
-	_, port, _ := strings.Cut(address, ":")
-	if i := strings.LastIndexByte(address, ':'); i >= 0 {
-		port = address[i+1:]
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	v := r.count()
-	s := client.Service{
-		Namespace: v.Namespace, Name: v.Service, LatestRevision: v.Name,
-		URL:   "http://" + hostOf(r.service) + ":" + port,
-		Ready: true, Pods: v.Ready,
-	}
-	if r.trouble != "" && v.Ready == 0 {
-		s.Ready, s.Reason = false, r.trouble
-		if r.failures > 1 {
-			s.Reason = fmt.Sprintf("%d pods failed in a row, the last one: %s", r.failures, r.trouble)
-		}
-	}
-	return s
 }
 
 // followEvery is how often a followed log is looked at.
@@ -95,15 +68,15 @@ const followEvery = 200 * time.Millisecond
 // more than one pod are told apart by tail's headers.
 func (e *Engine) logs(w http.ResponseWriter, req *http.Request) error {
 	name, follow := req.PathValue("name"), req.FormValue("follow") == "true"
-	r, match := e.logsOf(name)
-	if r == nil {
+	namespace, match := e.logsOf(name)
+	if match == nil {
 		var known []string
-		for _, r := range e.revs {
-			known = append(known, r.service)
+		for _, s := range list[*servingv1.Service](e.control.store, objects.Services) {
+			known = append(known, s.Namespace+"/"+s.Name)
 		}
 		return problem.New(http.StatusNotFound, "there is no service, revision or pod %q; the services are: %s", name, strings.Join(known, ", "))
 	}
-	out := &logCopier{w: w, dir: r.machine.LogDir(r.spec.Namespace), match: match, offset: map[string]int64{}}
+	out := &logCopier{w: w, dir: e.machine.LogDir(namespace), match: match, offset: map[string]int64{}}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if err := out.all(); err != nil || !follow {
@@ -129,19 +102,38 @@ func (e *Engine) logs(w http.ResponseWriter, req *http.Request) error {
 	}
 }
 
-// logsOf finds whose logs a name means.
-func (e *Engine) logsOf(name string) (*revision, func(pod string) bool) {
-	for _, r := range e.revs {
-		if name == r.spec.Service || name == r.service || name == r.name {
-			return r, func(pod string) bool { return isPodOf(pod, r.name) }
+// logsOf finds whose logs a name means: all revisions' of a service, one
+// revision's, or one pod's. match is nil if it means none.
+func (e *Engine) logsOf(name string) (namespace string, match func(pod string) bool) {
+	for _, s := range list[*servingv1.Service](e.control.store, objects.Services) {
+		if name != s.Name && name != s.Namespace+"/"+s.Name {
+			continue
 		}
-		if isPodOf(name, r.name) {
-			if _, err := os.Stat(filepath.Join(r.machine.LogDir(r.spec.Namespace), name+".log")); err == nil || r.has(name) {
-				return r, func(pod string) bool { return pod == name }
-			}
+		return s.Namespace, func(pod string) bool { // revisions come and go while a log is followed
+			of, _ := revisionOf(pod)
+			r, ok := e.control.store.Get(objects.Revisions.Key(s.Namespace, of)).(*servingv1.Revision)
+			return ok && serviceOf(r).Name == s.Name
 		}
 	}
-	return nil, nil
+	if ns, rest, ok := strings.Cut(name, "/"); ok {
+		namespace, name = ns, rest
+	}
+	for _, r := range list[*servingv1.Revision](e.control.store, objects.Revisions) {
+		if namespace != "" && r.Namespace != namespace {
+			continue
+		}
+		if name == r.Name {
+			return r.Namespace, func(pod string) bool { return isPodOf(pod, r.Name) }
+		}
+		if !isPodOf(name, r.Name) {
+			continue
+		}
+		_, err := os.Stat(filepath.Join(e.machine.LogDir(r.Namespace), name+".log"))
+		if err == nil || e.control.store.Get(objects.Pods.Key(r.Namespace, name)) != nil {
+			return r.Namespace, func(pod string) bool { return pod == name }
+		}
+	}
+	return "", nil
 }
 
 // logCopier copies logs, each from where it stopped before.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
 	"aisle.dev/aisle/activator/engine/pod"
 	"aisle.dev/aisle/activator/scale"
@@ -23,7 +24,7 @@ import (
 // calling gives a revision that only passes requests on: no goroutine runs it.
 func calling(t testing.TB, spec *manifest.Template) *revision {
 	t.Helper()
-	spec.Namespace, spec.Service = "default", "one"
+	spec.Namespace, spec.Service, spec.Revision = "default", "one", "one-00001"
 	metrics, err := newMetrics(prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
@@ -32,12 +33,13 @@ func calling(t testing.TB, spec *manifest.Template) *revision {
 	if err != nil {
 		t.Fatal(err)
 	}
-	decider, err := scale.New(scaleRevision(spec, serviceState{Generation: 1}), config)
+	e := &Engine{log: slog.New(slog.DiscardHandler), metrics: metrics, hurry: make(chan struct{})}
+	rev := new(servingv1.Revision)
+	rev.Namespace, rev.Name = "default", "one-00001"
+	r, err := e.newRevision(&control{engine: e, deciders: config}, rev, spec)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &Engine{log: slog.New(slog.DiscardHandler), metrics: metrics, hurry: make(chan struct{})}
-	r := e.newRevision(spec, decider, serviceState{Generation: 1})
 	close(r.ended) // nobody takes events
 	return r
 }

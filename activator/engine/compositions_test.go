@@ -7,7 +7,7 @@ import (
 	"aisle.dev/aisle/internal/manifest"
 )
 
-func TestCheckCompositions(t *testing.T) {
+func TestCheckComposition(t *testing.T) {
 	const composition = `apiVersion: aisle.dev/v1alpha1
 kind: Composition
 metadata: {name: products}
@@ -41,7 +41,7 @@ spec:
 			if tt.namespace != "" {
 				composer.Env = append(composer.Env, manifest.EnvVar{Name: "NAMESPACE", Value: tt.namespace})
 			}
-			err := checkCompositions([]*manifest.Template{composer, {Namespace: "default", Service: "photo"}, {Namespace: "default", Service: "title"}})
+			err := checkComposition(composer, []string{"default/composer", "default/photo", "default/title"})
 			if tt.says == "" && err != nil || tt.says != "" && (err == nil || !strings.Contains(err.Error(), tt.says)) {
 				t.Errorf("%v, want %q", err, tt.says)
 			}

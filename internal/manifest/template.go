@@ -74,17 +74,15 @@ type Sources struct {
 }
 
 // Reduce gives what one machine needs of a Revision that has been defaulted and
-// validated. What it refers to and is not there is an [*Invalid].
+// validated. What it refers to and is not there is an [*Invalid], and the
+// Template then lacks that alone.
 func (s Sources) Reduce(rev *servingv1.Revision) (*Template, error) {
 	var f findings
 	r := reducer{Sources: s, findings: &f, object: "Revision " + rev.Namespace + "/" + rev.Name, at: "spec", namespace: rev.Namespace}
 	t := r.reduce(&rev.Spec)
-	if err := f.err(""); err != nil {
-		return nil, err
-	}
 	t.Service, t.Revision = rev.Labels["serving.knative.dev/service"], rev.Name
 	t.Annotations = maps.Clone(rev.Annotations)
-	return &t, nil
+	return &t, f.err("")
 }
 
 // reducer takes from a valid revision what one machine needs.
