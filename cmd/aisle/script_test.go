@@ -6,9 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -25,7 +27,22 @@ import (
 var update = flag.Bool("update", false, "write the scripts' goldens anew")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"aisle": main})
+	testscript.Main(m, map[string]func(){"aisle": main, "hello": hello})
+}
+
+// hello is a service for a real engine: it answers every request, or with
+// BROKEN set ends with exit code 3.
+func hello() {
+	fmt.Println("hello begins")
+	if os.Getenv("BROKEN") != "" {
+		fmt.Println("there is nothing to greet with")
+		os.Exit(3)
+	}
+	err := http.ListenAndServe(net.JoinHostPort("127.0.0.1", os.Getenv("PORT")), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, "hello")
+	}))
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
 }
 
 // TestScripts runs the command line against a composer and an engine that
@@ -47,6 +64,7 @@ func TestScripts(t *testing.T) {
 			"bytes":   writeBytes,
 			"huge":    writeHuge,
 			"serving": serving,
+			"mapped":  mapped,
 		},
 		Condition: func(cond string) (bool, error) {
 			if cond != "built" {
@@ -183,6 +201,16 @@ func serving(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("no engine answers: %v", err)
 		}
 	}
+}
+
+// mapped FILE: writes an image map whose image hello is the command hello.
+func mapped(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: mapped FILE")
+	}
+	path, err := exec.LookPath("hello")
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), fmt.Appendf(nil, "{apiVersion: aisle.dev/v1alpha1, kind: ImageMap, images: [{image: \"hello:1\", command: [%q]}]}\n", path), 0o600))
 }
 
 // bytes FILE TEXT: writes text with Go's escapes, which a script cannot hold.

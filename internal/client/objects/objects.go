@@ -221,6 +221,15 @@ const Manager = "aisle"
 type Applying struct {
 	DryRun bool // the server says what would be, and changes nothing
 	Force  bool // take over fields that another manager has set
+	// Warn is told what the server warns of; nil: nobody is.
+	Warn func(text string)
+}
+
+// HandleWarningHeader implements [rest.WarningHandler].
+func (a Applying) HandleWarningHeader(_ int, _, text string) {
+	if a.Warn != nil {
+		a.Warn(text)
+	}
 }
 
 // Outcome of an apply.
@@ -249,7 +258,7 @@ func (c *Client) Apply(ctx context.Context, k Kind, o *unstructured.Unstructured
 	if err != nil {
 		return nil, "", fmt.Errorf("%s: %w", doing, err)
 	}
-	req := c.one(http.MethodPatch, k, o.GetNamespace(), o.GetName()).SetHeader("Content-Type", string(types.ApplyPatchType)).Param("fieldManager", Manager).Param("force", strconv.FormatBool(how.Force)).Body(text)
+	req := c.one(http.MethodPatch, k, o.GetNamespace(), o.GetName()).SetHeader("Content-Type", string(types.ApplyPatchType)).Param("fieldManager", Manager).Param("force", strconv.FormatBool(how.Force)).Body(text).WarningHandler(how)
 	if how.DryRun {
 		req.Param("dryRun", metav1.DryRunAll)
 	}

@@ -220,7 +220,17 @@ says that it cannot become so, and at the timeout for all else, and says why.`,
 func (a *app) applyAll(ctx context.Context, p place, all []object, how objects.Applying, dry string) ([]object, error) {
 	var applied []object
 	var failed []error
+	h := &inVain{}
+	defer func() { h.tell(a.err) }()
 	for _, o := range all {
+		how.Warn = func(text string) {
+			// As the engine has it of fields; a cluster warns otherwise.
+			if field, reason, ok := strings.Cut(text, ": ignored on one machine: "); ok {
+				h.add(field, reason)
+				return
+			}
+			a.err.Printf("%s: %s\n", screen.Clean(title(o.Unstructured)), screen.Clean(text))
+		}
 		made, outcome, err := p.Objects().Apply(ctx, o.kind, o.Unstructured, how)
 		if apierrors.IsConflict(err) {
 			err = fmt.Errorf("%w; take its fields over with --force-conflicts", err)

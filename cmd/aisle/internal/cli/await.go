@@ -88,7 +88,37 @@ func (w *awaited) follow(ctx context.Context, p place, tell screen.Screen) error
 	if errors.Is(err, errAllReady) {
 		return nil
 	}
+	if f, ok := errors.AsType[*failedService](err); ok {
+		return fmt.Errorf("%w%s; see: aisle describe service %s", err, codeOf(ctx, p, f.service), f.service.GetName())
+	}
 	return err
+}
+
+// failedService is a Service that says that it cannot become ready.
+type failedService struct{ service *unstructured.Unstructured }
+
+func (f *failedService) Error() string {
+	ready, _ := readiness(f.service)
+	return fmt.Sprintf("%s cannot become ready: %s", title(f.service), because(ready))
+}
+
+// codeOf is the reason of the Service's newest revision, such as ExitCode1,
+// which the Service's own condition leaves out.
+func codeOf(ctx context.Context, p place, service *unstructured.Unstructured) string {
+	name, _, _ := unstructured.NestedString(service.Object, "status", "latestCreatedRevisionName") // none: nothing is found
+	raw, err := objects.Get[json.RawMessage](ctx, p.Objects(), objects.Revision, service.GetNamespace(), name)
+	if err != nil {
+		return "" // there is more to say of it, that is all
+	}
+	r, err := objects.Decode(objects.Revision, *raw)
+	if err != nil {
+		return ""
+	}
+	ready, ok := readiness(r)
+	if !ok || ready.Reason == "" {
+		return ""
+	}
+	return " (" + ready.Reason + ")"
 }
 
 func (w *awaited) saw(how watch.EventType, o *unstructured.Unstructured, tell screen.Screen) error {
@@ -111,7 +141,7 @@ func (w *awaited) saw(how watch.EventType, o *unstructured.Unstructured, tell sc
 		return nil
 	case ready.Status == "False" && w.kind.Full() == objects.Service.Full():
 		// What others wait for may yet come; a Service says Unknown while it tries.
-		return fmt.Errorf("%s cannot become ready: %s; see: aisle describe service %s", title(o), why, o.GetName())
+		return &failedService{o}
 	case !ok:
 		why = notSeen
 	case why == "":
