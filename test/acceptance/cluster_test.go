@@ -335,7 +335,7 @@ func (c *cluster) Services(ctx context.Context) ([]client.Service, error) {
 }
 
 // Logs implements client.Client for the container of one pod.
-func (c *cluster) Logs(context.Context, io.Writer, string, bool) error {
+func (c *cluster) Logs(context.Context, io.Writer, client.LogQuery) error {
 	return errors.ErrUnsupported // no test of the suite that runs here reads them
 }
 
