@@ -7,7 +7,7 @@
 // sink took nothing, are made up for by one: the latest of them, if it is not
 // older than the source's starting deadline (a day, unless
 // [StartingDeadline] says otherwise). A source that is new, or has another
-// schedule, begins now. Daylight saving: see [Schedule].
+// schedule, begins now. Daylight saving: see [cron.Schedule].
 //
 // One timer serves all sources, and there is none while there are no sources.
 //
@@ -27,6 +27,7 @@ import (
 
 	sourcesv1 "knative.dev/eventing/pkg/apis/sources/v1"
 
+	"aisle.dev/aisle/activator/broker/cron"
 	"aisle.dev/aisle/internal/event"
 )
 
@@ -45,7 +46,7 @@ const (
 type Source struct {
 	Namespace, Name string
 	Sink            duckv1.Destination
-	Schedule        Schedule
+	Schedule        cron.Schedule
 	Deadline        time.Duration // how late a tick may still be sent
 
 	written string // the schedule as written: another one begins anew
@@ -58,7 +59,7 @@ func New(ps *sourcesv1.PingSource) (*Source, error) {
 	ps = ps.DeepCopy()
 	ps.SetDefaults(context.Background())
 	// The schedule first: Knative's validation panics on some.
-	schedule, err := Parse(ps.Spec.Schedule, ps.Spec.Timezone)
+	schedule, err := cron.Parse(ps.Spec.Schedule, ps.Spec.Timezone)
 	if err != nil {
 		return nil, fmt.Errorf("spec.schedule: %w", err)
 	}

@@ -12,6 +12,15 @@ import (
 	sourcesv1 "knative.dev/eventing/pkg/apis/sources/v1"
 )
 
+func at(t testing.TB, s string) time.Time {
+	t.Helper()
+	v, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
 // source reads a PingSource from all of its YAML but its name.
 func source(t testing.TB, spec string) *sourcesv1.PingSource {
 	t.Helper()

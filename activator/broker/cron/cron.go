@@ -1,4 +1,9 @@
-package ping
+// Package cron says when a schedule ticks, as Knative's PingSource writes it.
+//
+// It is pure. robfig/cron, by which Knative validates schedules, is not used:
+// it panics on some, and where the clock is changed it leaves ticks out or
+// gives them twice.
+package cron
 
 import (
 	"errors"
@@ -14,7 +19,7 @@ import (
 // one by one is shorter.
 const maxSchedule = 512
 
-// Schedule says when a source ticks. It is a value; its methods are pure.
+// Schedule says when there is a tick. It is a value; its methods are pure.
 //
 // Ticks lie on whole seconds. Where the clock of the schedule's zone is
 // changed, it depends on the hour field:
@@ -209,7 +214,7 @@ func (s Schedule) Next(after time.Time) time.Time {
 	}
 	r, ok := s.reading(s.highest(at).Add(time.Second))
 	if !ok {
-		panic("ping: a schedule that was parsed always comes again")
+		panic("cron: a schedule that was parsed always comes again")
 	}
 	return s.reach(r)
 }
@@ -280,7 +285,7 @@ func (s Schedule) nextElapsed(t time.Time) time.Time {
 		_, offset := t.Zone()
 		r, ok := s.reading(s.wall(t))
 		if !ok {
-			panic("ping: a schedule that was parsed always comes again")
+			panic("cron: a schedule that was parsed always comes again")
 		}
 		next := time.Unix(r.Unix()-int64(offset), 0).In(s.loc)
 		if end.IsZero() || next.Before(end) {
