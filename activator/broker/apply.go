@@ -26,7 +26,7 @@ type trigger struct {
 	name, broker types.NamespacedName
 	stream       *stream
 	consumer     string
-	filter       *filter
+	filter       filter
 	policy       policy
 	subscriber   target
 	sink         *target // for dead letters; nil: they are kept here
