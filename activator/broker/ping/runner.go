@@ -113,7 +113,7 @@ func (r *Runner) Status(key string) (s Status, known bool) {
 }
 
 // Run sends events until ctx ends, and then waits for what is under way.
-func (r *Runner) Run(ctx context.Context) error {
+func (r *Runner) Run(ctx context.Context) {
 	var working sync.WaitGroup
 	defer working.Wait()
 	timer := time.NewTimer(0)
@@ -133,7 +133,7 @@ func (r *Runner) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-r.changed:
 		case <-fire:
 		}

@@ -139,11 +139,7 @@ func start(t *testing.T, m *memory, sources ...*Source) *bench {
 	b.Set(sources)
 	ctx, cancel := context.WithCancel(t.Context())
 	var done sync.WaitGroup
-	done.Go(func() {
-		if err := b.Run(ctx); err != nil {
-			t.Error(err)
-		}
-	})
+	done.Go(func() { b.Run(ctx) })
 	b.stop = func() { cancel(); done.Wait() }
 	t.Cleanup(b.stop)
 	synctest.Wait()
