@@ -1,8 +1,10 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -70,6 +72,7 @@ type dispatcher struct {
 	pulled      uint64 // sequence of the newest event that was handed out
 	before      uint64 // sequence up to which events were handed out by an earlier process
 	missing     int    // of these, how many are to come before ordered ones start
+	settled     bool   // they are here
 }
 
 // delivery is an event that is held.
@@ -83,7 +86,7 @@ type delivery struct {
 
 // lane is the events of one partitionkey.
 type lane struct {
-	current uint64 // being delivered, or waiting for its retry
+	current uint64 // being delivered, or waiting for its retry; 0: none
 	queue   []*delivery
 }
 
@@ -156,7 +159,8 @@ func (d *dispatcher) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		t := d.trigger.Load()
 		places := d.places(t)
-		for d.running < places && len(d.ready) > 0 && !d.gated(t) {
+		d.settle(t)
+		for d.running < places && len(d.ready) > 0 {
 			x := d.ready[0]
 			d.ready = d.ready[1:]
 			d.running++
@@ -209,18 +213,6 @@ func (d *dispatcher) places(t *trigger) int {
 		}
 	}
 	return ownPlaces
-}
-
-// gated says that ordered events must wait, because earlier ones that another
-// process had begun are yet to come.
-func (d *dispatcher) gated(t *trigger) bool {
-	if !t.ordered || d.missing <= 0 {
-		return false
-	}
-	if len(d.held) >= aheadOrdered { // they do not fit: those here are the oldest
-		d.missing = 0
-	}
-	return d.missing > 0
 }
 
 // pull asks the store for as many events as there is room for. Requests do not
@@ -288,15 +280,46 @@ func (d *dispatcher) take(t *trigger, m *nats.Msg) {
 		return
 	}
 	l := d.lanes[x.key]
+	if l == nil {
+		l = &lane{}
+		d.lanes[x.key] = l
+	}
+	if l.current == seq { // here for its retry
+		d.ready = append(d.ready, x)
+		return
+	}
+	at, _ := slices.BinarySearchFunc(l.queue, seq, func(x *delivery, seq uint64) int { return cmp.Compare(x.seq, seq) })
+	l.queue = slices.Insert(l.queue, at, x)
+	d.advance(x.key)
+}
+
+// advance lets the next event of a key be delivered, if none is.
+func (d *dispatcher) advance(key string) {
+	l := d.lanes[key]
 	switch {
-	case l == nil:
-		d.lanes[x.key] = &lane{current: seq}
-		d.ready = append(d.ready, x)
-	case l.current == seq:
-		d.ready = append(d.ready, x)
+	case l == nil || l.current != 0 || d.missing > 0:
+	case len(l.queue) == 0:
+		delete(d.lanes, key)
 	default:
-		at, _ := slices.BinarySearchFunc(l.queue, seq, func(x *delivery, seq uint64) int { return int(int64(x.seq) - int64(seq)) })
-		l.queue = slices.Insert(l.queue, at, x)
+		l.current = l.queue[0].seq
+		d.ready = append(d.ready, l.queue[0])
+		l.queue = l.queue[1:]
+	}
+}
+
+// settle ends the wait for the ordered events that an earlier process had
+// begun, when they are here, or when they do not fit: those here are the
+// oldest.
+func (d *dispatcher) settle(t *trigger) {
+	if d.missing > 0 && (len(d.held) >= aheadOrdered || !t.ordered) {
+		d.missing = 0
+	}
+	if d.missing > 0 || d.settled {
+		return
+	}
+	d.settled = true
+	for _, key := range slices.Sorted(maps.Keys(d.lanes)) {
+		d.advance(key)
 	}
 }
 
@@ -325,15 +348,9 @@ func (d *dispatcher) finish(r result) {
 	}
 	d.running--
 	d.release(r.delivery)
-	l := d.lanes[r.key]
-	switch {
-	case l == nil:
-	case len(l.queue) == 0:
-		delete(d.lanes, r.key)
-	default:
-		l.current = l.queue[0].seq
-		d.ready = append(d.ready, l.queue[0])
-		l.queue = l.queue[1:]
+	if l := d.lanes[r.key]; l != nil {
+		l.current = 0
+		d.advance(r.key)
 	}
 }
 
