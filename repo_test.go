@@ -80,8 +80,8 @@ func TestImports(t *testing.T) {
 		{from: module + "/activator", banned: module + "/internal/onnx", why: "the activator starts models; it never loads one"},
 		{from: module + "/internal", banned: "knative.dev/serving/pkg/autoscaler/scaling", why: "decisions of scale live in activator/scale"},
 		{from: module + "/internal", banned: "knative.dev/serving/pkg/autoscaler/aggregation", why: "decisions of scale live in activator/scale"},
-		{from: module, banned: "k8s.io/client-go", except: []string{module + "/internal/client/knative"},
-			why: "internal/client/knative alone asks API servers, with a scheme of the few types that it reads"},
+		{from: module, banned: "k8s.io/client-go", except: []string{module + "/internal/client/knative", module + "/internal/client/objects"},
+			why: "internal/client/objects alone speaks Kubernetes' protocol, and internal/client/knative reads kubeconfigs for it"},
 		{from: module, banned: "k8s.io/client-go/kubernetes", deep: true,
 			// Knative Eventing's types link it; of the typed clients only their scheme is initialised, 3 ms.
 			except: []string{module + "/activator/broker", module + "/activator/engine", module + "/cmd/aisle", module + "/cmd/aisle/internal/cli", module + "/hack/bench", module + "/hack/chaos"},
@@ -90,6 +90,7 @@ func TestImports(t *testing.T) {
 		{from: module + "/functions", banned: "k8s.io", deep: true, why: "client-go's package initialisation alone costs more than a classifier's cold start"},
 		{from: module + "/functions", banned: "knative.dev", deep: true, why: "a function needs Knative's contract, not its code"},
 		{from: module + "/functions", banned: "sigs.k8s.io", allowed: []string{"sigs.k8s.io/yaml"}, deep: true, why: "a function needs no Kubernetes machinery; yaml is a parser"},
+		{from: module + "/functions", banned: "google.golang.org/protobuf", deep: true, why: "client_golang's protocol buffers are a fifth of a function's bytes, which every new node pulls; internal/metrics writes the text format"},
 		{from: module + "/functions/composer", banned: "github.com/yalue/onnxruntime_go", deep: true, why: "the composer starts in milliseconds because it loads no runtime"},
 		{from: module + "/functions/composer", banned: module + "/internal/imaging", deep: false, why: "pictures are decoded where they are classified"},
 		{from: module, banned: "github.com/robfig/cron/v3", deep: false, why: "abandoned: it panics on TZ=0 and skips jobs at daylight-saving changes"},

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"knative.dev/networking/pkg/http/stats"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
 	"aisle.dev/aisle/activator/engine/lane"
 	"aisle.dev/aisle/activator/engine/pod"
@@ -19,20 +20,25 @@ import (
 	"aisle.dev/aisle/internal/manifest"
 )
 
-// revision is the unit of scaling and routing. One goroutine, run, decides
-// and owns its pods; requests pass through its lane without it.
+// revision runs one Revision: the unit of scaling and routing. One goroutine,
+// run, decides and owns its pods; requests pass through its lane without it.
 type revision struct {
 	name     string
-	service  string // namespace/name
-	spec     manifest.Service
-	progress time.Duration // how long a pod may take to get ready
+	service  string             // namespace/name
+	route    string             // by which the table knows the service
+	object   servingv1.Revision // its metadata and spec
+	spec     *manifest.Template // without what differs from pod to pod: see template
+	progress time.Duration      // how long a pod may take to get ready
+	control  *control
+	cancel   context.CancelFunc // ends run
 	machine  *pod.Machine
-	keep     func() error  // remembers that the initial scale has been reached
+	address  string        // where the engine serves
 	hurry    chan struct{} // closed: kill instead of waiting
 	busy     func(int)     // told +1 when the revision leaves zero, -1 when it is back there
 	metrics  *serviceMetrics
 	log      *slog.Logger
 
+	gate    gate
 	reverse *httputil.ReverseProxy
 	lane    *lane.Lane[*podState]
 	stats   *stats.RequestStats
@@ -44,16 +50,23 @@ type revision struct {
 	// Only run's goroutine uses these.
 	decider    *scale.Decider
 	recorded   time.Time // when the load was recorded last; zero while at rest
-	kept       bool      // keep has succeeded, or was not needed
+	told       replicas  // what control was told last
 	quarantine time.Time // no pod is started before; zero: at once
 
 	mu       sync.Mutex // guards what follows; taken after no other lock
 	pods     []*podState
+	gone     []string       // pods that have ended and are still shown
+	reached  bool           // requests are routed to it, or it has still to be proven
+	proven   bool           // it has had its initial scale
+	next     *scale.Decider // takes the place of the decider; nil: nothing has changed
 	decision scale.Decision
 	since    time.Time // when decision.Want last changed
 	failures int       // pods that failed in a row
 	trouble  string    // why the last pod failed; empty once one is ready
 }
+
+// replicas are pods as a Revision's status counts them.
+type replicas struct{ ready, want int }
 
 // event is what happened to a pod.
 type event struct {
@@ -65,38 +78,101 @@ type event struct {
 type eventKind int
 
 const (
-	podReady   eventKind = iota
-	podEnded             // its process has gone and it left nothing
-	podRefused           // its port refuses connections although its process runs
+	podStarted eventKind = iota
+	podReady
+	podEnded   // its process has gone and it left nothing
+	podRefused // its port refuses connections although its process runs
 )
 
-func (e *Engine) newRevision(spec manifest.Service, decider *scale.Decider, st serviceState) *revision {
+// newRevision gives what runs a Revision, reduced to spec.
+func (e *Engine) newRevision(c *control, rev *servingv1.Revision, spec *manifest.Template) (*revision, error) {
 	r := &revision{
-		name:     revisionName(spec.Name, st.Generation),
-		service:  spec.Namespace + "/" + spec.Name,
+		name:     rev.Name,
+		service:  spec.Namespace + "/" + spec.Service,
+		route:    routeOf(spec.Namespace, spec.Service, ""),
+		object:   servingv1.Revision{TypeMeta: rev.TypeMeta, ObjectMeta: rev.ObjectMeta, Spec: rev.Spec},
 		spec:     spec,
 		progress: progressDeadline(spec.Annotations),
+		control:  c,
 		machine:  e.machine,
+		address:  e.version.Address,
 		hurry:    e.hurry,
 		busy:     e.busy,
-		metrics:  e.metrics.of(spec.Namespace + "/" + spec.Name),
+		metrics:  e.metrics.of(spec.Namespace + "/" + spec.Service),
 		stats:    stats.NewRequestStats(time.Now()),
 		wake:     make(chan struct{}, 1),
 		event:    make(chan event),
 		ended:    make(chan struct{}),
-		decider:  decider,
-		kept:     st.Initialised,
+		reached:  true,
+		proven:   rev.IsReady(),
 	}
-	r.keep = func() error { return e.state.initialised(r.service) }
+	decider, err := scale.New(r.scaled(r.proven), c.deciders)
+	if err != nil {
+		return nil, err
+	}
+	r.decider = decider
 	r.log = e.log.With("service", r.service, "revision", r.name)
 	r.reverse = r.newReverseProxy()
-	r.lane = lane.New[*podState](int(spec.ContainerConcurrency), queueDepth, func() {
-		select {
-		case r.wake <- struct{}{}:
-		default: // it has been told already
-		}
-	})
-	return r
+	r.lane = lane.New[*podState](int(spec.ContainerConcurrency), queueDepth, r.nudge)
+	return r, nil
+}
+
+// scaled is the revision as its decider knows it.
+func (r *revision) scaled(initialised bool) scale.Revision {
+	return scale.Revision{
+		Namespace: r.spec.Namespace, Name: r.name, Annotations: r.spec.Annotations,
+		ContainerConcurrency: r.spec.ContainerConcurrency, Initialised: initialised,
+	}
+}
+
+// template is the revision reduced with what it refers to as that is now: a
+// pod is started from it.
+func (r *revision) template() (*manifest.Template, error) {
+	t, err := r.control.sources.Load().Reduce(&r.object)
+	if err != nil {
+		return nil, err
+	}
+	t.Env = here(t.Env, r.address)
+	return t, nil
+}
+
+// nudge makes run decide anew.
+func (r *revision) nudge() {
+	select {
+	case r.wake <- struct{}{}:
+	default: // it has been told already
+	}
+}
+
+// reach says whether requests are routed to the revision.
+func (r *revision) reach(reached bool) {
+	r.mu.Lock()
+	changed := r.reached != reached
+	r.reached = reached
+	r.mu.Unlock()
+	if changed {
+		r.nudge()
+	}
+}
+
+func (r *revision) isReachable() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.reached
+}
+
+func (r *revision) isProven() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.proven
+}
+
+// retune gives the revision another decider: settings have changed.
+func (r *revision) retune(d *scale.Decider) {
+	r.mu.Lock()
+	r.next = d
+	r.mu.Unlock()
+	r.nudge()
 }
 
 // run owns the revision until ctx ends, and returns when all its pods have
@@ -112,11 +188,15 @@ func (r *revision) run(ctx context.Context) {
 			r.stop()
 			return
 		case <-r.wake:
-			if r.alive() == 0 {
+			if r.alive() == 0 || r.unsettled() {
 				r.reset(next, r.decide(time.Now()))
 			}
 		case ev := <-r.event:
 			r.handle(ev)
+			if ev.kind == podStarted {
+				r.show()
+				continue
+			}
 			r.reset(next, r.decide(time.Now()))
 		case <-next.C:
 			r.reset(next, r.decide(time.Now()))
@@ -137,6 +217,13 @@ func (r *revision) alive() int {
 	defer r.mu.Unlock()
 	v := r.count()
 	return v.Starting + v.Ready
+}
+
+// unsettled is whether control has changed what decisions follow from.
+func (r *revision) unsettled() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.reached || r.next != nil
 }
 
 // decide records the load when a second is over, asks the autoscaler, starts
@@ -160,8 +247,12 @@ func (r *revision) decide(now time.Time) time.Time {
 	}
 	waiting, held := r.lane.Counts()
 	r.mu.Lock()
+	if r.next != nil {
+		r.decider, r.next = r.next, nil
+	}
 	v := r.count()
-	d := r.decider.Decide(now, scale.Snapshot{Ready: v.Ready, Starting: v.Starting, InFlight: held, Waiting: waiting})
+	reached := r.reached
+	d := r.decider.Decide(now, scale.Snapshot{Ready: v.Ready, Starting: v.Starting, InFlight: held, Waiting: waiting, Unreachable: !reached})
 	if d.Want != r.decision.Want || r.since.IsZero() {
 		r.log.Debug("decided", "want", d.Want, "why", d.Why, "ready", v.Ready, "starting", v.Starting, "waiting", waiting, "inFlight", held)
 		r.since = now
@@ -170,13 +261,17 @@ func (r *revision) decide(now time.Time) time.Time {
 	r.apply(d.Want, v)
 	v = r.count()
 	quiet := len(r.pods) == 0
+	proven := d.Initialised && !r.proven
+	r.proven = r.proven || proven
 	r.mu.Unlock()
 
-	if d.Initialised && !r.kept {
-		if err := r.keep(); err != nil {
-			r.log.Error("the initial scale will be honoured again at the next start", "err", err)
-		}
-		r.kept = true
+	r.show()
+	if proven {
+		r.control.proven(r)
+	}
+	if now := (replicas{v.Ready, d.Want}); now != r.told {
+		r.told = now
+		r.control.active(r, now.ready, now.want)
 	}
 	switch {
 	case d.NextCheck.IsZero() && quiet && !r.quarantine.IsZero():
@@ -184,6 +279,9 @@ func (r *revision) decide(now time.Time) time.Time {
 	case d.NextCheck.IsZero() && quiet:
 		r.recorded = time.Time{}
 		r.busy(-1)
+		if !reached {
+			r.control.rested(r)
+		}
 		return time.Time{}
 	case d.NextCheck.IsZero():
 		return now.Add(scale.Tick) // pods are draining
@@ -252,13 +350,20 @@ func (r *revision) dispensable() *podState {
 
 // handle takes in what happened to a pod.
 func (r *revision) handle(ev event) {
+	if why := r.takeIn(ev); why != nil {
+		r.control.failed(r, *why)
+	}
+}
+
+// takeIn gives why the revision failed, if it did.
+func (r *revision) takeIn(ev event) *failure {
 	p := ev.pod
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch ev.kind {
 	case podReady:
 		if p.phase != phaseStarting {
-			return // told to stop meanwhile
+			return nil // told to stop meanwhile
 		}
 		p.phase, p.ready = phaseReady, time.Now()
 		took := p.ready.Sub(p.started)
@@ -275,15 +380,17 @@ func (r *revision) handle(ev event) {
 	case podEnded:
 		r.lane.Close(p)
 		r.pods = slices.DeleteFunc(r.pods, func(q *podState) bool { return q == p })
+		r.gone = append(r.gone, p.name)
 		if p.phase == phaseDraining {
 			if !p.ready.IsZero() {
 				r.failures = 0
 			}
 			r.log.Info("pod stopped", "pod", p.name, "how", ev.reason)
-			return
+			return nil
 		}
-		r.failed(p, ev.reason, time.Now())
+		return r.failed(p, ev.reason, time.Now())
 	}
+	return nil
 }
 
 // How long is waited before a pod is started again that failed n times in a
@@ -303,7 +410,7 @@ func backOff(failures int) time.Duration {
 
 // failed takes in that a pod ended unasked, or never got ready.
 // REQUIRES: r.mu is held.
-func (r *revision) failed(p *podState, reason string, now time.Time) {
+func (r *revision) failed(p *podState, reason string, now time.Time) *failure {
 	r.metrics.crashes.Inc()
 	if p.phase == phaseReady && now.Sub(p.ready) >= stable {
 		r.failures = 0
@@ -326,6 +433,14 @@ func (r *revision) failed(p *podState, reason string, now time.Time) {
 			until:  r.quarantine,
 		})
 	}
+	if r.proven {
+		return nil
+	}
+	why := &failure{late: p.late, started: p.process != nil, code: -1, reason: reason, said: tail}
+	if p.process != nil {
+		why.code = p.process.ExitCode()
+	}
+	return why
 }
 
 // stop drains every pod and waits for their ends.
@@ -339,11 +454,16 @@ func (r *revision) stop() {
 	r.lane.Refuse(errStopping)
 	left := len(r.pods)
 	r.mu.Unlock()
+	r.show()
 	for left > 0 {
-		r.handle(<-r.event)
+		r.takeIn(<-r.event)
 		r.mu.Lock()
 		left = len(r.pods)
 		r.mu.Unlock()
+		r.show()
+	}
+	if !r.recorded.IsZero() {
+		r.busy(-1)
 	}
 }
 
@@ -362,7 +482,7 @@ func (r *revision) trim() {
 // count counts the pods by phase. REQUIRES: r.mu is held.
 func (r *revision) count() client.Revision {
 	v := client.Revision{
-		Namespace: r.spec.Namespace, Name: r.name, Service: r.spec.Name, Image: r.spec.Image,
+		Namespace: r.spec.Namespace, Name: r.name, Service: r.spec.Service, Image: r.spec.Image,
 		Want: r.decision.Want, Why: r.decision.Why, Since: r.since,
 		MinScale: r.decider.MinScale(), MaxScale: r.decider.MaxScale(),
 	}

@@ -20,9 +20,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"aisle.dev/aisle/internal/classify"
+	"aisle.dev/aisle/internal/metrics"
 	"aisle.dev/aisle/internal/model"
 	"aisle.dev/aisle/internal/onnx"
 	"aisle.dev/aisle/internal/serve"
@@ -62,10 +61,10 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 		}
 	}
 	phases.mark(&phases.model)
-	reg, health := prometheus.NewRegistry(), new(serve.Health)
+	set, health := metrics.New(), new(serve.Health)
 	c, err := classify.New(classify.Options{
 		Package: pkg, Queue: cfg.queue, MaxBody: cfg.maxBody, Timeout: cfg.timeout,
-		Health: health, Logger: log, Registerer: reg,
+		Health: health, Logger: log, Metrics: set,
 		OnReady: func(device string) { phases.log(log, pkg, device) },
 	})
 	if err != nil {
@@ -85,7 +84,7 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 		})
 	}
 	err = serve.Run(serving, serve.Options{
-		Host: cfg.host, Port: cfg.port, Handler: c.Handler(), Health: health, Gatherer: reg, Logger: log,
+		Host: cfg.host, Port: cfg.port, Handler: c.Handler(), Health: health, Metrics: set, Logger: log,
 		Grace: cfg.timeout + 5*time.Second, Listening: listening,
 	})
 	stopWorking()

@@ -21,9 +21,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"aisle.dev/aisle/internal/compose"
+	"aisle.dev/aisle/internal/metrics"
 	"aisle.dev/aisle/internal/serve"
 )
 
@@ -59,7 +58,7 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 	if err != nil {
 		return err
 	}
-	reg := prometheus.NewRegistry()
+	set := metrics.New()
 	c, err := compose.New(compose.Options{
 		Composition: composition,
 		LegURL:      getenv("LEG_URL"),
@@ -67,13 +66,13 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 		Source:      getenv("SOURCE"),
 		MaxInFlight: max,
 		Logger:      log,
-		Registerer:  reg,
+		Metrics:     set,
 	})
 	if err != nil {
 		return err
 	}
 	return serve.Run(ctx, serve.Options{
-		Host: getenv("HOST"), Port: getenv("PORT"), Handler: c.Handler(), Gatherer: reg, Logger: log,
+		Host: getenv("HOST"), Port: getenv("PORT"), Handler: c.Handler(), Metrics: set, Logger: log,
 		Grace: composition.Deadline + 20*time.Second, // a product may still be on its way in
 		Listening: func(a net.Addr) {
 			log.Info("ready", "address", a.String(), "composition", composition.Name, "legs", len(composition.Legs), "digest", composition.Digest)

@@ -357,7 +357,7 @@ func (h *harness) ready(ctx context.Context) error {
 	}
 	for name, file := range debianPackages {
 		if _, err := os.Stat(file); err != nil {
-			return fmt.Errorf("%w and could not be at once: package %s is not installed", errNotUp, name)
+			return fmt.Errorf("%w and could not be at once: package %s is not installed; make cluster-up installs it", errNotUp, name)
 		}
 	}
 	key, err := buildKey(ctx, h.layout)

@@ -233,6 +233,15 @@ func TestImages(t *testing.T) {
 	}
 }
 
+// Every new node pulls them before the first answer.
+func TestSizes(t *testing.T) {
+	for name, most := range map[string]int64{"aisle-classifier": 15_000_000, "aisle-composer": 10_000_000} {
+		if im := find(t, name); im.bytes > most {
+			t.Errorf("%s has %d bytes, compressed, want at most %d: what did it begin to link?", name, im.bytes, most)
+		}
+	}
+}
+
 // checkIndex is validate.Index in full: go-containerregistry's own takes every
 // layer for gzip, so layers are read here.
 func checkIndex(t *testing.T, index v1.ImageIndex) {

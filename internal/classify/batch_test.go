@@ -225,7 +225,8 @@ func TestNotReadyUntilWarm(t *testing.T) {
 			g.device = device
 			health := new(serve.Health)
 			p := loadPackage(t, classifytest.Title(t))
-			c, err := classify.New(classify.Options{Package: p, Health: health})
+			ready := make(chan struct{})
+			c, err := classify.New(classify.Options{Package: p, Health: health, OnReady: func(string) { close(ready) }})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -247,6 +248,7 @@ func TestNotReadyUntilWarm(t *testing.T) {
 					t.Errorf("behind: batch of %d, ready %v", n, health.IsReady())
 				}
 			}
+			<-ready // an end that comes before breaks the warming off
 			cancel()
 			if err := <-ran; err != nil {
 				t.Error(err)

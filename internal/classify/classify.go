@@ -28,8 +28,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
+	"aisle.dev/aisle/internal/metrics"
 	"aisle.dev/aisle/internal/model"
 	"aisle.dev/aisle/internal/onnx"
 	"aisle.dev/aisle/internal/prediction"
@@ -50,15 +49,15 @@ const bodyBudget = 32 << 20
 
 // Options of [New].
 type Options struct {
-	Package    *model.Package
-	Queue      int                 // requests inside at once, waiting ones included; 0 means DefaultQueue
-	MaxBody    int64               // bytes of a body, decompressed; 0 means DefaultMaxBody
-	Timeout    time.Duration       // for one request; 0 means DefaultTimeout
-	Workers    int                 // batches run at once on a CPU; 0 means one a core
-	Health     *serve.Health       // told when requests are wanted
-	OnReady    func(device string) // called once, then
-	Logger     *slog.Logger
-	Registerer prometheus.Registerer
+	Package *model.Package
+	Queue   int                 // requests inside at once, waiting ones included; 0 means DefaultQueue
+	MaxBody int64               // bytes of a body, decompressed; 0 means DefaultMaxBody
+	Timeout time.Duration       // for one request; 0 means DefaultTimeout
+	Workers int                 // batches run at once on a CPU; 0 means one a core
+	Health  *serve.Health       // told when requests are wanted
+	OnReady func(device string) // called once, then
+	Logger  *slog.Logger
+	Metrics *metrics.Set // nil: to be seen by nobody
 }
 
 // Session is what the classifier needs of onnx.Session.
@@ -75,7 +74,7 @@ type Classifier struct {
 	log     *slog.Logger
 	health  *serve.Health
 	onReady func(string)
-	metrics *metrics
+	metrics *instruments
 	maxBody int64
 	timeout time.Duration
 	workers int
@@ -120,7 +119,7 @@ func New(o Options) (*Classifier, error) {
 	if c.prep, err = newPreprocessor(o.Package.Spec); err != nil {
 		return nil, fmt.Errorf("model package %s: %w", o.Package.Dir, err)
 	}
-	c.metrics = newMetrics(o.Registerer, c)
+	c.metrics = newInstruments(o.Metrics, c)
 	return c, nil
 }
 

@@ -19,12 +19,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"aisle.dev/aisle/internal/classify"
 	"aisle.dev/aisle/internal/classify/classifytest"
 	"aisle.dev/aisle/internal/event"
+	"aisle.dev/aisle/internal/metrics"
 	"aisle.dev/aisle/internal/model"
 	"aisle.dev/aisle/internal/onnx"
 	"aisle.dev/aisle/internal/ortlib"
@@ -81,9 +81,9 @@ func start(t testing.TB, dir string, session classify.Session, set func(*classif
 	if session == nil {
 		session = openSession(t, p)
 	}
-	reg := prometheus.NewRegistry()
+	shown := metrics.New()
 	ready := make(chan struct{})
-	o := classify.Options{Package: p, Registerer: reg, Health: new(serve.Health), Timeout: 30 * time.Second, OnReady: func(string) { close(ready) }}
+	o := classify.Options{Package: p, Metrics: shown, Health: new(serve.Health), Timeout: 30 * time.Second, OnReady: func(string) { close(ready) }}
 	if set != nil {
 		set(&o)
 	}
@@ -99,7 +99,7 @@ func start(t testing.TB, dir string, session classify.Session, set func(*classif
 	working, stopWorking := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if err := serve.Run(serving, serve.Options{Listener: ln, Handler: c.Handler(), Health: o.Health, Gatherer: reg, Grace: 5 * time.Second}); err != nil {
+		if err := serve.Run(serving, serve.Options{Listener: ln, Handler: c.Handler(), Health: o.Health, Metrics: shown, Grace: 5 * time.Second}); err != nil {
 			t.Error(err)
 		}
 		stopWorking()

@@ -17,8 +17,10 @@ import (
 	"aisle.dev/aisle/internal/problem"
 )
 
-// maxAnswer bounds a leg's answer.
-const maxAnswer = 1 << 20
+const (
+	maxAnswer   = 1 << 20 // bounds a leg's answer
+	usualLabels = 64      // room for an answer's labels without growing
+)
 
 var digest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
@@ -26,7 +28,7 @@ var digest = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 // make the composition's answer wrong: every label once, every probability
 // in [0, 1], a sum of at most one, and a model that can be named.
 func parseAnswer(body []byte) (prediction.Result, error) {
-	var r prediction.Result
+	r := prediction.Result{Predictions: make([]prediction.Prediction, 0, usualLabels)}
 	if err := jsonv2.Unmarshal(body, &r); err != nil { // twice as fast as encoding/json, and stricter
 		return r, fmt.Errorf("it is not the JSON of a prediction: %s", printable(err.Error()))
 	}

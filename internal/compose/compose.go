@@ -11,10 +11,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"aisle.dev/aisle/internal/category"
 	"aisle.dev/aisle/internal/event"
+	"aisle.dev/aisle/internal/metrics"
 	"aisle.dev/aisle/internal/prediction"
 	"aisle.dev/aisle/internal/problem"
 	"aisle.dev/aisle/internal/product"
@@ -27,13 +26,13 @@ const candidates = 5
 // Options of [New].
 type Options struct {
 	Composition *Composition
-	LegURL      string                // template; empty means DefaultLegURL
-	Namespace   string                // of legs that name none; empty means default
-	Source      string                // of the events; empty means /aisle/composer
-	MaxInFlight int                   // products at once; 0 means 128
-	Transport   http.RoundTripper     // shared by all legs; nil means NewTransport()
-	Logger      *slog.Logger          // nil discards
-	Registerer  prometheus.Registerer // nil registers nowhere
+	LegURL      string            // template; empty means DefaultLegURL
+	Namespace   string            // of legs that name none; empty means default
+	Source      string            // of the events; empty means /aisle/composer
+	MaxInFlight int               // products at once; 0 means 128
+	Transport   http.RoundTripper // shared by all legs; nil means NewTransport()
+	Logger      *slog.Logger      // nil discards
+	Metrics     *metrics.Set      // nil: to be seen by nobody
 }
 
 // Composer answers products by one composition.
@@ -44,7 +43,7 @@ type Composer struct {
 	slots   chan struct{} // one token per product in flight
 	bodies  *serve.Budget
 	log     *slog.Logger
-	metrics *metrics
+	metrics *instruments
 }
 
 // New returns a composer. It opens no connection.
@@ -79,8 +78,8 @@ func New(o Options) (*Composer, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.Registerer == nil {
-		o.Registerer = prometheus.NewRegistry()
+	if o.Metrics == nil {
+		o.Metrics = metrics.New()
 	}
 	c := &Composer{spec: o.Composition, source: o.Source, slots: make(chan struct{}, o.MaxInFlight), bodies: serve.NewBudget(bodyBudget), log: o.Logger}
 	for _, s := range o.Composition.Legs {
@@ -90,7 +89,7 @@ func New(o Options) (*Composer, error) {
 		}
 		c.legs = append(c.legs, l)
 	}
-	c.metrics = newMetrics(o.Registerer, c.legs)
+	c.metrics = newInstruments(o.Metrics, c)
 	return c, nil
 }
 

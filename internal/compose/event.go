@@ -33,6 +33,7 @@ func (c *Composer) event(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	share.Keep(len(in.Data()))
+	start := time.Now()
 	p, err := event.Product(in)
 	if err != nil {
 		return err
@@ -45,10 +46,11 @@ func (c *Composer) event(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	w.Header().Set("Server-Timing", timing(time.Since(start), res.Legs))
 	if err := event.Write(w, out, structured); err != nil {
 		return err
 	}
-	c.metrics.products.WithLabelValues(string(res.Status)).Inc()
+	c.metrics.products.Inc(string(res.Status))
 	return nil
 }
 

@@ -3,6 +3,7 @@ package compose
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"mime"
 	"net/http"
 	"strconv"
@@ -36,7 +37,9 @@ const bodyBudget = 32 << 20
 //	GET  /                          what this composer is
 //	GET  /schemas/product.v1.json   and category.v1.json: the JSON Schemas
 //
-// Refusals are problem+json (internal/problem).
+// Answers about products say in Server-Timing what they waited for the slowest
+// leg (legs) and what the composer itself took from the body's last byte to the
+// answer's first (compose). Refusals are problem+json (internal/problem).
 func (c *Composer) Handler() http.Handler {
 	routes := map[string]map[string]func(http.ResponseWriter, *http.Request) error{
 		"/category/predict": {http.MethodPost: c.limited(c.predict)},
@@ -76,16 +79,12 @@ func (c *Composer) limited(h func(http.ResponseWriter, *http.Request) error) fun
 		select {
 		case c.slots <- struct{}{}:
 		default:
-			c.metrics.products.WithLabelValues("overload").Inc()
+			c.metrics.products.Inc("overload")
 			e := problem.New(http.StatusServiceUnavailable, "%d products are being categorised already; send this one again shortly", cap(c.slots))
 			e.RetryAfter = time.Second
 			return e
 		}
-		c.metrics.inFlight.Inc()
-		defer func() {
-			c.metrics.inFlight.Dec()
-			<-c.slots
-		}()
+		defer func() { <-c.slots }()
 		err := h(w, r)
 		if err != nil {
 			status := "rejected"
@@ -95,7 +94,7 @@ func (c *Composer) limited(h func(http.ResponseWriter, *http.Request) error) fun
 			case problem.Status(err) >= 500:
 				status = string(category.Failed)
 			}
-			c.metrics.products.WithLabelValues(status).Inc()
+			c.metrics.products.Inc(status)
 		}
 		return err
 	}
@@ -136,6 +135,7 @@ func (c *Composer) predict(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	share.Keep(len(body))
+	start := time.Now()
 	p, err := product.Decode(body)
 	if err != nil {
 		return err
@@ -148,9 +148,19 @@ func (c *Composer) predict(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	c.metrics.products.WithLabelValues(string(res.Status)).Inc()
+	c.metrics.products.Inc(string(res.Status))
+	w.Header().Set("Server-Timing", timing(time.Since(start), res.Legs))
 	write(w, "application/json", append(buf, '\n'))
 	return nil
+}
+
+// timing is the Server-Timing of an answer that took so long.
+func timing(took time.Duration, legs []category.Leg) string {
+	var slowest float64
+	for _, l := range legs {
+		slowest = max(slowest, l.LatencyMs)
+	}
+	return fmt.Sprintf("legs;dur=%.3f, compose;dur=%.3f", slowest, max(0, ms(took)-slowest))
 }
 
 // wantJSON accepts a body without a Content-Type: it has to be JSON anyway.

@@ -16,12 +16,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.uber.org/goleak"
 
 	"aisle.dev/aisle/internal/category"
 	"aisle.dev/aisle/internal/event"
+	"aisle.dev/aisle/internal/metrics"
 	"aisle.dev/aisle/internal/problem"
 	"aisle.dev/aisle/internal/product"
 	"aisle.dev/aisle/internal/serve"
@@ -85,6 +87,24 @@ func TestPredict(t *testing.T) {
 		}
 		rec = post(h, "/category/predict", `{"title":"shirt"}`) // the photo leg's breaker is open, or it is skipped
 		conforms(t, category.Schema(), rec.Body.Bytes())
+	})
+}
+
+// The time is a bubble's: what waits for a leg takes as long as told, and the
+// composer's own work takes none.
+func TestServerTiming(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := newWorld(t, twoLegs)
+		w.photo.before = func(http.ResponseWriter, *http.Request, int) bool { time.Sleep(30 * time.Millisecond); return false }
+		for path, headers := range map[string][]string{
+			"/category/predict": nil,
+			"/":                 {"Ce-Specversion", "1.0", "Ce-Id", "1", "Ce-Source", "/shop", "Ce-Type", event.TypeProduct},
+		} {
+			rec := post(w.Handler(), path, shirt, headers...)
+			if got := rec.Header().Get("Server-Timing"); rec.Code != 200 || got != "legs;dur=30.000, compose;dur=0.000" {
+				t.Errorf("%s: %d, %q", path, rec.Code, got)
+			}
+		}
 	})
 }
 
@@ -349,8 +369,8 @@ func TestRoutes(t *testing.T) {
 func TestOverload(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
-		reg := prometheus.NewRegistry()
-		c, err := New(Options{Composition: w.spec, Transport: w.transport, MaxInFlight: 1, Registerer: reg})
+		set := metrics.New()
+		c, err := New(Options{Composition: w.spec, Transport: w.transport, MaxInFlight: 1, Metrics: set})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -372,7 +392,10 @@ func TestOverload(t *testing.T) {
 		if code := <-first; code != 200 {
 			t.Errorf("the first one got %d", code)
 		}
-		families, err := reg.Gather()
+		scraped := httptest.NewRecorder()
+		set.ServeHTTP(scraped, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		parser := expfmt.NewTextParser(model.LegacyValidation)
+		families, err := parser.TextToMetricFamilies(scraped.Body)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,62 +1,42 @@
 package compose
 
 import (
-	"github.com/prometheus/client_golang/prometheus"
-
 	"aisle.dev/aisle/internal/category"
+	"aisle.dev/aisle/internal/metrics"
 )
 
-type metrics struct {
-	products *prometheus.CounterVec
-	duration prometheus.Histogram
-	legs     *prometheus.CounterVec
-	latency  *prometheus.HistogramVec
-	inFlight prometheus.Gauge
+// instruments are the package's metrics; see their help texts.
+type instruments struct {
+	products, legs    metrics.Counter
+	duration, latency metrics.Histogram
 }
 
-func newMetrics(reg prometheus.Registerer, legs []*leg) *metrics {
-	m := &metrics{
-		products: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "aisle_composer_products_total",
-			Help: "Products by what became of them: complete, partial, failed (answered 503), rejected (the input was at fault), abandoned (the sender hung up), overload (too many in flight).",
-		}, []string{"status"}),
-		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "aisle_composer_product_duration_seconds",
-			Help:    "Time from a decoded product to its category, legs included.",
-			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
-		}),
-		legs: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "aisle_composer_leg_requests_total",
-			Help: "Products by leg and outcome: answered, skipped, failed, rejected (the leg found the input at fault).",
-		}, []string{"leg", "outcome"}),
-		latency: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "aisle_composer_leg_duration_seconds",
-			Help:    "Time that a leg took for a product, retries included; of legs that answered or failed.",
-			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
-		}, []string{"leg"}),
-		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "aisle_composer_in_flight",
-			Help: "Products that are being categorised now.",
-		}),
+func newInstruments(set *metrics.Set, c *Composer) *instruments {
+	const ns = "aisle_composer_"
+	var buckets []float64 // half a millisecond to 16 seconds
+	for b := 0.0005; b < 17; b *= 2 {
+		buckets = append(buckets, b)
 	}
-	reg.MustRegister(m.products, m.duration, m.legs, m.latency, m.inFlight)
-	for _, l := range legs {
-		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name:        "aisle_composer_breaker_state",
-			Help:        "The leg's circuit breaker: 0 closed, 1 open, 2 half open.",
-			ConstLabels: prometheus.Labels{"leg": l.Name},
-		}, func() float64 { return float64(l.breaker.State()) }))
+	set.Gauge(ns+"in_flight", "Products that are being categorised now.").Func(func() float64 { return float64(len(c.slots)) })
+	breakers := set.Gauge(ns+"breaker_state", "The leg's circuit breaker: 0 closed, 1 open, 2 half open.", "leg")
+	for _, l := range c.legs {
+		breakers.Func(func() float64 { return float64(l.breaker.State()) }, l.Name)
 	}
-	return m
+	return &instruments{
+		products: set.Counter(ns+"products_total", "Products by what became of them: complete, partial, failed (answered 503), rejected (the input was at fault), abandoned (the sender hung up), overload (too many in flight).", "status"),
+		duration: set.Histogram(ns+"product_duration_seconds", "Time from a decoded product to its category, legs included.", buckets),
+		legs:     set.Counter(ns+"leg_requests_total", "Products by leg and outcome: answered, skipped, failed, rejected (the leg found the input at fault).", "leg", "outcome"),
+		latency:  set.Histogram(ns+"leg_duration_seconds", "Time that a leg took for a product, retries included; of legs that answered or failed.", buckets, "leg"),
+	}
 }
 
-func (m *metrics) observe(r *result) {
+func (m *instruments) observe(r *result) {
 	outcome := string(r.Outcome)
 	if r.refused != nil {
 		outcome = "rejected"
 	}
-	m.legs.WithLabelValues(r.Name, outcome).Inc()
+	m.legs.Inc(r.Name, outcome)
 	if r.Outcome != category.Skipped {
-		m.latency.WithLabelValues(r.Name).Observe(r.LatencyMs / 1000)
+		m.latency.Observe(r.LatencyMs/1000, r.Name)
 	}
 }

@@ -46,7 +46,7 @@ var serviceAnnotations = func() map[string]rule {
 		serving.UpdaterAnnotation: {ignore, fromCluster},
 	}
 	for _, k := range serving.RolloutDurationAnnotation {
-		m[k] = rule{ignore, "a new revision takes all requests as soon as it is ready"}
+		m[k] = rule{honour, ""}
 	}
 	return m
 }()

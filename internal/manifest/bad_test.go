@@ -140,12 +140,10 @@ func TestBadServices(t *testing.T) {
 		{"annotation in the wrong place", replace("  name: photo", "  name: photo\n  annotations: {autoscaling.knative.dev/max-scale: \"4\"}"), []string{"autoscaling annotations must be put under"}},
 
 		// traffic
-		{"split", insert("  template:", "  traffic: [{latestRevision: true, percent: 50}, {revisionName: photo-00001, percent: 50}]\n"), []string{"spec.traffic", noSplit}},
-		{"pinned", insert("  template:", "  traffic: [{revisionName: photo-00001, percent: 100}]\n"), []string{"spec.traffic[0].revisionName", noSplit}},
 		{"latestRevision false", insert("  template:", "  traffic: [{latestRevision: false, percent: 100}]\n"), []string{"latestRevision"}},
-		{"tag", insert("  template:", "  traffic: [{latestRevision: true, percent: 100, tag: new}]\n"), []string{"spec.traffic[0].tag"}},
+		{"configuration", insert("  template:", "  traffic: [{configurationName: photo, percent: 100}]\n"), []string{"spec.traffic[0].configurationName"}},
 		{"half", insert("  template:", "  traffic: [{latestRevision: true, percent: 50}]\n"), []string{"sum to 50"}},
-		{"own revision name", replace("    metadata:\n", "    metadata:\n      name: photo-mine\n"), []string{"spec.template.metadata.name", "numbers revisions"}},
+		{"own revision name", replace("    metadata:\n", "    metadata:\n      name: other-mine\n"), []string{"spec.template.metadata.name", `prefix "photo-"`}},
 
 		// names and images
 		{"name -x", replace("name: photo", "name: -x"), []string{"metadata.name", "-x"}},
@@ -251,7 +249,6 @@ func TestBadFolders(t *testing.T) {
 		{"the same service, its namespace spelt once", map[string]string{"a.yaml": good, "b.yaml": edit(t, good, "name: photo", "name: photo\n  namespace: default")}, []string{"b.yaml", "already registered id: Service.v1.serving.knative.dev/photo.default\n"}},
 		{"Kubernetes Service", object("v1", "Service"), []string{"serving.knative.dev/v1"}},
 		{"Deployment", object("apps/v1", "Deployment"), []string{"write a Knative Service"}},
-		{"Secret", object("v1", "Secret"), []string{"secrets"}},
 		{"Subscription", object("messaging.knative.dev/v1", "Subscription"), []string{"means nothing here"}},
 		{"unknown kind", object("example.com/v1", "Thing"), []string{"Thing", "means nothing here"}},
 		{"old version", object("serving.knative.dev/v1alpha1", "Service"), []string{"serving.knative.dev/v1alpha1", "means nothing here"}},
@@ -268,7 +265,7 @@ func TestBadFolders(t *testing.T) {
 		{"misspelt feature", knative("config-features", "kubernetes.podspec-affinty: enabled"), []string{`"kubernetes.podspec-affinity"`}},
 
 		{"image map of another kind", images("apiVersion: v1\nkind: ImageMap\n"), []string{imagesFile, "aisle.dev/v1alpha1"}},
-		{"misspelt image map", images(imagesHead + "- image: example.com/thing:1\n  comand: [x]\n"), []string{imagesFile, "images[0].comand", `"command"`}},
+		{"misspelt image map", images(imagesHead + "- image: example.com/thing:1\n  comand: [x]\n"), []string{"ImageMap default/images: images[0].comand", `"command"`}},
 		{"image map without a command", images(imagesHead + "- image: example.com/thing:1\n"), []string{"images[0].command"}},
 		{"image mapped twice", images(imagesHead + "- {image: example.com/thing:1, command: [x]}\n- {image: example.com/thing:1, command: [y]}\n"), []string{"images[1].image", "twice"}},
 		{"image map that lacks the image", images(imagesHead + "- {image: example.com/b:1, command: [x]}\n"), []string{"example.com/thing:1", imagesFile}},

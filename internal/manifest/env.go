@@ -12,17 +12,17 @@ import (
 // environment gives the declared environment in the order in which Kubernetes
 // builds it: what the image brings, envFrom, env. A later value of a name
 // replaces an earlier one, and may refer to those before it.
-func (r reducer) environment(namespace string, c corev1.Container, mapped []imageEnv) []EnvVar {
+func (r reducer) environment(c corev1.Container, mapped []ImageEnv) []EnvVar {
 	var env environment
 	for _, v := range mapped {
 		env.set(v.Name, v.Value)
 	}
 	for i, from := range c.EnvFrom {
-		at := fmt.Sprintf("%s.envFrom[%d].configMapRef.name", containerPath, i)
+		at := fmt.Sprintf("%s.envFrom[%d].configMapRef.name", r.container(), i)
 		ref := from.ConfigMapRef // the only kind that the rules let through
-		cm, ok := r.configMap(namespace, ref.Name)
+		cm, ok := r.configMap(ref.Name)
 		if !ok && (ref.Optional == nil || !*ref.Optional) {
-			r.refuse(at, "%s", r.noConfigMap(namespace, ref.Name))
+			r.refuse(at, "%s", r.noConfigMap(ref.Name))
 		}
 		for _, key := range slices.Sorted(maps.Keys(cm)) {
 			r.checkEnv(at, from.Prefix+key, string(cm[key]))
@@ -30,14 +30,14 @@ func (r reducer) environment(namespace string, c corev1.Container, mapped []imag
 		}
 	}
 	for i, v := range c.Env {
-		at := fmt.Sprintf("%s.env[%d]", containerPath, i)
+		at := fmt.Sprintf("%s.env[%d]", r.container(), i)
 		value := expand(v.Value, env.lookup)
 		if v.ValueFrom != nil && v.ValueFrom.ConfigMapKeyRef != nil {
 			if v.Value != "" {
 				r.refuse(at, "has both value and valueFrom")
 			}
 			var ok bool
-			if value, ok = r.configMapKey(namespace, at+".valueFrom.configMapKeyRef", v.ValueFrom.ConfigMapKeyRef); !ok {
+			if value, ok = r.configMapKey(at+".valueFrom.configMapKeyRef", v.ValueFrom.ConfigMapKeyRef); !ok {
 				continue
 			}
 		}
@@ -47,12 +47,12 @@ func (r reducer) environment(namespace string, c corev1.Container, mapped []imag
 	return env.vars
 }
 
-func (r reducer) configMapKey(namespace, at string, ref *corev1.ConfigMapKeySelector) (string, bool) {
+func (r reducer) configMapKey(at string, ref *corev1.ConfigMapKeySelector) (string, bool) {
 	optional := ref.Optional != nil && *ref.Optional
-	cm, ok := r.configMap(namespace, ref.Name)
+	cm, ok := r.configMap(ref.Name)
 	if !ok {
 		if !optional {
-			r.refuse(at+".name", "%s", r.noConfigMap(namespace, ref.Name))
+			r.refuse(at+".name", "%s", r.noConfigMap(ref.Name))
 		}
 		return "", false
 	}
@@ -99,10 +99,10 @@ func (e *environment) lookup(name string) (string, bool) {
 
 // Argv is the command with every $(NAME) replaced from the declared
 // environment and from what the engine adds to it, such as PORT.
-func (s Service) Argv(added ...EnvVar) []string {
-	env := environment{slices.Concat(added, s.Env)}
-	argv := make([]string, len(s.Command))
-	for i, arg := range s.Command {
+func (t *Template) Argv(added ...EnvVar) []string {
+	env := environment{slices.Concat(added, t.Env)}
+	argv := make([]string, len(t.Command))
+	for i, arg := range t.Command {
 		argv[i] = expand(arg, env.lookup)
 	}
 	return argv

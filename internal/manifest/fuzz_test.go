@@ -27,8 +27,8 @@ func FuzzLoad(f *testing.F) {
 		if len(set.Services) == 0 {
 			t.Fatal("loaded, with nothing to run")
 		}
-		for _, s := range set.Services {
-			if s.Name == "" || s.Namespace == "" || len(s.Command) == 0 || s.Readiness == nil || s.Readiness.SuccessThreshold < 1 || s.Timeout <= 0 || s.GracePeriod <= 0 || s.Digest == "" {
+		for _, s := range templates(t, set) {
+			if s.Service == "" || s.Namespace == "" || len(s.Command) == 0 || s.Readiness == nil || s.Readiness.SuccessThreshold < 1 || s.Timeout <= 0 || s.GracePeriod <= 0 {
 				t.Fatalf("not whole: %+v", s)
 			}
 			seen := map[string]bool{}

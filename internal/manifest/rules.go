@@ -36,14 +36,11 @@ const (
 	noLimits     = "processes on one machine are not limited"
 	noImages     = "an image is a command on one machine; none is pulled"
 	noAccounts   = "there is no cluster to have an account in"
-	noBroker     = "this engine has no broker yet: send events to the composer itself, which answers them"
 	noNetwork    = "pods share the machine's network"
 	noSecrets    = "secrets are not kept here; for a value that is not secret use a ConfigMap"
 	onlyOne      = "a pod is one process here: run one container"
 	noTerminal   = "a pod has no terminal"
-	noSplit      = "traffic splits need several revisions, which this engine does not keep yet"
 	onlyConfig   = "only ConfigMap volumes can be mounted for a process"
-	noSelection  = "nothing on one machine selects by label"
 	notPodInfo   = "a process has no pod or node to tell of"
 	itselfProbed = "the probe goes to the pod itself"
 )
@@ -67,19 +64,19 @@ var rules = func() map[string]rule {
 	add("", within, "", "metadata", "spec", "spec.template", "spec.template.metadata", template)
 	add("", ignore, fromCluster, "status")
 	for _, meta := range []string{"metadata", "spec.template.metadata"} {
-		add(meta, honour, "", "annotations")
-		add(meta, ignore, noSelection, "labels")
+		add(meta, honour, "", "annotations", "labels")
 		add(meta, ignore, fromCluster, "selfLink", "uid", "resourceVersion", "generation", "creationTimestamp",
 			"deletionTimestamp", "deletionGracePeriodSeconds", "ownerReferences", "finalizers", "managedFields")
 		add(meta, refuse, "names are not made up here; write metadata.name", "generateName")
 	}
 	add("metadata", honour, "", "name", "namespace")
-	add("spec.template.metadata", refuse, "the engine numbers revisions itself; leave the name out", "name")
+	add("spec.template.metadata", honour, "", "name")
 	add("spec.template.metadata", refuse, "a revision is in its service's namespace; leave it out", "namespace")
 
 	add("spec", within, "", "traffic", "traffic[]")
-	add("spec.traffic[]", honour, "", "latestRevision", "percent")
-	add("spec.traffic[]", refuse, noSplit, "revisionName", "configurationName", "tag", "url")
+	add("spec.traffic[]", honour, "", "latestRevision", "percent", "revisionName", "tag")
+	add("spec.traffic[]", refuse, "a Service's traffic is its own: leave it out", "configurationName")
+	add("spec.traffic[]", ignore, fromCluster, "url")
 
 	add(template, honour, "", "containerConcurrency", "timeoutSeconds", "responseStartTimeoutSeconds", "idleTimeoutSeconds")
 	add(template, within, "", "containers", "containers[]", "volumes", "volumes[]")

@@ -6,9 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
 	"aisle.dev/aisle/internal/problem"
 )
 
@@ -42,11 +39,7 @@ func (h *Health) Check() error {
 }
 
 // routes puts the runtime's own paths in front of the function's.
-func routes(h http.Handler, health *Health, g prometheus.Gatherer) http.Handler {
-	var metrics http.Handler
-	if g != nil {
-		metrics = promhttp.HandlerFor(g, promhttp.HandlerOpts{})
-	}
+func routes(h http.Handler, health *Health, metrics http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == "/healthz":

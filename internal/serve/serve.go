@@ -22,8 +22,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Bounds of a connection. The idle time is longer than the 90 seconds after
@@ -38,14 +36,14 @@ const (
 
 // Options of [Run].
 type Options struct {
-	Host     string              // what HOST says: the address to listen on; empty means all, as Knative's contract wants
-	Port     string              // what PORT says; empty means 8080
-	Listener net.Listener        // used instead of Port when set; Run closes it
-	Handler  http.Handler        // everything but the paths below
-	Health   *Health             // behind /healthz and /readyz; nil means ready as soon as it listens
-	Gatherer prometheus.Gatherer // behind /metrics; nil means no such path
-	Logger   *slog.Logger        // nil discards
-	Grace    time.Duration       // how long requests in flight may take after the stop; 0 means 30 s
+	Host     string        // what HOST says: the address to listen on; empty means all, as Knative's contract wants
+	Port     string        // what PORT says; empty means 8080
+	Listener net.Listener  // used instead of Port when set; Run closes it
+	Handler  http.Handler  // everything but the paths below
+	Health   *Health       // behind /healthz and /readyz; nil means ready as soon as it listens
+	Metrics  http.Handler  // behind /metrics; nil means no such path
+	Logger   *slog.Logger  // nil discards
+	Grace    time.Duration // how long requests in flight may take after the stop; 0 means 30 s
 
 	// Listening is called once with the address, before the first request.
 	Listening func(net.Addr)
@@ -72,7 +70,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 
 	unused := &unused{conns: map[net.Conn]struct{}{}}
-	inFlight := &gauge{next: routes(o.Handler, health, o.Gatherer)}
+	inFlight := &gauge{next: routes(o.Handler, health, o.Metrics)}
 	srv := &http.Server{
 		Handler:           inFlight,
 		ReadHeaderTimeout: readHeaderTimeout,

@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	"aisle.dev/aisle/internal/metrics"
 	"aisle.dev/aisle/internal/serve"
 )
 
@@ -68,11 +68,10 @@ func get(t *testing.T, c *http.Client, url string) (int, string, http.Header) {
 }
 
 func TestPaths(t *testing.T) {
-	reg := prometheus.NewRegistry()
-	c := prometheus.NewCounter(prometheus.CounterOpts{Name: "seen_total"})
-	reg.MustRegister(c)
+	set := metrics.New()
+	set.Counter("seen_total", "")
 	s := start(t, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Proto) },
-		func(o *serve.Options) { o.Gatherer = reg })
+		func(o *serve.Options) { o.Metrics = set })
 	h1, h2 := client(t, false), client(t, true)
 
 	if code, body, h := get(t, h1, s.url+"/readyz"); code != 503 || h.Get("Retry-After") != "1" || !strings.Contains(body, "starting") {

@@ -1,7 +1,6 @@
 package acceptance
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -10,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -52,11 +50,8 @@ var namespaces = []string{suiteNamespace, productsNamespace, gpuNamespace}
 // cluster is a Knative cluster, asked over its API server's plain HTTP: the
 // product links nothing of Kubernetes' clients, nor do its tests.
 type cluster struct {
-	namespace string // of the services that tests name
-	config    clusterConfig
-	server    string
-	token     string
-	http      *http.Client
+	api
+	config clusterConfig
 }
 
 var _ place = (*cluster)(nil)
@@ -109,7 +104,7 @@ func openCluster(path string) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{namespace: suiteNamespace}
+	c := &cluster{api: api{namespace: suiteNamespace}}
 	if err := json.Unmarshal(text, &c.config); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -170,95 +165,8 @@ func openCluster(path string) (*cluster, error) {
 		return nil, fmt.Errorf("%s: the suite needs a context with a server, its certificate authority, and a token or client certificate in the file itself", c.config.Kubeconfig)
 	}
 	c.http = &http.Client{Transport: &http.Transport{TLSClientConfig: trust}, Timeout: 30 * time.Second}
+	c.image, c.ours = c.config.Images["fixture"], c.config.Ours
 	return c, nil
-}
-
-// errNotFound is in the chain of a 404.
-var errNotFound = errors.New("not found")
-
-// ask sends one request to the API server and decodes its answer.
-func (c *cluster) ask(ctx context.Context, method, path, contentType string, body []byte, into any) error {
-	req, err := http.NewRequestWithContext(ctx, method, c.server+path, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	if contentType != "" {
-		req.Header.Set("Content-Type", contentType)
-	}
-	if c.token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.token)
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
-	switch {
-	case err != nil:
-		return err
-	case resp.StatusCode == http.StatusNotFound:
-		return fmt.Errorf("%s %s: %w", method, path, errNotFound)
-	case resp.StatusCode >= 300:
-		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, text)
-	case into == nil:
-		return nil
-	}
-	return json.Unmarshal(text, into)
-}
-
-// resource gives the path of an object, or of its kind's list without a name.
-func resource(kind, namespace, name string) (string, error) {
-	groups := map[string]string{
-		"Namespace": "/api/v1", "Node": "/api/v1", "ConfigMap": "/api/v1", "Pod": "/api/v1", "NetworkPolicy": "/apis/networking.k8s.io/v1",
-		"Service": "/apis/serving.knative.dev/v1", "Revision": "/apis/serving.knative.dev/v1",
-		"Broker": "/apis/eventing.knative.dev/v1", "Trigger": "/apis/eventing.knative.dev/v1", "PingSource": "/apis/sources.knative.dev/v1",
-	}
-	group, ok := groups[kind]
-	if !ok {
-		return "", fmt.Errorf("the suite deploys no %s", kind)
-	}
-	plural := map[string]string{"NetworkPolicy": "networkpolicies"}[kind]
-	if plural == "" {
-		plural = strings.ToLower(kind) + "s"
-	}
-	if namespace != "" {
-		group += "/namespaces/" + namespace
-	}
-	return strings.TrimSuffix(group+"/"+plural+"/"+name, "/"), nil
-}
-
-// apply applies objects server-side. Those without a namespace go to the
-// suite's; Knative's settings are changed in a cluster of our own alone.
-func (c *cluster) apply(ctx context.Context, objects []map[string]any) error {
-	for _, o := range objects {
-		kind, _ := o["kind"].(string)
-		meta, _ := o["metadata"].(map[string]any)
-		name, _ := meta["name"].(string)
-		namespace, _ := meta["namespace"].(string)
-		switch {
-		case kind == "Namespace":
-		case namespace == "":
-			namespace = c.namespace
-		case namespace == "knative-serving" && !c.config.Ours:
-			continue
-		}
-		path, err := resource(kind, namespace, name)
-		if err != nil {
-			return err
-		}
-		text, err := json.Marshal(o)
-		if err != nil {
-			return err
-		}
-		// A manager for each namespace: one who applies a ConfigMap of Knative's
-		// again takes away the settings that it gave before.
-		q := url.Values{"fieldManager": {c.namespace}, "force": {"true"}, "fieldValidation": {"Strict"}}
-		if err := c.ask(ctx, http.MethodPatch, path+"?"+q.Encode(), "application/apply-patch+yaml", text, nil); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // removeNamespaces returns when they have gone.
@@ -427,7 +335,7 @@ func (c *cluster) Services(ctx context.Context) ([]client.Service, error) {
 }
 
 // Logs implements client.Client for the container of one pod.
-func (c *cluster) Logs(context.Context, io.Writer, string, bool) error {
+func (c *cluster) Logs(context.Context, io.Writer, client.LogQuery) error {
 	return errors.ErrUnsupported // no test of the suite that runs here reads them
 }
 
@@ -476,17 +384,4 @@ func (c *cluster) awaitReadyObject(t *testing.T, kind, name string) {
 		}
 		return ""
 	})
-}
-
-// service gives a service as the API server holds it.
-func (c *cluster) service(t *testing.T, name string) (s serviceObject) {
-	t.Helper()
-	path, err := resource("Service", c.namespace, name)
-	if err == nil {
-		err = c.ask(t.Context(), http.MethodGet, path, "", nil, &s)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
 }

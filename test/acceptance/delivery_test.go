@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
 	"strings"
@@ -14,7 +15,8 @@ import (
 
 const noImages = "a pod of one machine is a process, which mounts no image and has no init container"
 
-// The overlay whose classifier has its model as an OCI image volume, by digest.
+// The overlay whose classifier has its model as an OCI image volume, by digest,
+// and what the revision says of a digest that is wrong.
 func TestModelInVolume(t *testing.T) {
 	t.Parallel()
 	k := clusterOnly(t, shared, noImages)
@@ -33,8 +35,32 @@ func TestModelInVolume(t *testing.T) {
 			t.Skipf("only on containerd 2 and later, the node has %s, which mounts no images: make e2e CONTAINERD=2", version)
 		}
 	}
-	at, _ := overlaid(t, k, "e2e-volume")
+	at, services := overlaid(t, k, "e2e-volume")
 	wantTitle(t, at)
+
+	o, err := variant(services["title"], "mistaken", regexp.MustCompile(`("reference":"[^"@]*@)[^"]*`), wrongDigest, "45s") // changedImage says why so soon
+	if err == nil {
+		err = at.apply(t.Context(), []map[string]any{o})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the revision to say why it is not ready", func() string {
+		s := at.service(t, "mistaken")
+		if s.Status.LatestCreatedRevisionName == "" {
+			return "there is none"
+		}
+		if s.Status.LatestReadyRevisionName != "" {
+			t.Fatalf("ready with a model that is not there: %+v", s.Status)
+		}
+		all := at.conditions(t, "Revision", s.Status.LatestCreatedRevisionName)
+		for _, c := range all {
+			if c.Status == "False" && strings.Contains(c.Message, wrongDigest) {
+				return ""
+			}
+		}
+		return fmt.Sprintf("%+v", all)
+	})
 }
 
 // The overlay whose init container checks the model's digest and copies it, and
@@ -46,7 +72,7 @@ func TestModelDelivered(t *testing.T) {
 	at, services := overlaid(t, k, "e2e-deliver")
 	wantTitle(t, at)
 
-	o, err := variant(services["title"], "undelivered", "DIGEST", wrongDigest)
+	o, err := variant(services["title"], "undelivered", regexp.MustCompile(`("name":"DIGEST","value":")[^"]*`), wrongDigest, "120s") // the component's own
 	if err == nil {
 		err = at.apply(t.Context(), []map[string]any{o})
 	}
@@ -155,23 +181,23 @@ func wantTitle(t *testing.T, at *cluster) {
 	}
 }
 
-// variant is a service under another name, with another value of a variable;
-// its revision proves itself with a pod.
-func variant(service map[string]any, name, variable, value string) (o map[string]any, err error) {
+// variant is a service under another name and with another value after what a
+// pattern's group matches in its JSON, once; its revision proves itself with a pod
+// by a deadline.
+func variant(service map[string]any, name string, was *regexp.Regexp, value, deadline string) (o map[string]any, err error) {
 	text, err := json.Marshal(service)
 	if err != nil {
 		return nil, err
 	}
-	was := regexp.MustCompile(`("name":"` + variable + `","value":")[^"]*`)
 	if n := len(was.FindAll(text, -1)); n != 1 {
-		return nil, fmt.Errorf("%d variables are called %s", n, variable)
+		return nil, fmt.Errorf("%s is in the service %d times, want once", was, n)
 	}
 	if err := json.Unmarshal(was.ReplaceAll(text, []byte("${1}"+value)), &o); err != nil {
 		return nil, err
 	}
 	o["metadata"].(map[string]any)["name"] = name
 	template := o["spec"].(map[string]any)["template"].(map[string]any)["metadata"].(map[string]any)
-	template["annotations"].(map[string]any)["autoscaling.knative.dev/initial-scale"] = "1"
+	maps.Copy(template["annotations"].(map[string]any), map[string]any{"autoscaling.knative.dev/initial-scale": "1", "serving.knative.dev/progress-deadline": deadline})
 	return o, nil
 }
 

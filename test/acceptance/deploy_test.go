@@ -3,16 +3,16 @@ package acceptance
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
@@ -40,8 +40,7 @@ func deployed(configPath string) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The suite's own settings come last: its windows are the shorter ones.
-	objects := append(append(inOrder(shipped), namespace), inOrder(own)...)
+	objects := append(append(inOrder(shipped), namespace), inOrder(settled(shipped, own))...)
 	if !c.config.Ours {
 		if err := c.isSet(ctx, objects); err != nil {
 			return nil, err
@@ -86,6 +85,29 @@ func (c *cluster) shipped(overlay string) ([]map[string]any, error) {
 		return nil, err
 	}
 	return rendered(dir, c.config.Images)
+}
+
+// settled gives the suite's objects with the settings of Knative's that the
+// shipped ones have too completed from those: applied after them, a ConfigMap of
+// the suite's would else take away what it does not name. Where both name a
+// setting the suite's stays: its windows are the shorter ones.
+func settled(shipped, own []map[string]any) []map[string]any {
+	for _, o := range own {
+		for _, s := range shipped {
+			if o["kind"] != "ConfigMap" || s["kind"] != "ConfigMap" || !isSameObject(o, s) {
+				continue
+			}
+			data := maps.Clone(s["data"].(map[string]any))
+			maps.Copy(data, o["data"].(map[string]any))
+			o["data"] = data
+		}
+	}
+	return own
+}
+
+func isSameObject(a, b map[string]any) bool {
+	am, bm := a["metadata"].(map[string]any), b["metadata"].(map[string]any)
+	return am["name"] == bm["name"] && am["namespace"] == bm["namespace"]
 }
 
 // inOrder puts what others need first: namespaces, then settings.
@@ -167,36 +189,42 @@ func rendered(dir string, images map[string]string) ([]map[string]any, error) {
 	return objects, nil
 }
 
-// changed deploys a fixture service of a test's own with these settings of its
-// pod, sharing traffic as told.
-func (c *cluster) changed(ctx context.Context, name string, env map[string]string, traffic []map[string]any) error {
-	return c.changedImage(ctx, name, c.config.Images["fixture"], env, traffic)
+// What is deployed on clusters alone still renders, and is of kinds that the
+// suite can apply.
+func TestClusterTestdataRenders(t *testing.T) {
+	t.Parallel()
+	images := map[string]string{"fixture": "dev.local/aisle-fixture:1", "composer": "dev.local/aisle-composer:1"}
+	c := &cluster{config: clusterConfig{Images: images, Component: t.TempDir()}}
+	component := "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nimages: [{name: aisle-photo, newName: dev.local/aisle-photo}]\n"
+	if err := os.WriteFile(filepath.Join(c.config.Component, "kustomization.yaml"), []byte(component), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{"testdata/cluster", "testdata/clock", "testdata/gpu", "../../manifests/overlays/e2e", "../../manifests/overlays/e2e-volume", "../../manifests/overlays/e2e-deliver"} {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			t.Parallel()
+			objects, err := c.shipped(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, o := range objects {
+				meta := o["metadata"].(map[string]any)
+				if _, err := resource(o["kind"].(string), "", meta["name"].(string)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
 }
 
-// changedImage does so with any image.
-func (c *cluster) changedImage(ctx context.Context, name, image string, env map[string]string, traffic []map[string]any) error {
-	type object = map[string]any
-	var vars []object
-	for _, k := range slices.Sorted(maps.Keys(env)) {
-		vars = append(vars, object{"name": k, "value": env[k]})
+// The suite's settings of Knative's complete the shipped overlay's.
+func TestSettled(t *testing.T) {
+	t.Parallel()
+	setting := func(data map[string]any) []map[string]any {
+		return []map[string]any{{"kind": "ConfigMap", "metadata": map[string]any{"name": "config-autoscaler", "namespace": "knative-serving"}, "data": data}}
 	}
-	spec := object{"template": object{
-		// A revision proves itself with a pod before it gets requests. Knative
-		// looks at why a pod fails when the deadline passes, and a container that
-		// ends at once must have been started again by then.
-		"metadata": object{"annotations": object{"autoscaling.knative.dev/initial-scale": "1", "serving.knative.dev/progress-deadline": "45s"}},
-		"spec": object{"containerConcurrency": 0, "timeoutSeconds": 90, "containers": []object{{
-			"image": image, "env": vars, "readinessProbe": object{"httpGet": object{"path": "/readyz"}},
-		}}},
-	}}
-	if traffic != nil {
-		spec["traffic"] = traffic
+	got := settled(setting(map[string]any{"max-scale": "4", "stable-window": "10s"}), setting(map[string]any{"stable-window": "6s"}))
+	want := setting(map[string]any{"max-scale": "4", "stable-window": "6s"})
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
 	}
-	o := object{"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": object{"name": name}, "spec": spec}
-	var plain map[string]any // of JSON's types alone
-	text, err := json.Marshal(o)
-	if err == nil {
-		err = json.Unmarshal(text, &plain)
-	}
-	return errors.Join(err, c.apply(ctx, []map[string]any{plain}))
 }

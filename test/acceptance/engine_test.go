@@ -10,6 +10,8 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -107,6 +109,7 @@ const servicesDir = "testdata/services"
 // engineProcess is an engine in a process of its own.
 type engineProcess struct {
 	*client.Engine
+	api
 	cmd     *exec.Cmd
 	hold    io.Closer // the engine ends when its standard input does
 	version client.Version
@@ -178,7 +181,7 @@ func startEngineOn(address, root, dataDir, manifests string) (*engineProcess, er
 	if err != nil {
 		return nil, err
 	}
-	e := &engineProcess{Engine: client.NewEngine(dataDir), log: &logBuffer{}, exited: make(chan struct{})}
+	e := &engineProcess{Engine: client.NewEngine(dataDir), api: overSocket(dataDir), log: &logBuffer{}, exited: make(chan struct{})}
 	e.cmd = exec.Command(self)
 	e.cmd.Env = append(os.Environ(), engineEnv+"="+string(config), secret+"=do not pass on", "GORACE=halt_on_error=1")
 	e.cmd.Stderr = e.log
@@ -203,6 +206,20 @@ func startEngineOn(address, root, dataDir, manifests string) (*engineProcess, er
 		return nil, fmt.Errorf("engine: %w: %s", e.err, e.log)
 	}
 	return e, nil
+}
+
+// overSocket is the protocol of an engine's objects.
+func overSocket(dataDir string) api {
+	return api{namespace: "default", server: "http://engine", image: "ko://aisle.dev/aisle/test/acceptance/fixture", ours: true, http: &http.Client{
+		Transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				var d net.Dialer
+				return d.DialContext(ctx, "unix", filepath.Join(dataDir, client.SocketName))
+			},
+			DisableKeepAlives: true,
+		},
+		Timeout: patience,
+	}}
 }
 
 // newEngine starts an engine for one test. Its data directory is dataDir, a

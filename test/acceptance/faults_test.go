@@ -110,14 +110,16 @@ func TestAPIServerRestarted(t *testing.T) {
 	if err := retried(bounded, func() error { return k.changed(bounded, "afterwards", nil, nil) }); err != nil {
 		t.Fatal(err)
 	}
-	awaitObserved(t, k, "afterwards", "afterwards-00001")
+	awaitObserved(t, k.objects(), "afterwards", "afterwards-00001")
 	c.get(t, "afterwards", "/sleep?ms=0")
 }
 
 // The one node stops reporting. Kubernetes then takes every pod on it for lost,
 // those of Knative's own path too, so callers are soon refused; when it
-// reports again, the same pods answer. (Where there are other nodes, pods are
-// started there after five minutes: that cannot be seen on one.)
+// reports again, the same pods answer, however long it took: where no node at
+// all reports, Kubernetes evicts nothing (handleDisruption of its node lifecycle
+// controller). With other nodes, pods are started there after five minutes, which
+// cannot be seen on one.
 func TestNodeNotReady(t *testing.T) {
 	k := oursOnly(t, shared, "one machine has no kubelet")
 	c := call(t, k)
@@ -243,7 +245,7 @@ func TestImageMissing(t *testing.T) {
 	if err := k.changed(t.Context(), "unpulled", nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	awaitObserved(t, k, "unpulled", "unpulled-00001")
+	awaitObserved(t, k.objects(), "unpulled", "unpulled-00001")
 	const missing = "dev.local/aisle-missing:1"
 	awaitFailed(t, k, "unpulled", missing, func() error {
 		return k.changedImage(t.Context(), "unpulled", missing, nil, nil)
@@ -270,7 +272,7 @@ func TestWrongModelDigest(t *testing.T) {
 		if err := change(); err != nil {
 			t.Fatal(err)
 		}
-		awaitObserved(t, k, "mistaken", "mistaken-00001")
+		awaitObserved(t, k.objects(), "mistaken", "mistaken-00001")
 		env["MODEL_DIGEST"] = wrongDigest
 		awaitFailed(t, k, "mistaken", wrongDigest, change, func() string {
 			if a := c.post(t, "mistaken", "/v1/classify", "application/json", product); a.err != nil || a.status != http.StatusOK {
@@ -345,7 +347,7 @@ func TestServiceDeletedUnderLoad(t *testing.T) {
 		if err := k.changed(t.Context(), name, nil, nil); err != nil {
 			t.Fatal(err)
 		}
-		awaitObserved(t, k, name, name+"-00001")
+		awaitObserved(t, k.objects(), name, name+"-00001")
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()

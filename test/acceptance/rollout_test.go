@@ -7,8 +7,6 @@ import (
 	"testing"
 )
 
-const untilEngine = "the engine has one revision of a service until the engine issue"
-
 // revisionOf asks a service once and gives the revision that answered.
 func revisionOf(t *testing.T, c *caller, service string) string {
 	t.Helper()
@@ -28,7 +26,7 @@ func share(revision string, percent int) map[string]any {
 }
 
 // awaitObserved waits until a service has become what was last asked of it.
-func awaitObserved(t *testing.T, k *cluster, name, latestReady string) {
+func awaitObserved(t *testing.T, k *api, name, latestReady string) {
 	t.Helper()
 	await(t, name+" to be ready as changed", func() string {
 		if s := k.service(t, name); ready(s.Status.Conditions).Status != "True" || s.Status.LatestReadyRevisionName != latestReady {
@@ -41,8 +39,8 @@ func awaitObserved(t *testing.T, k *cluster, name, latestReady string) {
 // Nine in ten requests to the old revision, one to the new; then all back.
 func TestCanaryAndRollBack(t *testing.T) {
 	t.Parallel()
-	k := clusterOnly(t, shared, untilEngine)
-	c := call(t, k)
+	k := shared.objects()
+	c := call(t, shared)
 	change := func(version string, traffic []map[string]any) {
 		t.Helper()
 		if err := k.changed(t.Context(), "canary", map[string]string{"VERSION": version}, traffic); err != nil {
@@ -79,8 +77,8 @@ func TestCanaryAndRollBack(t *testing.T) {
 // goes on, and the service says why.
 func TestBrokenRevision(t *testing.T) {
 	t.Parallel()
-	k := clusterOnly(t, shared, untilEngine)
-	c := call(t, k)
+	k := shared.objects()
+	c := call(t, shared)
 	if err := k.changed(t.Context(), "mended", map[string]string{"VERSION": "1"}, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -40,6 +40,10 @@ func (p *Process) Outcome() string {
 	return fmt.Sprintf("exit status %d", p.state.ExitCode())
 }
 
+// ExitCode is the process's exit status, or -1 if a signal ended it. It must be
+// called after Exited only.
+func (p *Process) ExitCode() int { return p.state.ExitCode() }
+
 // Term asks the process to stop (SIGTERM). As in a container, only the process
 // itself is told; what it started is killed when it has ended.
 func (p *Process) Term() { p.signal(syscall.SIGTERM, false) }
