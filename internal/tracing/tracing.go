@@ -1,0 +1,92 @@
+// Package tracing sends OpenTelemetry traces where an endpoint is configured,
+// and costs next to nothing where none is.
+//
+// The endpoint is that of OpenTelemetry's own environment variables
+// (https://opentelemetry.io/docs/specs/otel/protocol/exporter/), which say also
+// how it is spoken to: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, or
+// OTEL_EXPORTER_OTLP_ENDPOINT, in OTLP over HTTP. What is sampled is decided
+// where a trace begins, by OTEL_TRACES_SAMPLER (all by default).
+//
+// Guarantees: without an endpoint nothing is started, sent or buffered, and a
+// trace context that comes in goes on unchanged. With one, spans wait in a
+// bounded buffer and are dropped when it is full: a collector that is slow or
+// gone never slows a request.
+//
+// Non-goals: metrics and logs in OTLP (they are Prometheus' and the log's).
+package tracing
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdk "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+)
+
+// Provider makes tracers. Close sends what is still buffered.
+type Provider struct {
+	trace.TracerProvider
+	close func(context.Context) error
+}
+
+// New returns the provider that getenv's variables describe, for spans of the
+// named service. An endpoint that is no http or https URL is an error; one
+// that does not answer is not.
+func New(ctx context.Context, getenv func(string) string, service string) (*Provider, error) {
+	endpoint := getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+	if endpoint == "" {
+		if base := getenv("OTEL_EXPORTER_OTLP_ENDPOINT"); base != "" {
+			joined, err := url.JoinPath(base, "v1/traces")
+			if err != nil {
+				return nil, fmt.Errorf("OTEL_EXPORTER_OTLP_ENDPOINT %q: %w", base, err)
+			}
+			endpoint = joined
+		}
+	}
+	if endpoint == "" || getenv("OTEL_SDK_DISABLED") == "true" || getenv("OTEL_TRACES_EXPORTER") == "none" {
+		return &Provider{noop.NewTracerProvider(), func(context.Context) error { return nil }}, nil
+	}
+	if u, err := url.Parse(endpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, fmt.Errorf("the endpoint for traces %q is not an http or https URL, such as http://127.0.0.1:4318", endpoint)
+	}
+	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(endpoint))
+	if err != nil {
+		return nil, fmt.Errorf("send traces to %s: %w", endpoint, err)
+	}
+	attributes := resource.NewSchemaless(attribute.String("service.name", cmp.Or(getenv("OTEL_SERVICE_NAME"), service)))
+	p := sdk.NewTracerProvider(sdk.WithBatcher(exporter), sdk.WithResource(attributes))
+	return &Provider{p, p.Shutdown}, nil
+}
+
+// Close sends what is buffered, as long as ctx lasts, and ends the provider.
+func (p *Provider) Close(ctx context.Context) error {
+	if err := p.close(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("send the last traces: %w", err)
+	}
+	return nil
+}
+
+var w3c propagation.TraceContext
+
+// Extract returns ctx with the trace context of a request's headers, W3C
+// Trace Context.
+func Extract(ctx context.Context, h http.Header) context.Context {
+	return w3c.Extract(ctx, propagation.HeaderCarrier(h))
+}
+
+// Inject writes the span of ctx into a request's headers. Without one that is
+// recorded it leaves them as they are.
+func Inject(ctx context.Context, h http.Header) {
+	if trace.SpanFromContext(ctx).IsRecording() {
+		w3c.Inject(ctx, propagation.HeaderCarrier(h))
+	}
+}
