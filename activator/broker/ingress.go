@@ -86,8 +86,29 @@ func (b *Broker) ingest(w http.ResponseWriter, r *http.Request, name types.Names
 	if err != nil {
 		return err
 	}
+	for i := range evs {
+		joinTrace(&evs[i], r.Header)
+	}
 	return b.admit(r.Context(), to, evs, nil)
 }
+
+// joinTrace gives an event that is in no trace the trace that brought it: it
+// is stored with the event, so that its deliveries are in it too
+// (CloudEvents' distributed tracing extension).
+func joinTrace(ev *ce.Event, h http.Header) {
+	if _, ok := ev.Extensions()["traceparent"]; ok {
+		return
+	}
+	if parent := h.Get("Traceparent"); parent != "" && len(parent) <= maxTrace {
+		ev.SetExtension("traceparent", parent)
+		if state := h.Get("Tracestate"); state != "" && len(state) <= maxTrace {
+			ev.SetExtension("tracestate", state)
+		}
+	}
+}
+
+// maxTrace is what W3C Trace Context asks to pass on of a tracestate at least.
+const maxTrace = 512
 
 // Accept stores events for a Broker, all or none of them known to be, as
 // Ingress does. Its errors are Ingress's answers, as *problem.Error.

@@ -20,6 +20,7 @@ import (
 
 	"aisle.dev/aisle/activator/engine/lane"
 	"aisle.dev/aisle/internal/problem"
+	"aisle.dev/aisle/internal/tracing"
 )
 
 // call is one request on its way through a revision to a pod.
@@ -96,12 +97,17 @@ func (r *revision) serve(w http.ResponseWriter, req *http.Request) {
 		cancel(nil)
 		now := time.Now()
 		r.stats.HandleEvent(stats.ReqEvent{Time: now, Type: stats.ReqOut})
-		r.metrics.answered(c.code)
+		r.metrics.answered(c.code, now.Sub(c.arrived))
 		if r.log.Enabled(req.Context(), slog.LevelDebug) {
-			r.log.Debug("request", "method", req.Method, "path", req.URL.Path, "code", c.code, "ms", float64(now.Sub(c.arrived).Microseconds())/1000)
+			r.log.Debug("request", "method", req.Method, "path", req.URL.Path, "code", c.code, "ms", millis(now.Sub(c.arrived)))
 		}
 	}()
 	ctx = context.WithValue(ctx, callKey{}, c)
+	if r.tracer != nil {
+		var end func()
+		ctx, end = r.traced(ctx, req, c)
+		defer end()
+	}
 	req = req.WithContext(ctx)
 	if req.Body != nil && req.Body != http.NoBody {
 		c.body = &callerBody{ReadCloser: req.Body}
@@ -118,6 +124,7 @@ func (r *revision) newReverseProxy() *httputil.ReverseProxy {
 			pr.Out.Host = pr.In.Host
 			pr.Out.URL.RawQuery = pr.In.URL.RawQuery // ReverseProxy drops what it cannot parse; nothing is decided by it here
 			pr.SetXForwarded()
+			tracing.Inject(pr.In.Context(), pr.Out.Header)
 		},
 		Transport:    r,
 		BufferPool:   bufferPool{},
@@ -147,9 +154,7 @@ func (r *revision) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp, sent, err := r.ask(req, p)
 		if err == nil {
 			if p.ready.After(c.arrived) {
-				wake := granted.Sub(c.arrived)
-				r.metrics.wake.Observe(wake.Seconds())
-				resp.Header.Add("Server-Timing", fmt.Sprintf("wake;dur=%.1f", float64(wake.Microseconds())/1000))
+				r.woken(resp, c, p, granted)
 			}
 			resp.Body = r.holding(resp.Body, lease, c)
 			return resp, nil
@@ -166,6 +171,24 @@ func (r *revision) RoundTrip(req *http.Request) (*http.Response, error) {
 			}
 		}
 		return nil, r.explain(ctx, p, err)
+	}
+}
+
+// woken writes down how long a request waited for its pod to start, and says
+// so in its answer.
+func (r *revision) woken(resp *http.Response, c *call, p *podState, granted time.Time) {
+	waited, first := granted.Sub(c.arrived), time.Duration(0)
+	r.metrics.wake.Observe(waited.Seconds())
+	if !p.used.Swap(true) {
+		first = time.Since(granted)
+		r.metrics.phase(phaseFirst, first)
+		if queued := p.cold.decided.Sub(c.arrived); queued >= 0 {
+			r.metrics.phase(phaseQueued, queued)
+		}
+	}
+	resp.Header.Add("Server-Timing", p.cold.timing(c.arrived, waited, first))
+	if r.tracer != nil {
+		r.traceWake(resp.Request.Context(), c, p, granted)
 	}
 }
 

@@ -256,6 +256,7 @@ func (c *control) reconcile(name types.NamespacedName, next table) []objects.Cha
 	c.engine.tell(ks, latest, ready, s.plan, err)
 	for _, gone := range s.collect(ks, latest, c.settings.GC, now) {
 		changes = append(changes, objects.Change{Key: objects.Revisions.Key(name.Namespace, gone)})
+		c.engine.metrics.forget(name.Namespace, gone)
 		s.revisions = slices.DeleteFunc(s.revisions, func(r *servingv1.Revision) bool { return r.Name == gone })
 	}
 	for i, rev := range s.revisions {
@@ -436,6 +437,7 @@ func (c *control) forget(name types.NamespacedName, s *service) []objects.Change
 	var changes []objects.Change
 	for _, r := range s.revisions {
 		changes = append(changes, objects.Change{Key: objects.Revisions.Key(name.Namespace, r.Name)})
+		c.engine.metrics.forget(name.Namespace, r.Name)
 	}
 	s.revisions, s.plan = nil, nil
 	return changes

@@ -39,6 +39,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"knative.dev/serving/pkg/apis/serving"
 
 	"aisle.dev/aisle/activator/engine/objects"
@@ -65,6 +66,7 @@ type Options struct {
 
 	Logger   *slog.Logger         // nil discards
 	Registry *prometheus.Registry // nil makes a fresh one; served as /metrics
+	Tracers  trace.TracerProvider // nil traces nothing
 
 	// Started, when not nil, is called once, as soon as requests are
 	// accepted, from Run's goroutine. Address in it is the bound one.
@@ -77,6 +79,7 @@ type Engine struct {
 	log     *slog.Logger
 	folder  *manifest.Set
 	metrics *metrics
+	tracer  trace.Tracer  // nil: nothing is traced
 	hurry   chan struct{} // closed by Hurry
 	hurried sync.Once
 
@@ -143,6 +146,9 @@ func New(opts Options) (*Engine, error) {
 		for _, i := range ignored {
 			e.log.Warn("left out of account", "object", i.Object, "field", i.Path, "reason", i.Reason)
 		}
+	}
+	if e.opts.Tracers != nil {
+		e.tracer = e.opts.Tracers.Tracer("aisle.dev/aisle/activator/engine")
 	}
 	if e.metrics, err = newMetrics(e.opts.Registry); err != nil {
 		return nil, fmt.Errorf("register the engine's metrics: %w", err)

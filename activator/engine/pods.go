@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -51,6 +52,8 @@ type podState struct {
 	// Set before the pod is ready, read by requests that hold a place in it.
 	process *pod.Pod
 	ready   time.Time // under the revision's mu for others
+	cold    *coldStart
+	used    atomic.Bool // it has had its first request
 
 	// Under the revision's mu.
 	phase   string

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"knative.dev/networking/pkg/http/stats"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
@@ -35,7 +36,8 @@ type revision struct {
 	address  string        // where the engine serves
 	hurry    chan struct{} // closed: kill instead of waiting
 	busy     func(int)     // told +1 when the revision leaves zero, -1 when it is back there
-	metrics  *serviceMetrics
+	metrics  *revisionMetrics
+	tracer   trace.Tracer // nil: nothing is traced
 	log      *slog.Logger
 
 	gate    gate
@@ -103,7 +105,8 @@ func (e *Engine) newRevision(c *control, rev *servingv1.Revision, spec *manifest
 		address:  e.version.Address,
 		hurry:    e.hurry,
 		busy:     e.busy,
-		metrics:  e.metrics.of(spec.Namespace + "/" + spec.Service),
+		metrics:  e.metrics.of(spec.Namespace, spec.Service, rev.Name),
+		tracer:   e.tracer,
 		stats:    stats.NewRequestStats(time.Now()),
 		wake:     make(chan struct{}, 1),
 		event:    make(chan event),
@@ -371,15 +374,16 @@ func (r *revision) takeIn(ev event) *failure {
 		p.phase = phaseReady
 		r.trouble = ""
 		r.quarantine = time.Time{}
-		r.lane.Open(p)
 		if !first {
+			r.lane.Open(p)
 			r.log.Info("pod ready again", "pod", p.name)
 			return nil
 		}
 		p.ready = time.Now()
-		took := p.ready.Sub(p.started)
-		r.metrics.ready.Observe(took.Seconds())
-		r.log.Info("pod ready", "pod", p.name, "pid", p.pid, "ms", float64(took.Microseconds())/1000)
+		p.cold = newColdStart(p.created, p.process.Phases())
+		p.cold.observe(r.metrics)
+		r.lane.Open(p)
+		r.log.Info("pod ready", "pod", p.name, "pid", p.pid, "ms", millis(p.cold.total), "phases", p.cold)
 	case podUnready:
 		if p.phase != phaseReady {
 			return nil
