@@ -57,12 +57,12 @@ func TestColdStart(t *testing.T) {
 		"wake;dur=41.5":                 {wake: 41.5},
 		`db;dur=1, wake;desc="x";dur=2`: {wake: 2},
 		"wake;dur=41.5, queued;dur=0.1, runtime;dur=20, odd, first;dur=-1": {41.5, phases{{Name: "queued", Ms: 0.1}, {Name: "runtime", Ms: 20}}},
-		"decode;dur=1, infer;dur=2": {},
-		"wake":                      {},
-		"wake;dur=-1":               {},
-		"wake;dur=Inf":              {},
-		"wake;dur=NaN":              {},
-		"awake;dur=3":               {},
+		"decode;dur=1, infer;dur=2":                                        {},
+		"wake":                                                             {},
+		"wake;dur=-1":                                                      {},
+		"wake;dur=Inf":                                                     {},
+		"wake;dur=NaN":                                                     {},
+		"awake;dur=3":                                                      {},
 	} {
 		wake, got := coldStart(http.Header{"Server-Timing": {v}})
 		if wake != want.wake || !cmp.Equal(got, want.phases) {
