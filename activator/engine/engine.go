@@ -43,6 +43,7 @@ import (
 
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
+	"aisle.dev/aisle/activator/engine/slots"
 	"aisle.dev/aisle/activator/scale"
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/manifest"
@@ -60,6 +61,10 @@ type Options struct {
 	Address   string // host:port of the proxy; empty means DefaultAddress; port 0 picks a free one
 	Version   string // what runs, for GET /v1/version
 
+	// GPUs are the devices that pods may have (resource nvidia.com/gpu), by
+	// the names that CUDA_VISIBLE_DEVICES takes.
+	GPUs []string
+
 	Logger   *slog.Logger         // nil discards
 	Registry *prometheus.Registry // nil makes a fresh one; served as /metrics
 
@@ -74,6 +79,7 @@ type Engine struct {
 	log     *slog.Logger
 	folder  *manifest.Set
 	metrics *metrics
+	gpus    *slots.Slots
 	hurry   chan struct{} // closed by Hurry
 	hurried sync.Once
 
@@ -92,7 +98,7 @@ type Engine struct {
 // New loads and checks the manifests; nothing is started and nothing written.
 // Its error names the file and field at fault.
 func New(opts Options) (*Engine, error) {
-	e := &Engine{opts: opts, log: opts.Logger, hurry: make(chan struct{}), stopping: make(chan struct{})}
+	e := &Engine{opts: opts, log: opts.Logger, gpus: slots.New(opts.GPUs), hurry: make(chan struct{}), stopping: make(chan struct{})}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"aisle.dev/aisle/activator/engine/lane"
 	"aisle.dev/aisle/activator/engine/pod"
+	"aisle.dev/aisle/activator/engine/slots"
 	"aisle.dev/aisle/activator/scale"
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/manifest"
@@ -31,6 +32,7 @@ type revision struct {
 	control  *control
 	cancel   context.CancelFunc // ends run
 	machine  *pod.Machine
+	gpus     *slots.Slots
 	address  string        // where the engine serves
 	hurry    chan struct{} // closed: kill instead of waiting
 	busy     func(int)     // told +1 when the revision leaves zero, -1 when it is back there
@@ -77,7 +79,9 @@ type event struct {
 type eventKind int
 
 const (
-	podStarted eventKind = iota
+	podStarted   eventKind = iota
+	podPending             // there is no GPU for it yet
+	podScheduled           // now there is
 	podReady
 	podUnready // it is ready no more; it may be again
 	podEnded   // its process has gone and it left nothing
@@ -95,6 +99,7 @@ func (e *Engine) newRevision(c *control, rev *servingv1.Revision, spec *manifest
 		progress: progressDeadline(spec.Annotations),
 		control:  c,
 		machine:  e.machine,
+		gpus:     e.gpus,
 		address:  e.version.Address,
 		hurry:    e.hurry,
 		busy:     e.busy,
@@ -193,7 +198,7 @@ func (r *revision) run(ctx context.Context) {
 			}
 		case ev := <-r.event:
 			r.handle(ev)
-			if ev.kind == podStarted {
+			if ev.kind == podStarted || ev.kind == podPending || ev.kind == podScheduled {
 				r.show()
 				continue
 			}
@@ -358,12 +363,29 @@ func (r *revision) takeIn(ev event) *failure {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch ev.kind {
+	case podPending:
+		if p.phase != phaseStarting {
+			return nil // told to stop meanwhile
+		}
+		p.phase, p.pending = phasePending, ev.reason
+		r.trouble = fmt.Sprintf("pod %s is Pending: it %s", p.name, ev.reason)
+		r.log.Warn("pod pending", "pod", p.name, "reason", ev.reason)
+		if !r.proven {
+			return &failure{pending: true, reason: "pod " + p.name + " " + ev.reason}
+		}
+	case podScheduled:
+		if p.phase == phasePending {
+			p.phase, p.pending = phaseStarting, ""
+		}
 	case podReady:
 		first := p.phase == phaseStarting
 		if !first && p.phase != phaseUnready {
 			return nil // told to stop meanwhile
 		}
 		p.phase = phaseReady
+		if first { // once: requests that hold a place in it read it
+			p.ready = time.Now()
+		}
 		r.trouble = ""
 		r.quarantine = time.Time{}
 		r.lane.Open(p)
@@ -371,7 +393,6 @@ func (r *revision) takeIn(ev event) *failure {
 			r.log.Info("pod ready again", "pod", p.name)
 			return nil
 		}
-		p.ready = time.Now()
 		took := p.ready.Sub(p.started)
 		r.metrics.ready.Observe(took.Seconds())
 		r.log.Info("pod ready", "pod", p.name, "pid", p.pid, "ms", float64(took.Microseconds())/1000)
@@ -491,7 +512,7 @@ func (r *revision) count() client.Revision {
 	}
 	for _, p := range r.pods {
 		switch p.phase {
-		case phaseStarting, phaseUnready:
+		case phasePending, phaseStarting, phaseUnready:
 			v.Starting++
 		case phaseReady:
 			v.Ready++

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"aisle.dev/aisle/activator/engine"
+	"aisle.dev/aisle/activator/engine/slots"
 	"aisle.dev/aisle/cmd/aisle/internal/screen"
 	"aisle.dev/aisle/internal/client"
 )
@@ -27,6 +28,7 @@ const defaultManifests = "manifests/overlays/local"
 type machine struct {
 	manifests, address, root string
 	verbose                  bool
+	gpus                     int
 }
 
 func (m *machine) flags(cmd *cobra.Command) {
@@ -34,6 +36,7 @@ func (m *machine) flags(cmd *cobra.Command) {
 	f.StringVarP(&m.manifests, "kustomize", "k", "", "kustomize folder to run (default "+defaultManifests+")")
 	f.StringVar(&m.address, "addr", "", "host:port where services are reached (default "+engine.DefaultAddress+"; port 0 picks a free one)")
 	f.StringVar(&m.root, "root", "", "folder that holds bin/ and models/ (default: found upwards from the kustomize folder)")
+	f.IntVar(&m.gpus, "gpus", -1, "how many GPUs pods may have, by nvidia.com/gpu in their limits (default: what the driver reports)")
 	f.BoolVarP(&m.verbose, "verbose", "v", false, "log decisions too, not only what is wrong")
 }
 
@@ -53,8 +56,15 @@ func (a *app) load(m *machine, log *slog.Logger, started func(client.Version)) (
 			return nil, err
 		}
 	}
+	visible := a.Getenv("CUDA_VISIBLE_DEVICES")
+	gpus := slots.Detect(context.Background(), visible)
+	if m.gpus >= 0 {
+		if gpus, err = slots.Names(m.gpus, visible); err != nil {
+			return nil, fmt.Errorf("--gpus: %w", err)
+		}
+	}
 	return engine.New(engine.Options{
-		Manifests: m.manifests, Root: m.root, DataDir: dir, Address: m.address,
+		Manifests: m.manifests, Root: m.root, DataDir: dir, Address: m.address, GPUs: gpus,
 		Version: built(), Logger: log, Started: started,
 	})
 }
