@@ -7,6 +7,7 @@ import (
 	"net/http/httputil"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"knative.dev/networking/pkg/http/stats"
@@ -40,13 +41,17 @@ type revision struct {
 	log      *slog.Logger
 
 	gate    gate
-	reverse *httputil.ReverseProxy
-	lane    *lane.Lane[*podState]
-	stats   *stats.RequestStats
-	wake    chan struct{} // capacity 1: a request waits
-	event   chan event    // from pods' goroutines and requests; received until run returns
-	ended   chan struct{} // closed when run has returned
-	tends   sync.WaitGroup
+	backlog atomic.Int64 // events that wait in the store
+	// capacity is how many requests a pod takes at once as its autoscaler sees
+	// it, for pods that set no bound.
+	capacity int
+	reverse  *httputil.ReverseProxy
+	lane     *lane.Lane[*podState]
+	stats    *stats.RequestStats
+	wake     chan struct{} // capacity 1: a request waits
+	event    chan event    // from pods' goroutines and requests; received until run returns
+	ended    chan struct{} // closed when run has returned
+	tends    sync.WaitGroup
 
 	// Only run's goroutine uses these.
 	decider    *scale.Decider
@@ -115,7 +120,7 @@ func (e *Engine) newRevision(c *control, rev *servingv1.Revision, spec *manifest
 	if err != nil {
 		return nil, err
 	}
-	r.decider = decider
+	r.decider, r.capacity = decider, decider.Capacity()
 	r.log = e.log.With("service", r.service, "revision", r.name)
 	r.reverse = r.newReverseProxy()
 	r.lane = lane.New[*podState](int(spec.ContainerConcurrency), queueDepth, r.nudge)
@@ -242,7 +247,7 @@ func (r *revision) decide(now time.Time) time.Time {
 	}
 	if now.Sub(r.recorded) >= scale.Tick {
 		seen := r.stats.Report(now)
-		r.decider.Record(now, seen.AverageConcurrency, seen.RequestCount/now.Sub(r.recorded).Seconds())
+		r.decider.Record(now, seen.AverageConcurrency+float64(r.backlog.Load()), seen.RequestCount/now.Sub(r.recorded).Seconds())
 		r.recorded = now
 	}
 	if !r.quarantine.IsZero() && !now.Before(r.quarantine) {

@@ -347,7 +347,7 @@ func (c *cluster) Version(ctx context.Context) (client.Version, error) {
 }
 
 // remove asks for an object's end; query may say how.
-func (c *cluster) remove(ctx context.Context, kind, name, query string) error {
+func (c *api) remove(ctx context.Context, kind, name, query string) error {
 	path, err := resource(kind, c.namespace, name)
 	if err != nil {
 		return err

@@ -27,6 +27,7 @@ const defaultManifests = "manifests/overlays/local"
 // machine is the flags of the commands that run an engine.
 type machine struct {
 	manifests, address, root string
+	sync, nats               string
 	verbose                  bool
 	gpus                     int
 }
@@ -37,6 +38,8 @@ func (m *machine) flags(cmd *cobra.Command) {
 	f.StringVar(&m.address, "addr", "", "host:port where services are reached (default "+engine.DefaultAddress+"; port 0 picks a free one)")
 	f.StringVar(&m.root, "root", "", "folder that holds bin/ and models/ (default: found upwards from the kustomize folder)")
 	f.IntVar(&m.gpus, "gpus", -1, "how many GPUs pods may have, by nvidia.com/gpu in their limits (default: what the driver reports)")
+	f.StringVar(&m.sync, "sync", "system", "when an accepted event is on the disk: always (before the sender is told), or as the operating `system` writes it")
+	f.StringVar(&m.nats, "nats", "", "URL of a NATS server with JetStream to keep events in (default: one in this process)")
 	f.BoolVarP(&m.verbose, "verbose", "v", false, "log decisions too, not only what is wrong")
 }
 
@@ -63,9 +66,13 @@ func (a *app) load(m *machine, log *slog.Logger, started func(client.Version)) (
 			return nil, fmt.Errorf("--gpus: %w", err)
 		}
 	}
+	if m.sync != "always" && m.sync != "system" {
+		return nil, fmt.Errorf("--sync is %q; write always or system", m.sync)
+	}
 	return engine.New(engine.Options{
 		Manifests: m.manifests, Root: m.root, DataDir: dir, Address: m.address, GPUs: gpus,
 		Version: built(), Logger: log, Started: started,
+		SyncAlways: m.sync == "always", NATS: m.nats,
 	})
 }
 
