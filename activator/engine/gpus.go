@@ -11,7 +11,12 @@ import (
 // meanwhile. told is whether it was told to stop first. The claim must be
 // released.
 func (r *revision) claim(p *podState, need int) (claim *slots.Claim, told bool) {
-	claim = r.gpus.Ask(r.spec.Namespace+"/"+p.name, need)
+	r.mu.Lock()
+	if claim, r.back = r.back, nil; claim == nil {
+		claim = r.gpus.Ask(r.spec.Namespace+"/"+p.name, need)
+	}
+	p.claim = claim
+	r.mu.Unlock()
 	select {
 	case <-claim.Granted():
 		return claim, false

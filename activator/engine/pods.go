@@ -21,6 +21,7 @@ import (
 	"aisle.dev/aisle/activator/engine/cgroup"
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
+	"aisle.dev/aisle/activator/engine/slots"
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/manifest"
 )
@@ -62,6 +63,7 @@ type podState struct {
 	address string
 	late    bool   // it did not get ready in time
 	pending string // with phasePending: why
+	claim   *slots.Claim
 }
 
 // order tells a pod's goroutine to end it: after drained is closed, by
@@ -136,7 +138,10 @@ func (r *revision) tend(p *podState) string {
 		return fmt.Sprintf("did not start: %v", err)
 	}
 	claim, told := r.claim(p, t.Limits.GPUs)
-	defer claim.Release() // when the process has gone
+	defer func() { // when the process has gone
+		r.control.swapBack(r, claim)
+		claim.Release()
+	}()
 	if told {
 		return "was told to stop before there was a GPU for it"
 	}

@@ -53,6 +53,10 @@ type revision struct {
 	ended    chan struct{} // closed when run has returned
 	tends    sync.WaitGroup
 
+	// control's mu guards these: see swap.go.
+	tried  bool        // it has had its try to take over GPUs
+	givers []*revision // that yield to it until it is proven
+
 	// Only run's goroutine uses these.
 	decider    *scale.Decider
 	recorded   time.Time // when the load was recorded last; zero while at rest
@@ -66,9 +70,11 @@ type revision struct {
 	proven   bool           // it has had its initial scale
 	next     *scale.Decider // takes the place of the decider; nil: nothing has changed
 	decision scale.Decision
-	since    time.Time // when decision.Want last changed
-	failures int       // pods that failed in a row
-	trouble  string    // why the last pod failed; empty once one is ready
+	since    time.Time    // when decision.Want last changed
+	failures int          // pods that failed in a row
+	trouble  string       // why the last pod failed; empty once one is ready
+	yields   string       // the revision that it gives its GPUs to: it has no pods; empty: none
+	back     *slots.Claim // for its next pod, when it has its GPUs back
 }
 
 // replicas are pods as a Revision's status counts them.
@@ -160,6 +166,9 @@ func (r *revision) reach(reached bool) {
 	changed := r.reached != reached
 	r.reached = reached
 	r.mu.Unlock()
+	if changed && reached {
+		r.lane.Accept() // requests may have been moved away from it
+	}
 	if changed {
 		r.nudge()
 	}
@@ -233,7 +242,7 @@ func (r *revision) alive() int {
 func (r *revision) unsettled() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return !r.reached || r.next != nil
+	return !r.reached || r.next != nil || r.yields != ""
 }
 
 // decide records the load when a second is over, asks the autoscaler, starts
@@ -266,8 +275,14 @@ func (r *revision) decide(now time.Time) time.Time {
 		r.log.Debug("decided", "want", d.Want, "why", d.Why, "ready", v.Ready, "starting", v.Starting, "waiting", waiting, "inFlight", held)
 		r.since = now
 	}
+	if r.yields != "" {
+		d.Want, d.Why = 0, "its GPUs go to "+r.yields
+	}
 	r.decision = d
 	r.apply(d.Want, v)
+	if d.Want == 0 {
+		r.dropBack()
+	}
 	v = r.count()
 	quiet := len(r.pods) == 0
 	proven := d.Initialised && !r.proven
@@ -277,6 +292,7 @@ func (r *revision) decide(now time.Time) time.Time {
 	r.show()
 	if proven {
 		r.control.proven(r)
+		r.control.swapped(r)
 	}
 	if now := (replicas{v.Ready, d.Want}); now != r.told {
 		r.told = now
@@ -315,7 +331,7 @@ func (r *revision) apply(want int, v client.Revision) {
 	}
 	for alive > want {
 		p := r.dispensable()
-		if p.phase != phaseReady || want > 0 {
+		if p.phase != phaseReady || want > 0 || r.yields != "" {
 			r.drain(p, r.lane.Close(p))
 		} else if r.lane.CloseIdle(p) {
 			// Zero was decided for want of requests: a request that came
@@ -359,6 +375,9 @@ func (r *revision) dispensable() *podState {
 func (r *revision) handle(ev event) {
 	if why := r.takeIn(ev); why != nil {
 		r.control.failed(r, *why)
+		if why.pending {
+			r.control.awaits(r)
+		}
 	}
 }
 
@@ -493,6 +512,7 @@ func (r *revision) stop() {
 		}
 	}
 	r.lane.Refuse(errStopping)
+	r.dropBack()
 	left := len(r.pods)
 	r.mu.Unlock()
 	r.show()
