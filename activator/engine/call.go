@@ -31,6 +31,7 @@ type call struct {
 	body    *callerBody // nil for a request without one
 	code    int         // answered; 0 before
 	closing bool        // the connection ends with the answer
+	moved   []*revision // that it was sent on to: see successor
 
 	mu     sync.Mutex          // guards what follows
 	caller http.ResponseWriter // nil once the answer is over: its connection is the next request's
@@ -97,6 +98,10 @@ func (r *revision) serve(w http.ResponseWriter, req *http.Request) {
 		cancel(nil)
 		now := time.Now()
 		r.stats.HandleEvent(stats.ReqEvent{Time: now, Type: stats.ReqOut})
+		for _, next := range c.moved {
+			next.stats.HandleEvent(stats.ReqEvent{Time: now, Type: stats.ReqOut})
+			next.gate.leave()
+		}
 		r.metrics.answered(c.code, now.Sub(c.arrived))
 		if r.log.Enabled(req.Context(), slog.LevelDebug) {
 			r.log.Debug("request", "method", req.Method, "path", req.URL.Path, "code", c.code, "ms", millis(now.Sub(c.arrived)))
@@ -146,6 +151,13 @@ func (r *revision) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := ctx.Value(callKey{}).(*call)
 	for try := 1; ; try++ {
 		lease, err := r.acquire(ctx, c)
+		if errors.Is(err, errMoved) {
+			if next := r.successor(c); next != nil {
+				next.stats.HandleEvent(stats.ReqEvent{Time: time.Now(), Type: stats.ReqIn})
+				return next.RoundTrip(req)
+			}
+			err = &problem.Error{Status: http.StatusServiceUnavailable, RetryAfter: time.Second, Detail: r.service + ": " + errMoved.Error() + "; try again"}
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -275,6 +275,9 @@ func (c *control) reconcile(name types.NamespacedName, next table) []objects.Cha
 		changes = append(changes, c.store.Put(ks))
 	}
 	c.staff(name, s, latest)
+	if r := s.running[latest.Name]; r != nil {
+		c.swap(ks, s, r)
+	}
 	s.route(name, latest, next)
 	return changes
 }

@@ -44,6 +44,7 @@ import (
 
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
+	"aisle.dev/aisle/activator/engine/slots"
 	"aisle.dev/aisle/activator/scale"
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/manifest"
@@ -64,6 +65,10 @@ type Options struct {
 	SyncAlways bool   // an event is on the disk, and not with the system alone, before it is accepted
 	NATS       string // URL of a NATS server to keep events in; empty: one in this process, below DataDir
 
+	// GPUs are the devices that pods may have (resource nvidia.com/gpu), by
+	// the names that CUDA_VISIBLE_DEVICES takes.
+	GPUs []string
+
 	Logger   *slog.Logger         // nil discards
 	Registry *prometheus.Registry // nil makes a fresh one; served as /metrics
 	Tracers  trace.TracerProvider // nil traces nothing
@@ -79,7 +84,8 @@ type Engine struct {
 	log     *slog.Logger
 	folder  *manifest.Set
 	metrics *metrics
-	tracer  trace.Tracer  // nil: nothing is traced
+	tracer  trace.Tracer // nil: nothing is traced
+	gpus    *slots.Slots
 	hurry   chan struct{} // closed by Hurry
 	hurried sync.Once
 
@@ -99,7 +105,7 @@ type Engine struct {
 // New loads and checks the manifests; nothing is started and nothing written.
 // Its error names the file and field at fault.
 func New(opts Options) (*Engine, error) {
-	e := &Engine{opts: opts, log: opts.Logger, hurry: make(chan struct{}), stopping: make(chan struct{})}
+	e := &Engine{opts: opts, log: opts.Logger, gpus: slots.New(opts.GPUs), hurry: make(chan struct{}), stopping: make(chan struct{})}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}

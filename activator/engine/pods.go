@@ -22,12 +22,14 @@ import (
 	"aisle.dev/aisle/activator/engine/cgroup"
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
+	"aisle.dev/aisle/activator/engine/slots"
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/manifest"
 )
 
 // Phases of a pod.
 const (
+	phasePending  = "Pending" // there is no GPU for it yet
 	phaseStarting = "Starting"
 	phaseReady    = "Ready"
 	phaseUnready  = "NotReady" // it was ready, and its readiness probe fails
@@ -57,12 +59,14 @@ type podState struct {
 
 	// Under the revision's mu.
 	phase   string
-	shown   string // of the phase and address: as it is in the store
+	shown   string // of the phase, address and pending: as it is in the store
 	created time.Time
 	started time.Time
 	pid     int
 	address string
-	late    bool // it did not get ready in time
+	late    bool   // it did not get ready in time
+	pending string // with phasePending: why
+	claim   *slots.Claim
 }
 
 // order tells a pod's goroutine to end it: after drained is closed, by
@@ -136,7 +140,15 @@ func (r *revision) tend(p *podState) string {
 	if err != nil {
 		return fmt.Sprintf("did not start: %v", err)
 	}
-	process, err := r.machine.Start(r.podSpec(p.name, t))
+	claim, told := r.claim(p, t.Limits.GPUs)
+	defer func() { // when the process has gone
+		r.control.swapBack(r, claim)
+		claim.Release()
+	}()
+	if told {
+		return "was told to stop before there was a GPU for it"
+	}
+	process, err := r.machine.Start(r.podSpec(p.name, t, claim.Devices()))
 	if err != nil {
 		return fmt.Sprintf("did not start: %v", err)
 	}
@@ -249,7 +261,7 @@ func (r *revision) has(name string) bool {
 }
 
 // podSpec is the pod as the machine starts it.
-func (r *revision) podSpec(name string, t *manifest.Template) pod.Spec {
+func (r *revision) podSpec(name string, t *manifest.Template, gpus []string) pod.Spec {
 	s := pod.Spec{Namespace: t.Namespace, Name: name, Command: t.Command, Limits: cgroup.Limits{Memory: t.Limits.Memory, CPU: t.Limits.CPU}}
 	for _, e := range t.Env {
 		s.Env = append(s.Env, pod.EnvVar{Name: e.Name, Value: strings.ReplaceAll(e.Value, manifest.PodName, name)})
@@ -258,6 +270,7 @@ func (r *revision) podSpec(name string, t *manifest.Template) pod.Spec {
 	s.Env = append(s.Env, pod.EnvVar{Name: "K_SERVICE", Value: r.spec.Service},
 		pod.EnvVar{Name: "K_CONFIGURATION", Value: r.spec.Service},
 		pod.EnvVar{Name: "K_REVISION", Value: r.name})
+	s.Env = append(s.Env, r.visible(gpus)...)
 	for _, m := range t.Mounts {
 		s.Mounts = append(s.Mounts, pod.Mount(m))
 	}
@@ -269,7 +282,7 @@ func (r *revision) show() {
 	var changes []objects.Change
 	r.mu.Lock()
 	for _, p := range r.pods {
-		if now := p.phase + p.address; now != p.shown {
+		if now := p.phase + p.address + p.pending; now != p.shown {
 			p.shown = now
 			changes = append(changes, objects.Change{Key: objects.Pods.Key(r.spec.Namespace, p.name), Object: r.podObject(p)})
 		}
@@ -307,6 +320,9 @@ func (r *revision) podObject(p *podState) *corev1.Pod {
 		container.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(p.started)}
 	} else {
 		container.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}
+	}
+	if p.phase == phasePending {
+		condition.Type, condition.Reason, condition.Message = corev1.PodScheduled, corev1.PodReasonUnschedulable, p.pending
 	}
 	if p.phase == phaseReady {
 		container.Ready = true

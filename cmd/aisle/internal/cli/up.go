@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"aisle.dev/aisle/activator/engine"
+	"aisle.dev/aisle/activator/engine/slots"
 	"aisle.dev/aisle/cmd/aisle/internal/screen"
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/tracing"
@@ -30,6 +31,7 @@ type machine struct {
 	manifests, address, root string
 	sync, nats               string
 	verbose                  bool
+	gpus                     int
 
 	traces *tracing.Provider // set by load; nil: none are sent
 }
@@ -39,6 +41,7 @@ func (m *machine) flags(cmd *cobra.Command) {
 	f.StringVarP(&m.manifests, "kustomize", "k", "", "kustomize folder to run (default "+defaultManifests+")")
 	f.StringVar(&m.address, "addr", "", "host:port where services are reached (default "+engine.DefaultAddress+"; port 0 picks a free one)")
 	f.StringVar(&m.root, "root", "", "folder that holds bin/ and models/ (default: found upwards from the kustomize folder)")
+	f.IntVar(&m.gpus, "gpus", -1, "how many GPUs pods may have, by nvidia.com/gpu in their limits (default: what the driver reports)")
 	f.StringVar(&m.sync, "sync", "system", "when an accepted event is on the disk: always (before the sender is told), or as the operating `system` writes it")
 	f.StringVar(&m.nats, "nats", "", "URL of a NATS server with JetStream to keep events in (default: one in this process)")
 	f.BoolVarP(&m.verbose, "verbose", "v", false, "log decisions too, not only what is wrong")
@@ -60,11 +63,18 @@ func (a *app) load(m *machine, log *slog.Logger, started func(client.Version)) (
 			return nil, err
 		}
 	}
+	visible := a.Getenv("CUDA_VISIBLE_DEVICES")
+	gpus := slots.Detect(context.Background(), visible)
+	if m.gpus >= 0 {
+		if gpus, err = slots.Names(m.gpus, visible); err != nil {
+			return nil, fmt.Errorf("--gpus: %w", err)
+		}
+	}
 	if m.sync != "always" && m.sync != "system" {
 		return nil, fmt.Errorf("--sync is %q; write always or system", m.sync)
 	}
 	o := engine.Options{
-		Manifests: m.manifests, Root: m.root, DataDir: dir, Address: m.address,
+		Manifests: m.manifests, Root: m.root, DataDir: dir, Address: m.address, GPUs: gpus,
 		Version: built(), Logger: log, Started: started,
 		SyncAlways: m.sync == "always", NATS: m.nats,
 	}
