@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,7 +17,7 @@ import (
 
 // ingress is the Broker's path, and its host within an engine.
 const (
-	ingressPath = "/chaos/default"
+	ingressPath = "/default/default"
 	ingressHost = "broker-ingress.knative-eventing.svc.cluster.local"
 )
 
@@ -30,7 +29,7 @@ const poisoned = 500
 func send(ctx context.Context, o options, address string, book *ledger, log *slog.Logger) error {
 	var (
 		next   atomic.Int64
-		mu     sync.Mutex
+		once   sync.Once // sets failed
 		failed error
 		wg     sync.WaitGroup
 	)
@@ -51,9 +50,7 @@ func send(ctx context.Context, o options, address string, book *ledger, log *slo
 				}
 				time.Sleep(time.Until(start.Add(time.Duration(n) * time.Second / time.Duration(o.rate))))
 				if err := sendOne(ctx, client, address, n); err != nil {
-					mu.Lock()
-					failed = errors.Join(failed, err)
-					mu.Unlock()
+					once.Do(func() { failed = err })
 					cancel()
 					return
 				}
@@ -62,7 +59,7 @@ func send(ctx context.Context, o options, address string, book *ledger, log *slo
 		})
 	}
 	wg.Wait()
-	return errors.Join(failed, context.Cause(ctx))
+	return failed
 }
 
 func sendOne(ctx context.Context, client *http.Client, address string, n int) error {
