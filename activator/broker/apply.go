@@ -12,13 +12,16 @@ import (
 	duckv1 "knative.dev/eventing/pkg/apis/duck/v1"
 	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
 	sourcesv1 "knative.dev/eventing/pkg/apis/sources/v1"
+
+	"aisle.dev/aisle/activator/broker/deferral"
+	"aisle.dev/aisle/activator/broker/ping"
 )
 
 // config is what was applied. It does not change.
 type config struct {
 	brokers  map[types.NamespacedName]*stream
 	triggers map[types.NamespacedName]*trigger
-	pings    []*sourcesv1.PingSource
+	pings    []*ping.Source
 }
 
 // trigger is a Trigger, read. It does not change.
@@ -31,6 +34,7 @@ type trigger struct {
 	subscriber   target
 	sink         *target // for dead letters; nil: they are kept here
 	ordered      bool
+	deferral     *deferral.Policy    // nil: events are delivered as they come
 	spec         *eventingv1.Trigger // as applied, to see changes
 	delivery     *duckv1.DeliverySpec
 }
@@ -72,10 +76,15 @@ func (b *Broker) Apply(ctx context.Context, objects []Object) error {
 				c.triggers[t.name] = t
 			}
 		case *sourcesv1.PingSource:
-			c.pings = append(c.pings, o)
+			source, err := openPing(o)
+			if err != nil {
+				return err
+			}
+			c.pings = append(c.pings, source)
 		}
 	}
 	b.config.Store(c)
+	b.pings.Set(c.pings)
 	select {
 	case b.changed <- struct{}{}:
 	default:
@@ -88,7 +97,7 @@ func (b *Broker) openStream(ctx context.Context, name types.NamespacedName, know
 	if known != nil {
 		return known, nil
 	}
-	st, err := b.store.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	state, err := b.store.openStream(ctx, jetstream.StreamConfig{
 		Name: streamOf(name), Subjects: []string{subjectOf(name)}, Description: "Broker " + name.String(),
 		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy,
 		// Refuse rather than forget: see [Broker.trim] for what makes room.
@@ -96,9 +105,22 @@ func (b *Broker) openStream(ctx context.Context, name types.NamespacedName, know
 		Duplicates: minimalWindow,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open the stream of Broker %s: %w", name, err)
+		return nil, err
 	}
-	return newStream(name, st.CachedInfo().State), nil
+	s := newStream(name, state)
+	if lost := missing(state); lost > 0 {
+		b.log.Error("the store has lost events: its files were damaged, by a power cut or by hand", "broker", name, "events", lost)
+	}
+	return s, nil
+}
+
+// missing counts the events that should be in a Broker's stream and are not:
+// none is ever taken from between others.
+func missing(s jetstream.StreamState) uint64 {
+	if s.Msgs == 0 {
+		return 0
+	}
+	return s.LastSeq - s.FirstSeq + 1 - s.Msgs
 }
 
 // openTrigger reads a Trigger and makes sure of its consumer. It gives nil for
@@ -130,6 +152,9 @@ func (b *Broker) openTrigger(ctx context.Context, o *eventingv1.Trigger, c *conf
 	if t.sink, err = deadLetterSink(o, on); err != nil {
 		return nil, fmt.Errorf("apply Trigger %s: %w", name, err)
 	}
+	if t.deferral, err = deferral.Parse(o.Annotations); err != nil {
+		return nil, fmt.Errorf("apply Trigger %s: %w", name, err)
+	}
 	triggerStatus(o, t)
 	if known := old.triggers[name]; known != nil && known.same(t) {
 		return known, nil
@@ -140,12 +165,12 @@ func (b *Broker) openTrigger(ctx context.Context, o *eventingv1.Trigger, c *conf
 	if known := old.triggers[name]; known != nil && known.stream == t.stream {
 		return t, nil
 	}
-	if _, err = b.store.js.CreateOrUpdateConsumer(ctx, t.stream.name, jetstream.ConsumerConfig{
+	if err := b.store.openConsumer(ctx, t.stream.name, jetstream.ConsumerConfig{
 		Durable: t.consumer, Description: "Trigger " + name.String(),
 		DeliverPolicy: jetstream.DeliverNewPolicy, AckPolicy: jetstream.AckExplicitPolicy,
 		AckWait: ackWait, MaxDeliver: -1, MaxAckPending: maxPending, MaxWaiting: maxPulls,
 	}); err != nil {
-		return nil, fmt.Errorf("open the consumer of Trigger %s: %w", name, err)
+		return nil, err
 	}
 	return t, nil
 }
@@ -163,7 +188,7 @@ func deadLetterSink(o *eventingv1.Trigger, on *eventingv1.Broker) (*target, erro
 
 // same says whether u is t with nothing changed that matters to delivery.
 func (t *trigger) same(u *trigger) bool {
-	return t.stream == u.stream && t.ordered == u.ordered &&
+	return t.stream == u.stream && t.ordered == u.ordered && reflect.DeepEqual(t.deferral, u.deferral) &&
 		equality.Semantic.DeepEqual(t.spec.Spec, u.spec.Spec) && equality.Semantic.DeepEqual(t.delivery, u.delivery) && reflect.DeepEqual(t.sink, u.sink)
 }
 

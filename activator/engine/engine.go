@@ -233,6 +233,9 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	}
 	defer machine.Close()
 	e.machine = machine
+	if err := machine.Lacks(); err != nil {
+		e.log.Warn("limits are not enforced: pods may use more than they declare", "reason", err)
+	}
 	e.version = client.Version{
 		Version: e.opts.Version, Engine: "local", Address: listener.Addr().String(),
 		DataDir: e.opts.DataDir, PID: os.Getpid(),
