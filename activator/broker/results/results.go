@@ -156,7 +156,8 @@ func (r *Results) pass(ctx context.Context, out *stream, brokers []string, after
 	defer reading.Wait()
 	defer cancel()
 	for _, b := range brokers {
-		reading.Go(func() { r.read(ctx, b, after[b]+1, want, follow, events) })
+		from := after[b] + 1 // not by the goroutine: after goes on
+		reading.Go(func() { r.read(ctx, b, from, want, follow, events) })
 	}
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
