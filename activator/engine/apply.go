@@ -39,6 +39,16 @@ func (c *control) Apply(raw *unstructured.Unstructured, dry bool) (made manifest
 		warnings = append(warnings, fmt.Sprintf("%s: ignored on one machine: %s", i.Path, i.Reason))
 	}
 	o := set.Objects()[0]
+	if event, ok := o.(*unstructured.Unstructured); ok {
+		whole, ignored, err := admitEvent(event)
+		if err != nil {
+			return nil, false, nil, err
+		}
+		for _, i := range ignored {
+			warnings = append(warnings, fmt.Sprintf("%s: %s", i.Path, i.Reason))
+		}
+		o = whole
+	}
 	key := objects.KeyOf(o)
 	if ks, ok := o.(*servingv1.Service); ok {
 		if err := c.engine.checkServices([]*servingv1.Service{ks}, append(known.Services, ks), known.Sources(), c.deciders); err != nil {
@@ -93,6 +103,9 @@ func (c *control) changed(key objects.Key) error {
 		return c.prune()
 	case objects.ConfigMaps.GroupVersionResource, objects.Secrets.GroupVersionResource, objects.ImageMaps.GroupVersionResource:
 		return c.refresh()
+	}
+	if isEvent(key) {
+		return c.engine.events.apply(c.ctx, c.store)
 	}
 	return nil
 }

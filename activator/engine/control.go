@@ -171,6 +171,13 @@ func (c *control) start() error {
 	return c.prune()
 }
 
+// startEvents makes the broker serve what is kept.
+func (c *control) startEvents() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.engine.events.apply(c.ctx, c.store)
+}
+
 // follow makes services run as their objects say. What of that cannot be kept
 // is followed all the same: the requests at hand matter more.
 // REQUIRES: c.mu is held.

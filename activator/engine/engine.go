@@ -60,6 +60,9 @@ type Options struct {
 	Address   string // host:port of the proxy; empty means DefaultAddress; port 0 picks a free one
 	Version   string // what runs, for GET /v1/version
 
+	SyncAlways bool   // an event is on the disk, and not with the system alone, before it is accepted
+	NATS       string // URL of a NATS server to keep events in; empty: one in this process, below DataDir
+
 	Logger   *slog.Logger         // nil discards
 	Registry *prometheus.Registry // nil makes a fresh one; served as /metrics
 
@@ -80,6 +83,7 @@ type Engine struct {
 	// Set by Run before anything is served.
 	machine  *pod.Machine
 	control  *control
+	events   *events
 	counted  map[string]int64 // see state
 	version  client.Version
 	stopping chan struct{} // closed when Run begins to stop
@@ -129,6 +133,16 @@ func New(opts Options) (*Engine, error) {
 	}
 	if err := e.checkServices(set.Services, set.Services, set.Sources(), deciders); err != nil {
 		return nil, err
+	}
+	for i, o := range set.Events {
+		whole, ignored, err := admitEvent(o)
+		if err != nil {
+			return nil, err
+		}
+		set.Events[i] = whole
+		for _, i := range ignored {
+			e.log.Warn("left out of account", "object", i.Object, "field", i.Path, "reason", i.Reason)
+		}
 	}
 	if e.metrics, err = newMetrics(e.opts.Registry); err != nil {
 		return nil, fmt.Errorf("register the engine's metrics: %w", err)
@@ -219,13 +233,16 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	}
 	defer machine.Close()
 	e.machine = machine
+	if err := machine.Lacks(); err != nil {
+		e.log.Warn("limits are not enforced: pods may use more than they declare", "reason", err)
+	}
 	e.version = client.Version{
 		Version: e.opts.Version, Engine: "local", Address: listener.Addr().String(),
 		DataDir: e.opts.DataDir, PID: os.Getpid(),
 	}
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	e.control = newControl(run, e, store)
+	e.control, e.events = newControl(run, e, store), &events{engine: e}
 	if err := e.control.sync(e.folder); err != nil {
 		return err
 	}
@@ -297,6 +314,10 @@ func (e *Engine) serve(ctx context.Context, listener, socket net.Listener) error
 	if err := e.control.start(); err != nil {
 		e.log.Error("it starts with objects that the disk does not have", "err", err)
 	}
+	if err := e.control.startEvents(); err != nil {
+		e.control.stop()
+		return errors.Join(err, e.events.close())
+	}
 	if err := e.forgetLogs(e.control.store); err != nil {
 		e.log.Warn("logs of earlier revisions stay", "err", err)
 	}
@@ -324,15 +345,18 @@ func (e *Engine) serve(ctx context.Context, listener, socket net.Listener) error
 	}
 	e.log.Info("engine stopping")
 	close(e.stopping)
-	// 1. No new connection; the requests at hand go on. Their answers close
+	// 1. No event is accepted any more, and no delivery begins; those under way
+	//    get a moment. What is left is in the store.
+	e.events.rest()
+	// 2. No new connection; the requests at hand go on. Their answers close
 	//    their connections.
 	shut, hard := context.WithCancel(context.WithoutCancel(ctx))
 	defer hard()
 	servers.Go(func() { _ = front.Shutdown(shut) }) // what it cannot end is closed below
-	// 2. Requests that wait are refused; pods drain, are told SIGTERM, and after
+	// 3. Requests that wait are refused; pods drain, are told SIGTERM, and after
 	//    their grace SIGKILL. Hurry skips the waiting.
 	e.control.stop()
-	// 3. No pod is left that could answer. What is answered already gets a
+	// 4. No pod is left that could answer. What is answered already gets a
 	//    moment to reach its caller; what is then still connected is closed.
 	last, enough := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
 	_ = front.Shutdown(last) // what is left is closed below
@@ -341,7 +365,8 @@ func (e *Engine) serve(ctx context.Context, listener, socket net.Listener) error
 	_ = front.Close()
 	_ = back.Close()
 	servers.Wait()
-	// 4. Nothing is awake any more, nor will be.
+	err = errors.Join(err, e.events.close())
+	// 5. Nothing is awake any more, nor will be.
 	e.mu.Lock()
 	if e.resign != nil {
 		e.resign.Stop()

@@ -18,6 +18,7 @@ import (
 	"knative.dev/serving/pkg/apis/serving"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
+	"aisle.dev/aisle/activator/engine/cgroup"
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
 	"aisle.dev/aisle/internal/client"
@@ -28,6 +29,7 @@ import (
 const (
 	phaseStarting = "Starting"
 	phaseReady    = "Ready"
+	phaseUnready  = "NotReady" // it was ready, and its readiness probe fails
 	phaseDraining = "Draining"
 )
 
@@ -142,20 +144,11 @@ func (r *revision) tend(p *podState) string {
 	r.log.Debug("pod started", "pod", p.name, "pid", process.PID(), "address", process.Address)
 	r.event <- event{p, podStarted, ""}
 
-	o, err := r.await(p)
-	if err == nil && o == nil {
-		r.event <- event{p, podReady, ""}
-		select {
-		case <-process.Exited():
-			return "ended by itself with " + process.Outcome()
-		case got := <-p.order:
-			o = &got
-		}
-	}
-	if o != nil && o.err == nil {
+	o, err := r.attend(p)
+	switch {
+	case o != nil && o.err == nil:
 		return r.end(p, o.drained)
-	}
-	if o != nil {
+	case o != nil:
 		err = o.err
 	}
 	process.Kill()
@@ -163,34 +156,58 @@ func (r *revision) tend(p *podState) string {
 	return err.Error()
 }
 
-// await waits until the pod is ready; its error says why it will not be. An
-// order that comes first is returned.
-func (r *revision) await(p *podState) (*order, error) {
+// attend stays with a pod while it runs. It tells the revision when the pod
+// becomes ready and when it no longer is, and returns the order that ends it,
+// or why it must end or has ended.
+func (r *revision) attend(p *podState) (*order, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	ready := make(chan error, 1)
-	probe := podProbe(r.spec.Readiness)
-	go func() { ready <- probe.Wait(ctx, p.process.Address) }()
+	readiness, failed := make(chan error), make(chan error, 1)
+	go func() {
+		failed <- p.process.Watch(ctx, podProbes(r.spec), func(why error) {
+			select {
+			case readiness <- why:
+			case <-ctx.Done():
+			}
+		})
+	}()
 	abandon := func(why error) error {
 		cancel(why)
-		return <-ready
+		return <-failed
 	}
 	deadline := time.NewTimer(r.progress)
 	defer deadline.Stop()
-	select {
-	case err := <-ready:
-		cancel(nil)
-		return nil, err
-	case <-p.process.Exited():
-		_ = abandon(errStopped)
-		return nil, fmt.Errorf("ended before it was ready, with %s", p.process.Outcome())
-	case o := <-p.order:
-		_ = abandon(errStopped)
-		return &o, nil
-	case <-deadline.C:
-		r.mu.Lock()
-		p.late = true
-		r.mu.Unlock()
-		return nil, abandon(fmt.Errorf("was not ready within its progress deadline of %s", r.progress))
+	for ever := false; ; {
+		select {
+		case why := <-readiness:
+			if why != nil {
+				r.event <- event{p, podUnready, why.Error()}
+				continue
+			}
+			deadline.Stop()
+			ever = true
+			r.event <- event{p, podReady, ""}
+		case err := <-failed:
+			cancel(nil)
+			if ever { // it is given no further request while it is asked to end
+				r.event <- event{p, podUnready, err.Error()}
+				p.process.Stop(lastGrace, r.hurry)
+			}
+			return nil, err
+		case <-p.process.Exited():
+			_ = abandon(errStopped)
+			if ever {
+				return nil, fmt.Errorf("ended by itself with %s", p.process.Outcome())
+			}
+			return nil, fmt.Errorf("ended before it was ready, with %s", p.process.Outcome())
+		case o := <-p.order:
+			_ = abandon(errStopped)
+			return &o, nil
+		case <-deadline.C:
+			r.mu.Lock()
+			p.late = true
+			r.mu.Unlock()
+			return nil, abandon(fmt.Errorf("was not ready within its progress deadline of %s", r.progress))
+		}
 	}
 }
 
@@ -230,9 +247,9 @@ func (r *revision) has(name string) bool {
 
 // podSpec is the pod as the machine starts it.
 func (r *revision) podSpec(name string, t *manifest.Template) pod.Spec {
-	s := pod.Spec{Namespace: t.Namespace, Name: name, Command: t.Command}
+	s := pod.Spec{Namespace: t.Namespace, Name: name, Command: t.Command, Limits: cgroup.Limits{Memory: t.Limits.Memory, CPU: t.Limits.CPU}}
 	for _, e := range t.Env {
-		s.Env = append(s.Env, pod.EnvVar(e))
+		s.Env = append(s.Env, pod.EnvVar{Name: e.Name, Value: strings.ReplaceAll(e.Value, manifest.PodName, name)})
 	}
 	// Knative's runtime contract; PORT is the machine's to give.
 	s.Env = append(s.Env, pod.EnvVar{Name: "K_SERVICE", Value: r.spec.Service},
@@ -242,21 +259,6 @@ func (r *revision) podSpec(name string, t *manifest.Template) pod.Spec {
 		s.Mounts = append(s.Mounts, pod.Mount(m))
 	}
 	return s
-}
-
-func podProbe(p *manifest.Probe) pod.Probe {
-	if p == nil {
-		return pod.Probe{}
-	}
-	probe := pod.Probe{Delay: p.InitialDelay, Timeout: p.Timeout, Success: p.SuccessThreshold}
-	if p.HTTPGet != nil {
-		probe.HTTP, probe.Path, probe.Host = true, p.HTTPGet.Path, p.HTTPGet.Host
-		probe.Header = http.Header{}
-		for _, h := range p.HTTPGet.Headers {
-			probe.Header.Add(h.Name, h.Value)
-		}
-	}
-	return probe
 }
 
 // show puts the pods that have changed into the store, as Kubernetes' Pods.

@@ -43,6 +43,7 @@ func (u *unavailable) Error() string { return u.reason }
 // proxy routes requests by their Host.
 type proxy struct {
 	routes *atomic.Pointer[table]
+	events http.HandlerFunc
 	cross  *http.CrossOriginProtection
 	own    http.Handler
 }
@@ -50,7 +51,7 @@ type proxy struct {
 func (e *Engine) newProxy() *proxy {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(e.opts.Registry, promhttp.HandlerOpts{}))
-	return &proxy{routes: &e.control.routes, cross: http.NewCrossOriginProtection(), own: mux}
+	return &proxy{routes: &e.control.routes, events: e.events.ingress, cross: http.NewCrossOriginProtection(), own: mux}
 }
 
 // bareHost is a Host without its port and a root dot, in lower case.
@@ -64,12 +65,16 @@ func bareHost(host string) string {
 func (p *proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	name := routed(req.Host)
 	t := (*p.routes.Load())[name]
-	if t == nil {
+	if t == nil && name != ingressRoute {
 		p.elsewhere(w, req)
 		return
 	}
 	if err := p.cross.Check(req); err != nil {
 		turnAway(w, problem.New(http.StatusForbidden, "a page of another site may not do this (%v)", err))
+		return
+	}
+	if name == ingressRoute {
+		p.events(w, req)
 		return
 	}
 	for t != nil {

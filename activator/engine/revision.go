@@ -2,12 +2,12 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http/httputil"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"knative.dev/networking/pkg/http/stats"
@@ -39,13 +39,17 @@ type revision struct {
 	log      *slog.Logger
 
 	gate    gate
-	reverse *httputil.ReverseProxy
-	lane    *lane.Lane[*podState]
-	stats   *stats.RequestStats
-	wake    chan struct{} // capacity 1: a request waits
-	event   chan event    // from pods' goroutines and requests; received until run returns
-	ended   chan struct{} // closed when run has returned
-	tends   sync.WaitGroup
+	backlog atomic.Int64 // events that wait in the store
+	// capacity is how many requests a pod takes at once as its autoscaler sees
+	// it, for pods that set no bound.
+	capacity int
+	reverse  *httputil.ReverseProxy
+	lane     *lane.Lane[*podState]
+	stats    *stats.RequestStats
+	wake     chan struct{} // capacity 1: a request waits
+	event    chan event    // from pods' goroutines and requests; received until run returns
+	ended    chan struct{} // closed when run has returned
+	tends    sync.WaitGroup
 
 	// Only run's goroutine uses these.
 	decider    *scale.Decider
@@ -80,6 +84,7 @@ type eventKind int
 const (
 	podStarted eventKind = iota
 	podReady
+	podUnready // it is ready no more; it may be again
 	podEnded   // its process has gone and it left nothing
 	podRefused // its port refuses connections although its process runs
 )
@@ -110,7 +115,7 @@ func (e *Engine) newRevision(c *control, rev *servingv1.Revision, spec *manifest
 	if err != nil {
 		return nil, err
 	}
-	r.decider = decider
+	r.decider, r.capacity = decider, decider.Capacity()
 	r.log = e.log.With("service", r.service, "revision", r.name)
 	r.reverse = r.newReverseProxy()
 	r.lane = lane.New[*podState](int(spec.ContainerConcurrency), queueDepth, r.nudge)
@@ -237,9 +242,8 @@ func (r *revision) decide(now time.Time) time.Time {
 	}
 	if now.Sub(r.recorded) >= scale.Tick {
 		seen := r.stats.Report(now)
-		r.decider.Record(now, seen.AverageConcurrency, seen.RequestCount/now.Sub(r.recorded).Seconds())
+		r.decider.Record(now, seen.AverageConcurrency+float64(r.backlog.Load()), seen.RequestCount/now.Sub(r.recorded).Seconds())
 		r.recorded = now
-		r.trim()
 	}
 	if !r.quarantine.IsZero() && !now.Before(r.quarantine) {
 		r.quarantine = time.Time{}
@@ -306,9 +310,7 @@ func (r *revision) apply(want int, v client.Revision) {
 	}
 	for alive > want {
 		p := r.dispensable()
-		if p.phase != phaseReady {
-			r.drain(p, done)
-		} else if want > 0 {
+		if p.phase != phaseReady || want > 0 {
 			r.drain(p, r.lane.Close(p))
 		} else if r.lane.CloseIdle(p) {
 			// Zero was decided for want of requests: a request that came
@@ -362,16 +364,31 @@ func (r *revision) takeIn(ev event) *failure {
 	defer r.mu.Unlock()
 	switch ev.kind {
 	case podReady:
-		if p.phase != phaseStarting {
+		first := p.phase == phaseStarting
+		if !first && p.phase != phaseUnready {
 			return nil // told to stop meanwhile
 		}
-		p.phase, p.ready = phaseReady, time.Now()
-		took := p.ready.Sub(p.started)
-		r.metrics.ready.Observe(took.Seconds())
+		p.phase = phaseReady
 		r.trouble = ""
 		r.quarantine = time.Time{}
 		r.lane.Open(p)
+		if !first {
+			r.log.Info("pod ready again", "pod", p.name)
+			return nil
+		}
+		p.ready = time.Now()
+		took := p.ready.Sub(p.started)
+		r.metrics.ready.Observe(took.Seconds())
 		r.log.Info("pod ready", "pod", p.name, "pid", p.pid, "ms", float64(took.Microseconds())/1000)
+	case podUnready:
+		if p.phase != phaseReady {
+			return nil
+		}
+		// What it has begun it may finish; nothing new is given to it.
+		p.phase = phaseUnready
+		r.lane.Close(p)
+		r.trouble = fmt.Sprintf("pod %s %s", p.name, ev.reason)
+		r.log.Warn("pod not ready", "pod", p.name, "reason", ev.reason)
 	case podRefused:
 		if p.phase == phaseReady {
 			r.lane.Close(p)
@@ -412,7 +429,7 @@ func backOff(failures int) time.Duration {
 // REQUIRES: r.mu is held.
 func (r *revision) failed(p *podState, reason string, now time.Time) *failure {
 	r.metrics.crashes.Inc()
-	if p.phase == phaseReady && now.Sub(p.ready) >= stable {
+	if !p.ready.IsZero() && now.Sub(p.ready) >= stable {
 		r.failures = 0
 	}
 	r.failures++
@@ -438,7 +455,10 @@ func (r *revision) failed(p *podState, reason string, now time.Time) *failure {
 	}
 	why := &failure{late: p.late, started: p.process != nil, code: -1, reason: reason, said: tail}
 	if p.process != nil {
-		why.code = p.process.ExitCode()
+		e := p.process.Ending()
+		if why.oom = e.OOMKilled > 0; e.Signal == 0 {
+			why.code = e.Code
+		}
 	}
 	return why
 }
@@ -467,18 +487,6 @@ func (r *revision) stop() {
 	}
 }
 
-// trim keeps the logs of the running pods within bounds.
-func (r *revision) trim() {
-	r.mu.Lock()
-	pods := slices.Clone(r.pods)
-	r.mu.Unlock()
-	for _, p := range pods {
-		if err := pod.Trim(r.machine.LogDir(r.spec.Namespace), p.name, pod.MaxLog); err != nil && !errors.Is(err, errNotExist) {
-			r.log.Warn("a pod's log grows beyond its bound", "pod", p.name, "err", err)
-		}
-	}
-}
-
 // count counts the pods by phase. REQUIRES: r.mu is held.
 func (r *revision) count() client.Revision {
 	v := client.Revision{
@@ -488,7 +496,7 @@ func (r *revision) count() client.Revision {
 	}
 	for _, p := range r.pods {
 		switch p.phase {
-		case phaseStarting:
+		case phaseStarting, phaseUnready:
 			v.Starting++
 		case phaseReady:
 			v.Ready++

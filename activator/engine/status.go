@@ -114,6 +114,7 @@ func markReady(rev *servingv1.Revision) {
 type failure struct {
 	late    bool // its progress deadline was over
 	started bool // there was a process
+	oom     bool // its memory limit ended it
 	code    int  // of its exit, -1: none, or by a signal
 	reason  string
 	said    string // the end of its log
@@ -129,6 +130,8 @@ func markFailed(rev *servingv1.Revision, why failure) {
 		rev.Status.MarkResourcesAvailableFalse(servingv1.ReasonProgressDeadlineExceeded, strings.ReplaceAll(why.reason, "%", "%%"))
 	case !why.started:
 		rev.Status.MarkContainerHealthyFalse(servingv1.ReasonContainerMissing, why.reason)
+	case why.oom:
+		rev.Status.MarkContainerHealthyFalse("OOMKilled", why.reason)
 	case why.code > 0:
 		rev.Status.MarkContainerHealthyFalse(servingv1.ExitCodeReason(int32(why.code)), servingv1.RevisionContainerExitingMessage(message))
 	default:

@@ -33,9 +33,9 @@ var configKeys = map[string]map[string]rule{
 		[]string{"init-container-name-template", "container-name-template", "allow-container-concurrency-zero",
 			"enable-service-links", "revision-timeout-seconds", "max-revision-timeout-seconds",
 			"revision-idle-timeout-seconds", "revision-response-start-timeout-seconds", "container-concurrency",
-			"container-concurrency-max-limit"},
-		noLimits, []string{"revision-cpu-request", "revision-memory-request", "revision-ephemeral-storage-request",
-			"revision-cpu-limit", "revision-memory-limit", "revision-ephemeral-storage-limit"}),
+			"container-concurrency-max-limit", "revision-cpu-limit", "revision-memory-limit"},
+		noRequests+"; what it writes to disk is not limited", []string{"revision-cpu-request", "revision-memory-request",
+			"revision-ephemeral-storage-request", "revision-ephemeral-storage-limit"}),
 	gc.ConfigName: keyRules(
 		[]string{"retain-since-create-time", "retain-since-last-active-time", "min-non-active-revisions", "max-non-active-revisions"},
 		"", nil),

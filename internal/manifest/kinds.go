@@ -20,7 +20,7 @@ var otherKinds = map[string]rule{
 	"scheduling.k8s.io PriorityClass":              {ignore, oneMachine},
 	"v1 Service":                                   {refuse, "a Kubernetes Service needs a cluster; a Knative Service has apiVersion " + serviceVersion},
 	"v1 Pod":                                       {refuse, "write a Knative Service"},
-	"v1 PersistentVolumeClaim":                     {refuse, onlyConfig},
+	"v1 PersistentVolumeClaim":                     {refuse, onlyFiles},
 	"apps Deployment":                              {refuse, "write a Knative Service"},
 	"apps StatefulSet":                             {refuse, "write a Knative Service"},
 	"apps DaemonSet":                               {refuse, "write a Knative Service"},

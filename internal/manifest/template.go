@@ -2,12 +2,8 @@ package manifest
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
-	"path"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -28,43 +24,25 @@ type Template struct {
 	GracePeriod          time.Duration // from SIGTERM to SIGKILL; Knative takes Timeout
 
 	Image string // as in the manifest
-	// Command is what runs, before $(NAME) in it is replaced: see [Template.Argv].
-	// A relative first element is relative to the project's root.
+	// Command is what runs, before $(NAME) in it is replaced from the environment
+	// (internal/expansion). A relative first element is relative to the
+	// project's root.
 	Command []string
 	Env     []EnvVar // in order, references expanded, names unique
 	Mounts  []Mount
 	H2C     bool // the pod speaks HTTP/2 without TLS
-	// Readiness is never nil: Knative's default is a TCP connection.
-	Readiness *Probe
+	// Readiness is never nil: Knative's default is a TCP connection. The others
+	// may be.
+	Startup, Readiness, Liveness *Probe
+	Limits                       Limits
 }
+
+// PodName stands in an environment value for the name of the pod, which is
+// known when one is started. No real value has a NUL byte.
+const PodName = "\x00metadata.name\x00"
 
 // EnvVar is one declared environment variable.
 type EnvVar struct{ Name, Value string }
-
-// Mount is a ConfigMap volume: these files belong at Path, read-only.
-type Mount struct {
-	Path  string            // absolute and clean, as in the manifest
-	Files map[string][]byte // by slash-separated path below Path
-}
-
-// Probe is a readiness probe. With HTTPGet nil it is a TCP connection to the
-// pod's port.
-type Probe struct {
-	HTTPGet          *HTTPGet
-	InitialDelay     time.Duration
-	Timeout          time.Duration // of one attempt; 0 where the manifest sets no period
-	SuccessThreshold int           // at least 1
-}
-
-// HTTPGet asks for a path; any status from 200 to 399 is ready.
-type HTTPGet struct {
-	Path    string
-	Host    string // the Host header, where httpHeaders has one
-	Headers []Header
-}
-
-// Header is one request header.
-type Header struct{ Name, Value string }
 
 // Sources are what a Revision may refer to.
 type Sources struct {
@@ -113,7 +91,7 @@ func (r reducer) reduce(spec *servingv1.RevisionSpec) Template {
 	if len(c.Command) > 0 {
 		argv = c.Command
 	}
-	return Template{
+	t := Template{
 		Namespace:            r.namespace,
 		ContainerConcurrency: *cmp.Or(spec.ContainerConcurrency, new(int64)),
 		Timeout:              seconds(spec.TimeoutSeconds),
@@ -125,121 +103,11 @@ func (r reducer) reduce(spec *servingv1.RevisionSpec) Template {
 		H2C:                  len(c.Ports) > 0 && c.Ports[0].Name == "h2c",
 		Env:                  r.environment(c, mapped),
 		Mounts:               r.mounts(spec.Volumes, c.VolumeMounts),
-		Readiness:            r.probe(c),
+		Startup:              r.probe("startupProbe", c, c.StartupProbe),
+		Readiness:            r.probe("readinessProbe", c, c.ReadinessProbe),
+		Liveness:             r.probe("livenessProbe", c, c.LivenessProbe),
+		Limits:               r.limits(c.Resources),
 	}
-}
-
-// mounts gives the files of the ConfigMap volumes.
-func (r reducer) mounts(volumes []corev1.Volume, mounts []corev1.VolumeMount) []Mount {
-	files := make(map[string]map[string][]byte)
-	for i, v := range volumes {
-		at := fmt.Sprintf("%s.volumes[%d].configMap", r.at, i)
-		cm := v.ConfigMap // the only kind that the rules let through
-		data, ok := r.configMap(cm.Name)
-		if !ok && (cm.Optional == nil || !*cm.Optional) {
-			r.refuse(at+".name", "%s", r.noConfigMap(cm.Name))
-			continue
-		}
-		files[v.Name] = data
-		if len(cm.Items) > 0 {
-			files[v.Name] = r.items(at, data, cm)
-		}
-	}
-	var out []Mount
-	for i, m := range mounts {
-		if strings.Contains(m.MountPath, ":") {
-			r.refuse(fmt.Sprintf("%s.volumeMounts[%d].mountPath", r.container(), i), "must not contain a colon")
-		}
-		out = append(out, Mount{Path: path.Clean(m.MountPath), Files: maps.Clone(files[m.Name])})
-	}
-	return out
-}
-
-func (r reducer) items(at string, data map[string][]byte, cm *corev1.ConfigMapVolumeSource) map[string][]byte {
-	out := make(map[string][]byte)
-	for i, item := range cm.Items {
-		at := fmt.Sprintf("%s.items[%d]", at, i)
-		name := path.Clean(item.Path)
-		if !filepath.IsLocal(item.Path) || name == "." {
-			r.refuse(at+".path", "%q must be a relative path without \"..\"", item.Path)
-			continue
-		}
-		if _, twice := out[name]; twice {
-			r.refuse(at+".path", "%q is there twice", item.Path)
-			continue
-		}
-		content, ok := data[item.Key]
-		if !ok {
-			if cm.Optional == nil || !*cm.Optional {
-				r.refuse(at+".key", "ConfigMap %s has no key %q%s", cm.Name, item.Key, meant(item.Key, maps.Keys(data)))
-			}
-			continue
-		}
-		out[name] = content
-	}
-	return out
-}
-
-// configMap is the data of a ConfigMap; binary data lies with the rest.
-func (r reducer) configMap(name string) (map[string][]byte, bool) {
-	cm, ok := r.ConfigMaps[types.NamespacedName{Namespace: r.namespace, Name: name}]
-	if !ok {
-		return nil, false
-	}
-	data := maps.Clone(cm.BinaryData)
-	if data == nil {
-		data = make(map[string][]byte, len(cm.Data))
-	}
-	for key, value := range cm.Data {
-		data[key] = []byte(value)
-	}
-	return data, true
-}
-
-func (r reducer) noConfigMap(name string) string {
-	names := func(yield func(string) bool) {
-		for key := range r.ConfigMaps {
-			if key.Namespace == r.namespace && !yield(key.Name) {
-				return
-			}
-		}
-	}
-	return fmt.Sprintf("there is no ConfigMap %s/%s%s", r.namespace, name, meant(name, names))
-}
-
-func (r reducer) probe(c corev1.Container) *Probe {
-	p, at := c.ReadinessProbe, r.container()+".readinessProbe"
-	seconds := func(n int32) time.Duration { return time.Duration(n) * time.Second }
-	out := &Probe{
-		InitialDelay:     seconds(p.InitialDelaySeconds),
-		Timeout:          seconds(p.TimeoutSeconds),
-		SuccessThreshold: int(p.SuccessThreshold),
-	}
-	declared := int32(8080) // Knative's default
-	if len(c.Ports) > 0 && c.Ports[0].ContainerPort != 0 {
-		declared = c.Ports[0].ContainerPort
-	}
-	checkPort := func(at string, port int32) {
-		if port != 0 && port != declared {
-			r.refuse(at, "%d is not the container's port, %d; only that one gets a port here, in PORT", port, declared)
-		}
-	}
-	if p.TCPSocket != nil {
-		checkPort(at+".tcpSocket.port", p.TCPSocket.Port.IntVal)
-	}
-	if get := p.HTTPGet; get != nil {
-		checkPort(at+".httpGet.port", get.Port.IntVal)
-		if get.Scheme != "" && get.Scheme != corev1.URISchemeHTTP {
-			r.refuse(at+".httpGet.scheme", "%q: pods speak plain HTTP", get.Scheme)
-		}
-		out.HTTPGet = &HTTPGet{Path: "/" + strings.TrimPrefix(get.Path, "/")}
-		for _, h := range get.HTTPHeaders {
-			if strings.EqualFold(h.Name, "Host") {
-				out.HTTPGet.Host = h.Value
-				continue
-			}
-			out.HTTPGet.Headers = append(out.HTTPGet.Headers, Header{h.Name, h.Value})
-		}
-	}
-	return out
+	r.unnamed(t)
+	return t
 }

@@ -25,6 +25,7 @@ import (
 	"go.uber.org/goleak"
 
 	"aisle.dev/aisle/activator/engine"
+	"aisle.dev/aisle/activator/engine/cgroup"
 	"aisle.dev/aisle/internal/client"
 )
 
@@ -241,11 +242,25 @@ func newEngineAt(t *testing.T, root, dataDir, manifests string) *engineProcess {
 	t.Cleanup(func() {
 		_ = e.cmd.Process.Kill() // most tests have ended it already
 		<-e.exited
+		if groups := e.groups(); groups != "" { // as the next engine would
+			if err := cgroup.Sweep(groups, patience); err != nil {
+				t.Error(err)
+			}
+		}
 		if t.Failed() {
 			e.dump(os.Stderr)
 		}
 	})
 	return e
+}
+
+// groups is where the engine's control groups are; empty where it has none.
+func (e *engineProcess) groups() string {
+	text, err := os.ReadFile(filepath.Join(e.version.DataDir, "cgroup"))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
 }
 
 // newDataDir is short: a unix socket's path is.
