@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"k8s.io/apimachinery/pkg/types"
+	eventingbroker "knative.dev/eventing/pkg/broker"
 
 	"aisle.dev/aisle/activator/broker/results"
 	"aisle.dev/aisle/internal/client"
@@ -112,6 +113,7 @@ func keptEvent(broker string, seq uint64, at time.Time, h nats.Header, data []by
 	if err != nil {
 		return results.Event{}, err
 	}
+	_ = eventingbroker.DeleteTTL(ev.Context) // the Broker's own; fails for names alone that are none
 	e := results.Event{
 		Stored:  client.Stored{Broker: broker, Seq: seq, Time: at, ID: ev.ID(), Type: ev.Type(), Source: ev.Source()},
 		Event:   ev,

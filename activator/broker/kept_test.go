@@ -117,7 +117,9 @@ func TestExplains(t *testing.T) {
 
 func TestExplainsADeadLetter(t *testing.T) {
 	h := newHarness(t, Options{}, shopBroker, triggerTo("sort", onProduct))
-	h.subscribe("sort"+host, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such shirt", http.StatusUnprocessableEntity) })
+	h.subscribe("sort"+host, func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "no such shirt", http.StatusUnprocessableEntity)
+	})
 	h.sell("e1", "p1")
 	x := h.explained("p1", func(x client.Explanation) bool {
 		return len(x.Deliveries) == 1 && x.Deliveries[0].State == client.DeliveryGivenUp
