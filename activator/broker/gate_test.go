@@ -94,7 +94,7 @@ func TestDefersToABacklog(t *testing.T) {
 		h.send(fmt.Sprint(round, "a"))
 		h.send(fmt.Sprint(round, "other"), "Ce-Type", "other")
 		h.send(fmt.Sprint(round, "b"))
-		p := h.waits(number(2))
+		p := h.waits(func(p client.Pending) bool { return p.Events == 2 && !p.Until.IsZero() })
 		if age := p.Until.Sub(p.Oldest); age != 4*time.Hour || !strings.Contains(p.Reason, "for 3 events") || p.Trigger != "default/sort" || p.Broker != "default/shop" {
 			t.Errorf("pending is %+v", p)
 		}
@@ -114,10 +114,11 @@ func TestDeferralSurvivesARestart(t *testing.T) {
 	h.subscribe("sort"+host, take)
 	h.send("1")
 	h.send("2")
-	before := h.waits(number(2))
+	looked := func(p client.Pending) bool { return p.Events == 2 && !p.Until.IsZero() }
+	before := h.waits(looked)
 	h.stop()
 	h.start(manifests...)
-	if after := h.waits(func(p client.Pending) bool { return p.Events == 2 && !p.Until.IsZero() }); after != before {
+	if after := h.waits(looked); after != before {
 		t.Errorf("after a restart %+v waits, before it was %+v", after, before)
 	}
 	h.send("3")
