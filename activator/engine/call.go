@@ -283,7 +283,7 @@ func (r *revision) explain(ctx context.Context, p *podState, err error) error {
 	select {
 	case <-p.process.Exited():
 		return problem.New(http.StatusBadGateway, "%s: pod %s ended while it worked on the request, with %s; see: aisle logs %s", r.service, p.name, p.process.Outcome(), p.name)
-	case <-time.After(50 * time.Millisecond):
+	case <-time.After(250 * time.Millisecond):
 	}
 	r.log.Warn("a pod did not answer", "pod", p.name, "err", err)
 	return problem.New(http.StatusBadGateway, "%s: pod %s broke off the connection before it answered; see: aisle logs %s", r.service, p.name, p.name)

@@ -139,7 +139,7 @@ func TestFolderAgainstApplied(t *testing.T) {
 	start := func(latest string) *engineProcess {
 		t.Helper()
 		e := newEngine(t, dataDir, dir)
-		await(t, latest+" to be ready", func() string { return strings.TrimPrefix(latestOf(t, e, "one"), latest) })
+		awaitObserved(t, e.objects(), "one", latest)
 		return e
 	}
 	stop := func(e *engineProcess) {
@@ -153,7 +153,7 @@ func TestFolderAgainstApplied(t *testing.T) {
 	if err := e.changed(t.Context(), "one", map[string]string{"VERSION": "by hand"}, nil); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "one-00002 to be ready", func() string { return strings.TrimPrefix(latestOf(t, e, "one"), "one-00002") })
+	awaitObserved(t, e.objects(), "one", "one-00002")
 	stop(e)
 	e = start("one-00002")
 	stop(e)
@@ -163,11 +163,6 @@ func TestFolderAgainstApplied(t *testing.T) {
 		t.Errorf("services %v, %v; two has left the folder", all, err)
 	}
 	stop(e)
-}
-
-func latestOf(t *testing.T, p place, name string) string {
-	t.Helper()
-	return service(t, p, name).LatestRevision
 }
 
 // A ConfigMap that has left the folder stays for as long as a revision needs
@@ -184,7 +179,7 @@ func TestOldConfigMapStaysForItsRevision(t *testing.T) {
 		for name, text := range map[string]string{
 			"kustomization.yaml": "resources: [service.yaml, words.yaml]\n",
 			"words.yaml":         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: words-" + value + "}\ndata: {word: " + value + "}\n",
-			"service.yaml":       "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: one}\nspec: {template: {spec: {containers: [{image: \"ko://aisle.dev/aisle/test/acceptance/fixture\", envFrom: [{configMapRef: {name: words-" + value + "}}]}]}}}\n",
+			"service.yaml":       "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: one}\nspec: {template: {metadata: {annotations: {autoscaling.knative.dev/window: 6s}}, spec: {containers: [{image: \"ko://aisle.dev/aisle/test/acceptance/fixture\", envFrom: [{configMapRef: {name: words-" + value + "}}]}]}}}\n",
 		} {
 			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 				t.Fatal(err)
@@ -194,13 +189,13 @@ func TestOldConfigMapStaysForItsRevision(t *testing.T) {
 	dataDir := newDataDir(t)
 	write("old")
 	e := newEngine(t, dataDir, dir)
-	await(t, "one-00001 to be ready", func() string { return strings.TrimPrefix(latestOf(t, e, "one"), "one-00001") })
+	awaitObserved(t, e.objects(), "one", "one-00001")
 	if err := e.stop(patience); err != nil {
 		t.Fatal(err)
 	}
 	write("new")
 	e = newEngine(t, dataDir, dir)
-	await(t, "one-00002 to be ready", func() string { return strings.TrimPrefix(latestOf(t, e, "one"), "one-00002") })
+	awaitObserved(t, e.objects(), "one", "one-00002")
 	configMaps := func() int {
 		t.Helper()
 		path, err := resource("ConfigMap", "default", "")
