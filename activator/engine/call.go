@@ -161,7 +161,7 @@ func (r *revision) RoundTrip(req *http.Request) (*http.Response, error) {
 			if p.ready.After(c.arrived) {
 				wake := granted.Sub(c.arrived)
 				r.metrics.wake.Observe(wake.Seconds())
-				resp.Header.Add("Server-Timing", fmt.Sprintf("wake;dur=%.1f", float64(wake.Microseconds())/1000))
+				tellPhases(resp.Header, c.arrived, granted, p.process.Phases())
 			}
 			resp.Body = r.holding(resp.Body, lease, c)
 			return resp, nil

@@ -13,6 +13,7 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	wake     *prometheus.HistogramVec
 	ready    *prometheus.HistogramVec
+	phases   *prometheus.HistogramVec
 	crashes  *prometheus.CounterVec
 }
 
@@ -33,12 +34,16 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "aisle_engine_pod_ready_seconds", Buckets: startBuckets,
 			Help: "From a pod's start to its first passed readiness probe.",
 		}, []string{"service"}),
+		phases: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "aisle_engine_cold_start_seconds", Buckets: startBuckets,
+			Help: "The phases of a pod's start: launched, listening, ready, one after the other; runtime, model, warmup, as the pod tells of itself, within the last two.",
+		}, []string{"service", "phase"}),
 		crashes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "aisle_engine_pod_crashes_total",
 			Help: "Pods that ended unasked or did not get ready in time.",
 		}, []string{"service"}),
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.wake, m.ready, m.crashes} {
+	for _, c := range []prometheus.Collector{m.requests, m.wake, m.ready, m.phases, m.crashes} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}
@@ -52,6 +57,7 @@ type serviceMetrics struct {
 	byCode   sync.Map // int → prometheus.Counter
 	wake     prometheus.Observer
 	ready    prometheus.Observer
+	phases   prometheus.ObserverVec
 	crashes  prometheus.Counter
 }
 
@@ -61,8 +67,13 @@ func (m *metrics) of(service string) *serviceMetrics {
 		requests: m.requests.MustCurryWith(label),
 		wake:     m.wake.With(label),
 		ready:    m.ready.With(label),
+		phases:   m.phases.MustCurryWith(label),
 		crashes:  m.crashes.With(label),
 	}
+}
+
+func (m *serviceMetrics) phase(p phase) {
+	m.phases.WithLabelValues(p.name).Observe(p.took.Seconds())
 }
 
 func (m *serviceMetrics) answered(code int) {

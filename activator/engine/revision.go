@@ -419,7 +419,12 @@ func (r *revision) takeIn(ev event) *failure {
 		}
 		took := p.ready.Sub(p.started)
 		r.metrics.ready.Observe(took.Seconds())
-		r.log.Info("pod ready", "pod", p.name, "pid", p.pid, "ms", float64(took.Microseconds())/1000)
+		log := []any{"pod", p.name, "pid", p.pid, "ms", float64(took.Microseconds()) / 1000}
+		for _, ph := range phasesOf(p.process.Phases()) {
+			r.metrics.phase(ph)
+			log = append(log, ph.name+"Ms", float64(ph.took.Microseconds())/1000)
+		}
+		r.log.Info("pod ready", log...)
 	case podUnready:
 		if p.phase != phaseReady {
 			return nil
