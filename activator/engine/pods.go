@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -36,9 +35,8 @@ const (
 )
 
 var (
-	errNotExist = fs.ErrNotExist
-	errRefused  = errors.New("stopped listening on its port")
-	errStopped  = errors.New("it was told to stop")
+	errRefused = errors.New("stopped listening on its port")
+	errStopped = errors.New("it was told to stop")
 )
 
 // podState is one pod of a revision. Its goroutine, [revision.tend], starts
