@@ -88,7 +88,7 @@ func (b *Broker) openStream(ctx context.Context, name types.NamespacedName, know
 	if known != nil {
 		return known, nil
 	}
-	st, err := b.store.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	state, err := b.store.openStream(ctx, jetstream.StreamConfig{
 		Name: streamOf(name), Subjects: []string{subjectOf(name)}, Description: "Broker " + name.String(),
 		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy,
 		// Refuse rather than forget: see [Broker.trim] for what makes room.
@@ -96,9 +96,22 @@ func (b *Broker) openStream(ctx context.Context, name types.NamespacedName, know
 		Duplicates: minimalWindow,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open the stream of Broker %s: %w", name, err)
+		return nil, err
 	}
-	return newStream(name, st.CachedInfo().State), nil
+	s := newStream(name, state)
+	if lost := missing(state); lost > 0 {
+		b.log.Error("the store has lost events: its files were damaged, by a power cut or by hand", "broker", name, "events", lost)
+	}
+	return s, nil
+}
+
+// missing counts the events that should be in a Broker's stream and are not:
+// none is ever taken from between others.
+func missing(s jetstream.StreamState) uint64 {
+	if s.Msgs == 0 {
+		return 0
+	}
+	return s.LastSeq - s.FirstSeq + 1 - s.Msgs
 }
 
 // openTrigger reads a Trigger and makes sure of its consumer. It gives nil for
@@ -140,12 +153,12 @@ func (b *Broker) openTrigger(ctx context.Context, o *eventingv1.Trigger, c *conf
 	if known := old.triggers[name]; known != nil && known.stream == t.stream {
 		return t, nil
 	}
-	if _, err = b.store.js.CreateOrUpdateConsumer(ctx, t.stream.name, jetstream.ConsumerConfig{
+	if err := b.store.openConsumer(ctx, t.stream.name, jetstream.ConsumerConfig{
 		Durable: t.consumer, Description: "Trigger " + name.String(),
 		DeliverPolicy: jetstream.DeliverNewPolicy, AckPolicy: jetstream.AckExplicitPolicy,
 		AckWait: ackWait, MaxDeliver: -1, MaxAckPending: maxPending, MaxWaiting: maxPulls,
 	}); err != nil {
-		return nil, fmt.Errorf("open the consumer of Trigger %s: %w", name, err)
+		return nil, err
 	}
 	return t, nil
 }

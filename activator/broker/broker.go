@@ -111,12 +111,16 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	if o.MaxEvent > maxPayload-maxHeader {
 		return nil, fmt.Errorf("open the broker: an event of %d bytes is more than NATS carries; at most %d", o.MaxEvent, maxPayload-maxHeader)
 	}
+	m, err := newMetrics(o.Registry)
+	if err != nil {
+		return nil, err
+	}
 	st, err := openStore(ctx, o)
 	if err != nil {
 		return nil, err
 	}
 	b := &Broker{
-		opts: o, log: o.Logger, store: st, metrics: newMetrics(o.Registry),
+		opts: o, log: o.Logger, store: st, metrics: m,
 		bodies:  serve.NewBudget(8 * o.MaxEvent),
 		changed: make(chan struct{}, 1), trimNow: make(chan struct{}, 1),
 	}

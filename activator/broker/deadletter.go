@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"encoding/base64"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -33,15 +32,12 @@ const (
 const minimalWindow = 2 * time.Minute
 
 func (b *Broker) openDeadLetters(ctx context.Context) error {
-	_, err := b.store.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	_, err := b.store.openStream(ctx, jetstream.StreamConfig{
 		Name: deadLetterStream, Subjects: []string{deadLetterSubject}, Description: "Dead letters of all Triggers",
 		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy,
 		Discard: jetstream.DiscardNew, MaxBytes: b.opts.MaxBytes, Duplicates: minimalWindow,
 	})
-	if err != nil {
-		return fmt.Errorf("open the stream of dead letters: %w", err)
-	}
-	return nil
+	return err
 }
 
 // deadLetter gives an event up: to the dead-letter sink, and to the list of

@@ -58,7 +58,9 @@ func (b *Broker) Ingress() http.Handler {
 		b.metrics.ingested(name, b.brokers()[name] != nil, status)
 		return err
 	}, func(r *http.Request, err error) {
-		b.log.Error("an event was not accepted", "path", r.URL.Path, "err", err)
+		if _, told := errors.AsType[*problem.Error](err); !told {
+			b.log.Error("an event was not accepted", "path", r.URL.Path, "err", err)
+		}
 	})
 }
 

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"fmt"
 	"strconv"
 	"time"
 
@@ -17,7 +18,7 @@ type metrics struct {
 	looped      prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		received: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "event_count", Help: "Requests with events that a Broker's ingress answered.",
@@ -36,10 +37,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "aisle_broker_loops_cut_total", Help: "Events dropped because they had passed too many Brokers.",
 		}),
 	}
-	if reg != nil {
-		reg.MustRegister(m.received, m.dispatched, m.redelivered, m.dead, m.looped)
+	for _, c := range []prometheus.Collector{m.received, m.dispatched, m.redelivered, m.dead, m.looped} {
+		if reg == nil {
+			break
+		}
+		if err := reg.Register(c); err != nil {
+			return nil, fmt.Errorf("open the broker: %w", err)
+		}
 	}
-	return m
+	return m, nil
 }
 
 // ingested counts an answer of ingress. Unknown Brokers share one series:

@@ -66,7 +66,44 @@ func openStore(ctx context.Context, o Options) (s *store, err error) {
 	if _, err = s.js.AccountInfo(ctx); err != nil {
 		return s, fmt.Errorf("open the broker: the NATS server %s has no JetStream for us: %w", o.NATS, err)
 	}
-	return s, nil
+	return s, s.complete(ctx)
+}
+
+// complete is nil if the embedded server has all streams and consumers whose
+// directories are there. It leaves out what it cannot read, and would begin it
+// anew.
+func (s *store) complete(ctx context.Context) error {
+	streams, err := filepath.Glob(filepath.Join(s.dir, "jetstream", "*", "streams", "*"))
+	if s.dir == "" || err != nil {
+		return err
+	}
+	damaged := func(dir string, err error) error {
+		if _, serr := os.Stat(filepath.Join(dir, server.JetStreamMetaFileSum)); errors.Is(serr, fs.ErrNotExist) {
+			return nil // its making was not finished
+		}
+		return fmt.Errorf("open the broker: what is in %s cannot be read (%w; the store says: %s); bring it back from a copy, or move it away to go on without its events", dir, err, s.log.last())
+	}
+	for _, dir := range streams {
+		st, err := s.js.Stream(ctx, filepath.Base(dir))
+		if err != nil {
+			if err := damaged(dir, err); err != nil {
+				return err
+			}
+			continue
+		}
+		consumers, err := filepath.Glob(filepath.Join(dir, "obs", "trigger_*"))
+		if err != nil {
+			return err
+		}
+		for _, dir := range consumers {
+			if _, err := st.Consumer(ctx, filepath.Base(dir)); err != nil {
+				if err := damaged(dir, err); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // start starts the embedded server: no listener, no monitoring, one account.
@@ -162,6 +199,31 @@ func (l *serverLog) Warnf(format string, v ...any) {
 }
 func (l *serverLog) Errorf(format string, v ...any) { l.complain(slog.LevelError, format, v) }
 func (l *serverLog) Fatalf(format string, v ...any) { l.complain(slog.LevelError, format, v) }
+
+// openStream gives a stream as cfg says. It is not written where it is so
+// already: a kill in the midst of that would leave it unreadable.
+func (s *store) openStream(ctx context.Context, cfg jetstream.StreamConfig) (jetstream.StreamState, error) {
+	st, err := s.js.Stream(ctx, cfg.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) || err == nil && st.CachedInfo().Config.MaxBytes != cfg.MaxBytes {
+		st, err = s.js.CreateOrUpdateStream(ctx, cfg)
+	}
+	if err != nil {
+		return jetstream.StreamState{}, fmt.Errorf("open the stream of %s: %w", cfg.Description, err)
+	}
+	return st.CachedInfo().State, nil
+}
+
+// openConsumer is likewise.
+func (s *store) openConsumer(ctx context.Context, stream string, cfg jetstream.ConsumerConfig) error {
+	c, err := s.js.Consumer(ctx, stream, cfg.Durable)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) || err == nil && (c.CachedInfo().Config.AckWait != cfg.AckWait || c.CachedInfo().Config.MaxAckPending != cfg.MaxAckPending) {
+		_, err = s.js.CreateOrUpdateConsumer(ctx, stream, cfg)
+	}
+	if err != nil {
+		return fmt.Errorf("open the consumer of %s: %w", cfg.Description, err)
+	}
+	return nil
+}
 
 // Names in the store. A namespace has neither dots nor underscores, and no
 // name has an underscore, so that the names of two objects never meet.
