@@ -80,8 +80,8 @@ func TestImports(t *testing.T) {
 		{from: module + "/activator", banned: module + "/internal/onnx", why: "the activator starts models; it never loads one"},
 		{from: module + "/internal", banned: "knative.dev/serving/pkg/autoscaler/scaling", why: "decisions of scale live in activator/scale"},
 		{from: module + "/internal", banned: "knative.dev/serving/pkg/autoscaler/aggregation", why: "decisions of scale live in activator/scale"},
-		{from: module, banned: "k8s.io/client-go", except: []string{module + "/internal/client/knative"},
-			why: "internal/client/knative alone asks API servers, with a scheme of the few types that it reads"},
+		{from: module, banned: "k8s.io/client-go", except: []string{module + "/internal/client/knative", module + "/internal/client/objects"},
+			why: "internal/client/objects alone speaks Kubernetes' protocol, and internal/client/knative reads kubeconfigs for it"},
 		{from: module, banned: "k8s.io/client-go/kubernetes", deep: true,
 			// Knative Eventing's types link it; of the typed clients only their scheme is initialised, 3 ms.
 			except: []string{module + "/activator/broker", module + "/activator/engine", module + "/cmd/aisle", module + "/cmd/aisle/internal/cli", module + "/hack/bench", module + "/hack/chaos"},

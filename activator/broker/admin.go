@@ -18,6 +18,8 @@ import (
 //	POST   /v1/events/deadletters/replay       all of them (trigger=): {"count":N}
 //	DELETE /v1/events/deadletters/ID           off the list for good
 //	DELETE /v1/events/deadletters              all of them (trigger=): {"count":N}
+//	GET    /v1/events/pending                  {"items":[Pending...]}: what waits for what, by Trigger
+//	GET    /v1/events/pingsources              {"items":[PingSource...]}: their last and next ticks
 func (b *Broker) Admin() http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, h func(http.ResponseWriter, *http.Request) error) {
@@ -31,6 +33,8 @@ func (b *Broker) Admin() http.Handler {
 	handle("POST /v1/events/deadletters/replay", b.eachDeadLetter(b.replay))
 	handle("DELETE /v1/events/deadletters/{id}", b.eachDeadLetter(b.purge))
 	handle("DELETE /v1/events/deadletters", b.eachDeadLetter(b.purge))
+	handle("GET /v1/events/pending", b.listPending)
+	handle("GET /v1/events/pingsources", b.listPingSources)
 	return mux
 }
 

@@ -12,13 +12,16 @@ import (
 	duckv1 "knative.dev/eventing/pkg/apis/duck/v1"
 	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
 	sourcesv1 "knative.dev/eventing/pkg/apis/sources/v1"
+
+	"aisle.dev/aisle/activator/broker/deferral"
+	"aisle.dev/aisle/activator/broker/ping"
 )
 
 // config is what was applied. It does not change.
 type config struct {
 	brokers  map[types.NamespacedName]*stream
 	triggers map[types.NamespacedName]*trigger
-	pings    []*sourcesv1.PingSource
+	pings    []*ping.Source
 }
 
 // trigger is a Trigger, read. It does not change.
@@ -31,6 +34,7 @@ type trigger struct {
 	subscriber   target
 	sink         *target // for dead letters; nil: they are kept here
 	ordered      bool
+	deferral     *deferral.Policy    // nil: events are delivered as they come
 	spec         *eventingv1.Trigger // as applied, to see changes
 	delivery     *duckv1.DeliverySpec
 }
@@ -72,10 +76,15 @@ func (b *Broker) Apply(ctx context.Context, objects []Object) error {
 				c.triggers[t.name] = t
 			}
 		case *sourcesv1.PingSource:
-			c.pings = append(c.pings, o)
+			source, err := openPing(o)
+			if err != nil {
+				return err
+			}
+			c.pings = append(c.pings, source)
 		}
 	}
 	b.config.Store(c)
+	b.pings.Set(c.pings)
 	select {
 	case b.changed <- struct{}{}:
 	default:
@@ -143,6 +152,9 @@ func (b *Broker) openTrigger(ctx context.Context, o *eventingv1.Trigger, c *conf
 	if t.sink, err = deadLetterSink(o, on); err != nil {
 		return nil, fmt.Errorf("apply Trigger %s: %w", name, err)
 	}
+	if t.deferral, err = deferral.Parse(o.Annotations); err != nil {
+		return nil, fmt.Errorf("apply Trigger %s: %w", name, err)
+	}
 	triggerStatus(o, t)
 	if known := old.triggers[name]; known != nil && known.same(t) {
 		return known, nil
@@ -176,7 +188,7 @@ func deadLetterSink(o *eventingv1.Trigger, on *eventingv1.Broker) (*target, erro
 
 // same says whether u is t with nothing changed that matters to delivery.
 func (t *trigger) same(u *trigger) bool {
-	return t.stream == u.stream && t.ordered == u.ordered &&
+	return t.stream == u.stream && t.ordered == u.ordered && reflect.DeepEqual(t.deferral, u.deferral) &&
 		equality.Semantic.DeepEqual(t.spec.Spec, u.spec.Spec) && equality.Semantic.DeepEqual(t.delivery, u.delivery) && reflect.DeepEqual(t.sink, u.sink)
 }
 

@@ -8,10 +8,12 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
+	"github.com/nats-io/nats.go"
 	eventingbroker "knative.dev/eventing/pkg/broker"
 
 	"aisle.dev/aisle/internal/event"
@@ -56,7 +58,9 @@ func (b *Broker) attempt(ctx context.Context, t *trigger, x *delivery) (ending, 
 		// Before the event counts as delivered: else a kill would lose it.
 		_ = eventingbroker.SetTTL(reply.Context, ttl)
 		hop(*reply)
-		err = b.accept(ctx, t.stream, []ce.Event{*reply})
+		err = b.accept(ctx, t.stream, []ce.Event{*reply}, nats.Header{
+			triggerHeader: {t.name.String()}, attemptHeader: {strconv.Itoa(x.attempt)}, causeHeader: {strconv.FormatUint(x.seq, 10)},
+		})
 	}
 	if err != nil {
 		b.log.Error("what came of an event cannot be stored; it will be delivered again", "trigger", t.name, "id", x.ev.ID(), "err", err)

@@ -39,6 +39,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"aisle.dev/aisle/activator/broker/ping"
 	"aisle.dev/aisle/internal/product"
 	"aisle.dev/aisle/internal/serve"
 )
@@ -85,6 +86,8 @@ type Broker struct {
 	metrics *metrics
 	bodies  *serve.Budget
 	waiting waiting
+	pings   *ping.Runner
+	gates   sync.Map // types.NamespacedName of a Trigger that defers its events → *gate
 
 	stopping atomic.Bool // ingress refuses
 
@@ -125,6 +128,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 		changed: make(chan struct{}, 1), trimNow: make(chan struct{}, 1),
 	}
 	b.waiting.report = o.Subscribers
+	b.pings = ping.NewRunner(b.sendPing, &pingMemory{js: st.js}, o.Logger)
 	b.config.Store(&config{})
 	if err := b.openDeadLetters(ctx); err != nil {
 		return nil, errors.Join(err, st.close())

@@ -71,7 +71,7 @@ func (b *Broker) deadLetters(ctx context.Context, from uint64) iter.Seq2[deadLet
 		if state.Msgs == 0 || from > state.LastSeq {
 			return
 		}
-		for m, err := range b.store.messages(ctx, deadLetterStream, from, state.LastSeq) {
+		for m, err := range b.store.messages(ctx, deadLetterStream, from, state.LastSeq, false) {
 			d := deadLetter{}
 			if err == nil {
 				d, err = readDeadLetter(m.seq, m.time, m.header, m.data)

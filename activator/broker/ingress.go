@@ -3,11 +3,13 @@ package broker
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
+	"github.com/nats-io/nats.go"
 	"k8s.io/apimachinery/pkg/types"
 	eventingbroker "knative.dev/eventing/pkg/broker"
 
@@ -84,7 +86,7 @@ func (b *Broker) ingest(w http.ResponseWriter, r *http.Request, name types.Names
 	if err != nil {
 		return err
 	}
-	return b.admit(r.Context(), to, evs)
+	return b.admit(r.Context(), to, evs, nil)
 }
 
 // Accept stores events for a Broker, all or none of them known to be, as
@@ -94,12 +96,13 @@ func (b *Broker) Accept(ctx context.Context, broker types.NamespacedName, evs ..
 	if to == nil {
 		return problem.New(http.StatusNotFound, "there is no Broker %s in the namespace %s", broker.Name, broker.Namespace)
 	}
-	return b.admit(ctx, to, evs)
+	return b.admit(ctx, to, evs, nil)
 }
 
 // admit stores events that come from outside. A Broker that is nearly full
 // takes the replies to its events only: each lets one event become history.
-func (b *Broker) admit(ctx context.Context, to *stream, evs []ce.Event) error {
+// The messages get the header beside their events'.
+func (b *Broker) admit(ctx context.Context, to *stream, evs []ce.Event, header nats.Header) error {
 	if b.stopping.Load() {
 		return &problem.Error{Status: http.StatusServiceUnavailable, Detail: "the broker is stopping", RetryAfter: time.Second}
 	}
@@ -111,7 +114,7 @@ func (b *Broker) admit(ctx context.Context, to *stream, evs []ce.Event) error {
 	for _, ev := range evs {
 		hop(ev)
 	}
-	return b.accept(ctx, to, evs)
+	return b.accept(ctx, to, evs, header)
 }
 
 func full() error {
@@ -130,7 +133,7 @@ func hop(ev ce.Event) {
 
 // accept stores events that have been counted down. Those that ran out of
 // Brokers to pass are dropped: that is how a loop ends.
-func (b *Broker) accept(ctx context.Context, to *stream, evs []ce.Event) error {
+func (b *Broker) accept(ctx context.Context, to *stream, evs []ce.Event, header nats.Header) error {
 	msgs, size := make([]*message, 0, len(evs)), int64(0)
 	for _, ev := range evs {
 		if n := len(ev.Extensions()) + 8; n > event.MaxAttributes-ownAttributes {
@@ -145,6 +148,7 @@ func (b *Broker) accept(ctx context.Context, to *stream, evs []ce.Event) error {
 		if err != nil {
 			return problem.New(http.StatusBadRequest, "%v", err)
 		}
+		maps.Copy(m.Header, header)
 		msgs, size = append(msgs, m), size+int64(m.Size())
 	}
 	return b.put(ctx, to, msgs, size)

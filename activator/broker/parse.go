@@ -17,6 +17,8 @@ import (
 	sourcesv1 "knative.dev/eventing/pkg/apis/sources/v1"
 	"knative.dev/pkg/apis"
 	knativeduck "knative.dev/pkg/apis/duck/v1"
+
+	"aisle.dev/aisle/activator/broker/deferral"
 )
 
 // Class is the broker class of a Broker that names none. Brokers of any class
@@ -107,6 +109,12 @@ func (p *parser) parse(raw *unstructured.Unstructured, o Object) {
 	}
 	ctx := withDefaults(context.Background())
 	o.SetDefaults(ctx)
+	if o, ok := o.(*sourcesv1.PingSource); ok {
+		if _, err := openPing(o); err != nil { // Knative's validation is part of it
+			p.refuse("", "%v", err)
+		}
+		return
+	}
 	if err := o.Validate(ctx); err != nil {
 		for _, e := range err.WrappedErrors() {
 			p.refuse(strings.Join(e.Paths, ", "), "%s", strings.TrimSuffix(e.Message+": "+e.Details, ": "))
@@ -137,6 +145,9 @@ func (p *parser) trigger(t *eventingv1.Trigger) {
 	p.delivery("spec.delivery", t.Namespace, t.Spec.Delivery)
 	if order, ok := t.Annotations[OrderAnnotation]; ok && order != "ordered" && order != "unordered" {
 		p.refuse("metadata.annotations["+OrderAnnotation+"]", "%.40q is neither ordered nor unordered", order)
+	}
+	if _, err := deferral.Parse(t.Annotations); err != nil {
+		p.refuse("metadata.annotations", "%v", err)
 	}
 	if _, ok := t.Annotations[eventingv1.DependencyAnnotation]; ok {
 		p.ignore("metadata.annotations["+eventingv1.DependencyAnnotation+"]", "a Trigger is ready at once here")

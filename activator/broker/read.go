@@ -68,7 +68,7 @@ func (b *Broker) Last(broker types.NamespacedName) (uint64, error) {
 
 // read yields the events from from up to upTo, or for ever where that is 0.
 func (b *Broker) read(ctx context.Context, s *stream, from, upTo uint64, yield func(Stored, error) bool) {
-	for m, err := range b.store.messages(ctx, s.name, from, upTo) {
+	for m, err := range b.store.messages(ctx, s.name, from, upTo, false) {
 		if err != nil {
 			yield(Stored{}, fmt.Errorf("read the events of %s: %w", s.broker, err))
 			return
@@ -89,11 +89,12 @@ type stored struct {
 }
 
 // messages gives a stream's messages from from up to upTo, or for ever where
-// that is 0. An error is the last.
-func (s *store) messages(ctx context.Context, name string, from, upTo uint64) iter.Seq2[stored, error] {
+// that is 0; without their data where their headers will do. An error is the
+// last.
+func (s *store) messages(ctx context.Context, name string, from, upTo uint64, headersOnly bool) iter.Seq2[stored, error] {
 	return func(yield func(stored, error) bool) {
 		cons, err := s.js.OrderedConsumer(ctx, name, jetstream.OrderedConsumerConfig{
-			DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: max(from, 1),
+			DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: max(from, 1), HeadersOnly: headersOnly,
 		})
 		if err != nil {
 			yield(stored{}, err)

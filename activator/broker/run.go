@@ -13,6 +13,13 @@ import (
 func (b *Broker) Run(ctx context.Context) error {
 	running := map[types.NamespacedName]*dispatcher{}
 	var failed error
+	pinging := make(chan struct{})
+	pings, stopPings := context.WithCancel(ctx)
+	defer stopPings()
+	go func() {
+		defer close(pinging)
+		b.pings.Run(pings)
+	}()
 	for ctx.Err() == nil && failed == nil {
 		failed = b.reconcile(ctx, running)
 		next := time.NewTimer(b.trimHistory(ctx))
@@ -27,6 +34,9 @@ func (b *Broker) Run(ctx context.Context) error {
 	// 1. Nothing new comes in. 2. Deliveries end. The store stays open: what
 	// subscribers reply is still to be written.
 	b.stopping.Store(true)
+	stopPings()
+	<-pinging
+	b.closeGates(func(*gate) bool { return true })
 	for _, d := range running {
 		d.cancel()
 	}
@@ -42,8 +52,9 @@ func (b *Broker) Run(ctx context.Context) error {
 // reconcile makes the dispatchers those of the Triggers applied.
 func (b *Broker) reconcile(ctx context.Context, running map[types.NamespacedName]*dispatcher) error {
 	c := b.config.Load()
+	b.closeGates(func(g *gate) bool { return c.triggers[g.trigger.name] != g.trigger })
 	for name, d := range running {
-		if t := c.triggers[name]; t == nil || t.stream != d.stream {
+		if t := c.triggers[name]; t == nil || t.stream != d.stream || t.deferral != nil {
 			d.cancel()
 			<-d.ended
 			b.metrics.forget(d.trigger.Load())
@@ -51,6 +62,10 @@ func (b *Broker) reconcile(ctx context.Context, running map[types.NamespacedName
 		}
 	}
 	for name, t := range c.triggers {
+		if t.deferral != nil {
+			b.openGate(ctx, t)
+			continue
+		}
 		if d := running[name]; d != nil {
 			d.trigger.Store(t)
 			d.nudge()

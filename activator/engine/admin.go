@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -65,19 +67,28 @@ func (e *Engine) admin() http.Handler {
 const followEvery = 200 * time.Millisecond
 
 // logs streams the logs that a name means: a service's ("title" or
-// "default/title"), a revision's, or one pod's, ended ones included. Logs of
-// more than one pod are told apart by tail's headers.
+// "default/title"), a revision's, or one pod's, ended ones included; kind says
+// which of these. Logs of more than one pod are told apart by tail's headers. Of
+// each, tailLines are told at first. Following one pod ends when that has gone.
 func (e *Engine) logs(w http.ResponseWriter, req *http.Request) error {
 	name, follow := req.PathValue("name"), req.FormValue("follow") == "true"
-	namespace, match := e.logsOf(name)
+	tail := -1
+	if n := req.FormValue("tailLines"); n != "" {
+		var err error
+		if tail, err = strconv.Atoi(n); err != nil || tail < 0 {
+			return problem.New(http.StatusBadRequest, "tailLines=%.40s is not a number of lines", n)
+		}
+	}
+	namespace, match, gone := e.logsOf(req.FormValue("kind"), name)
 	if match == nil {
 		var known []string
 		for _, s := range list[*servingv1.Service](e.control.store, objects.Services) {
 			known = append(known, s.Namespace+"/"+s.Name)
 		}
-		return problem.New(http.StatusNotFound, "there is no service, revision or pod %q; the services are: %s", name, strings.Join(known, ", "))
+		what := cmp.Or(req.FormValue("kind"), "service, revision or pod")
+		return problem.New(http.StatusNotFound, "there is no %s %q; the services are: %s", what, name, strings.Join(known, ", "))
 	}
-	out := &logCopier{w: w, dir: e.machine.LogDir(namespace), match: match, offset: map[string]int64{}}
+	out := &logCopier{w: w, dir: e.machine.LogDir(namespace), match: match, offset: map[string]int64{}, tail: tail}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if err := out.all(); err != nil || !follow {
@@ -97,24 +108,28 @@ func (e *Engine) logs(w http.ResponseWriter, req *http.Request) error {
 			return nil
 		case <-look.C:
 		}
-		if err := out.more(); err != nil {
+		ended := gone()
+		if err := out.more(); err != nil || ended {
 			return out.quiet(err)
 		}
 	}
 }
 
 // logsOf finds whose logs a name means: all revisions' of a service, one
-// revision's, or one pod's. match is nil if it means none.
-func (e *Engine) logsOf(name string) (namespace string, match func(pod string) bool) {
+// revision's, or one pod's; kind says which, or is empty. match is nil if it
+// means none; gone is whether nothing more will be written.
+func (e *Engine) logsOf(kind, name string) (namespace string, match func(pod string) bool, gone func() bool) {
+	may := func(k string) bool { return kind == "" || kind == k }
+	never := func() bool { return false }
 	for _, s := range list[*servingv1.Service](e.control.store, objects.Services) {
-		if name != s.Name && name != s.Namespace+"/"+s.Name {
+		if !may(client.KindService) || name != s.Name && name != s.Namespace+"/"+s.Name {
 			continue
 		}
 		return s.Namespace, func(pod string) bool { // revisions come and go while a log is followed
 			of, _ := revisionOf(pod)
 			r, ok := e.control.store.Get(objects.Revisions.Key(s.Namespace, of)).(*servingv1.Revision)
 			return ok && serviceOf(r).Name == s.Name
-		}
+		}, never
 	}
 	if ns, rest, ok := strings.Cut(name, "/"); ok {
 		namespace, name = ns, rest
@@ -123,18 +138,19 @@ func (e *Engine) logsOf(name string) (namespace string, match func(pod string) b
 		if namespace != "" && r.Namespace != namespace {
 			continue
 		}
-		if name == r.Name {
-			return r.Namespace, func(pod string) bool { return isPodOf(pod, r.Name) }
+		if may(client.KindRevision) && name == r.Name {
+			return r.Namespace, func(pod string) bool { return isPodOf(pod, r.Name) }, never
 		}
-		if !isPodOf(name, r.Name) {
+		if !may(client.KindPod) || !isPodOf(name, r.Name) {
 			continue
 		}
+		gone := func() bool { return e.control.store.Get(objects.Pods.Key(r.Namespace, name)) == nil }
 		_, err := os.Stat(filepath.Join(e.machine.LogDir(r.Namespace), name+".log"))
-		if err == nil || e.control.store.Get(objects.Pods.Key(r.Namespace, name)) != nil {
-			return r.Namespace, func(pod string) bool { return pod == name }
+		if err == nil || !gone() {
+			return r.Namespace, func(pod string) bool { return pod == name }, gone
 		}
 	}
-	return "", nil
+	return "", nil, nil
 }
 
 // logCopier copies logs, each from where it stopped before.
@@ -143,6 +159,7 @@ type logCopier struct {
 	dir    string
 	match  func(pod string) bool
 	offset map[string]int64 // by pod
+	tail   int              // lines of each log at first; -1: all
 	last   string           // the pod whose text came last
 	wrote  bool
 }
@@ -154,10 +171,20 @@ func (c *logCopier) all() error {
 		return err
 	}
 	for _, p := range pods {
-		if err := c.copy(p, p+".log.1", 0, len(pods) > 1); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		var older, from int64
+		if c.tail >= 0 {
+			var lines int
+			var err, olderErr error
+			from, lines, err = lastLines(filepath.Join(c.dir, p+".log"), c.tail)
+			older, _, olderErr = lastLines(filepath.Join(c.dir, p+".log.1"), c.tail-lines)
+			if err := errors.Join(err, olderErr); err != nil {
+				return err
+			}
+		}
+		if err := c.copy(p, p+".log.1", older, len(pods) > 1); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if err := c.copy(p, p+".log", 0, len(pods) > 1); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := c.copy(p, p+".log", from, len(pods) > 1); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

@@ -34,6 +34,7 @@ func serviceView(ks *servingv1.Service, running []*revision) client.Service {
 	v := client.Service{
 		Namespace: ks.Namespace, Name: ks.Name, URL: ks.Status.URL.String(), Ready: true,
 		LatestRevision: cmp.Or(ks.Status.LatestReadyRevisionName, ks.Status.LatestCreatedRevisionName),
+		LatestCreated:  ks.Status.LatestCreatedRevisionName, Created: ks.CreationTimestamp.Time, Image: ks.Spec.Template.Spec.Containers[0].Image,
 	}
 	if ready := ks.Status.GetCondition(servingv1.ServiceConditionReady); ready.IsFalse() {
 		v.Ready, v.Reason = false, strings.TrimSpace(ready.GetMessage())
