@@ -49,7 +49,7 @@ func (h *harness) deadLetterList(n int) []DeadLetter {
 // What a subscriber may do wrong: each event is tried as often as it should
 // be, and is then a dead letter that says why.
 func TestBadSubscribers(t *testing.T) {
-	const quick = "  delivery: {retry: 2, backoffPolicy: linear, backoffDelay: PT0.1S, timeout: PT0.1S}"
+	const quick = "  delivery: {retry: 2, backoffPolicy: linear, backoffDelay: PT0.1S%s}"
 	tests := []struct {
 		name     string
 		answer   http.HandlerFunc // nil: there is none
@@ -61,7 +61,9 @@ func TestBadSubscribers(t *testing.T) {
 		{"never", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, 3, -1, "no answer within"},
 		{"fails", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "out of cheese", 500) }, 3, 500, "out of cheese"},
 		{"refuses", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "what is this?", 400) }, 1, 400, "what is this?"},
-		{"redirects", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://elsewhere/", 302) }, 1, 302, ""},
+		{"redirects", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://elsewhere/", http.StatusFound)
+		}, 1, http.StatusFound, ""},
 		{"garbage", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("\xff\x00")) }, 3, 502, "no CloudEvent"},
 		{"half an event", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", event.ContentType)
@@ -73,7 +75,11 @@ func TestBadSubscribers(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			h := newHarness(t, Options{MaxEvent: 1 << 20}, shopBroker, triggerTo("sort", quick), triggerTo("fine", ""))
+			timeout := ""
+			if tt.name == "never" {
+				timeout = ", timeout: PT0.1S"
+			}
+			h := newHarness(t, Options{MaxEvent: 1 << 20}, shopBroker, triggerTo("sort", fmt.Sprintf(quick, timeout)), triggerTo("fine", ""))
 			fine, got := collect()
 			h.subscribe("fine"+host, fine)
 			var tries atomic.Int32
@@ -110,7 +116,7 @@ func TestDeadLetterSink(t *testing.T) {
 		triggerTo("a", fmt.Sprintf(failing, "eventing.knative.dev/v1", "Broker", "other")),
 		triggerTo("b", fmt.Sprintf(failing, "serving.knative.dev/v1", "Service", "undertaker")))
 	for _, s := range []string{"a", "b"} {
-		h.subscribe(s+host, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 422) })
+		h.subscribe(s+host, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusUnprocessableEntity) })
 	}
 	take, viaBroker := collect()
 	h.subscribe("taker"+host, take)
@@ -312,6 +318,28 @@ func TestPlaces(t *testing.T) {
 	for n := range p.waiting {
 		if n == 0 {
 			break
+		}
+	}
+}
+
+// Large events are fetched a few at a time.
+func TestLargeEvents(t *testing.T) {
+	h := newHarness(t, Options{}, shopBroker, triggerTo("sort", ""))
+	got := make(chan int, 100)
+	h.subscribe("sort"+host, func(_ http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		got <- int(n)
+	})
+	const size, events = 8 << 20, 20
+	body := strings.Repeat("x", size)
+	for i := range events {
+		if resp := h.post("/default/shop", map[string]string{"Ce-Specversion": "1.0", "Ce-Id": strconv.Itoa(i), "Ce-Source": "/s", "Ce-Type": "t"}, body); resp.StatusCode != http.StatusAccepted {
+			t.Fatal(resp.Status)
+		}
+	}
+	for range events {
+		if n := <-got; n != size {
+			t.Errorf("an event of %d bytes", n)
 		}
 	}
 }

@@ -26,15 +26,20 @@ const (
 	maxPulls   = 64     // pull requests of a Trigger; a few are ever used
 
 	// ownPlaces bounds deliveries at once to a host that Subscribers says
-	// nothing about.
+	// nothing about; maxPlaces what it may say.
 	ownPlaces = 32
+	maxPlaces = 1024
 
 	// Bounds of what a dispatcher holds: events beyond those being delivered,
 	// so that the next one is at hand and the number waiting is known; more
 	// where order matters, so that a key that is blocked seldom blocks others.
 	ahead        = 64
 	aheadOrdered = 1024
-	maxHeld      = 32 << 20 // bytes, after which no more are fetched
+	maxHeld      = 32 << 20 // bytes, about
+
+	// statusPause is the wait after the store ended a request for events, as
+	// it does when a Trigger is deleted.
+	statusPause = time.Second
 
 	// ownRetry is the wait after a failure that is not the subscriber's.
 	ownRetry = ackWait
@@ -63,15 +68,17 @@ type dispatcher struct {
 	next        string // where pull requests go
 	link        *link  // the connection that outstanding ones were asked of
 	held        map[uint64]*delivery
-	bytes       int
+	bytes       int // of what is held
+	size        int // of an event, about; rises at once and falls slowly
 	ready       []*delivery
 	lanes       map[string]*lane // of ordered delivery, by partitionkey
 	running     int
-	outstanding int    // events asked for and not yet here
-	pulled      uint64 // sequence of the newest event that was handed out
-	before      uint64 // sequence up to which events were handed out by an earlier process
-	missing     int    // of these, how many are to come before ordered ones start
-	settled     bool   // they are here
+	outstanding int       // events asked for and not yet here
+	pause       time.Time // until then nothing is asked for
+	pulled      uint64    // sequence of the newest event that was handed out
+	before      uint64    // sequence up to which events were handed out by an earlier process
+	missing     int       // of these, how many are to come before ordered ones start
+	settled     bool      // they are here
 }
 
 // delivery is an event that is held.
@@ -210,7 +217,7 @@ func (d *dispatcher) drain(cut func()) {
 func (d *dispatcher) places(t *trigger) int {
 	if s := d.b.opts.Subscribers; s != nil {
 		if n := s.Places(t.subscriber.url.Host); n > 0 {
-			return n
+			return min(n, maxPlaces)
 		}
 	}
 	return ownPlaces
@@ -223,7 +230,8 @@ func (d *dispatcher) pull(t *trigger, places int) {
 	if t.ordered {
 		window = max(window, aheadOrdered)
 	}
-	if d.outstanding > window/4 || d.bytes > maxHeld {
+	window = min(window, max(maxHeld/max(d.size, 1), 1))
+	if d.outstanding > window/4 || time.Now().Before(d.pause) {
 		return
 	}
 	n := window - len(d.held) - d.outstanding
@@ -240,11 +248,13 @@ func (d *dispatcher) pull(t *trigger, places int) {
 // take begins with what the store sent.
 func (d *dispatcher) take(t *trigger, m *nats.Msg) {
 	md, err := m.Metadata()
-	if err != nil { // a status: the request has ended
-		d.b.log.Debug("the store ended a request for events", "trigger", t.name, "status", m.Header.Get("Status"), "says", m.Header.Get("Description"))
-		d.outstanding = 0
+	if err != nil { // a status: the request has ended, and the next one may too
+		d.b.log.Info("the store ended a request for events", "trigger", t.name, "status", m.Header.Get("Status"), "says", m.Header.Get("Description"))
+		d.outstanding, d.pause = 0, time.Now().Add(statusPause)
+		time.AfterFunc(statusPause, d.nudge)
 		return
 	}
+	d.size = max(len(m.Data), d.size-d.size/16)
 	d.outstanding = max(d.outstanding-1, 0)
 	seq := md.Sequence.Stream
 	if x := d.held[seq]; x != nil {

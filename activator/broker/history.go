@@ -12,6 +12,9 @@ import (
 // trimEvery is the least time between two looks at what history is too old.
 const trimEvery = time.Minute
 
+// lookEvery is the least time between two looks for room in one Broker.
+const lookEvery = 20 * time.Millisecond
+
 // wakeTrimmer has Run look at history.
 func (b *Broker) wakeTrimmer() {
 	select {
@@ -38,7 +41,12 @@ func (b *Broker) trimHistory(ctx context.Context) time.Duration {
 }
 
 // trim makes room for size bytes more out of history. It says whether it could.
+// A full Broker does not look again for every event that it refuses.
 func (b *Broker) trim(ctx context.Context, s *stream, size int64) bool {
+	now, last := time.Now().UnixNano(), s.looked.Load()
+	if now-last < int64(lookEvery) || !s.looked.CompareAndSwap(last, now) {
+		return false
+	}
 	before := s.bytes.Load()
 	_, err := b.trimStream(ctx, s, size)
 	return err == nil && s.bytes.Load() < before

@@ -125,7 +125,7 @@ func (s *store) start(o Options) error {
 		ServerName: "aisle", DontListen: true, NoSigs: true, NoSystemAccount: true, DisableJetStreamBanner: true,
 		JetStream: true, StoreDir: o.Dir, SyncAlways: o.SyncAlways,
 		JetStreamMaxMemory: 16 << 20, JetStreamMaxStore: math.MaxInt64, // each stream has its own bound
-		MaxPayload: maxPayload,
+		MaxPayload: maxPayload, MaxPending: 16 * maxPayload, // large events that are fetched at once are no slow consumer's
 	})
 	if err != nil {
 		return fmt.Errorf("open the broker: %w", err)

@@ -28,6 +28,7 @@ type stream struct {
 	sinceTrim     atomic.Int64  // bytes stored since history was last trimmed
 
 	bytes    atomic.Int64 // about what the store holds of it
+	looked   atomic.Int64 // when room was last looked for, in Unix nanoseconds
 	trimming sync.Mutex   // one trim at a time
 }
 

@@ -25,6 +25,7 @@ import (
 type engine struct {
 	address string
 	data    string // its data directory
+	output  string // what it says
 	argv    []string
 	env     []string
 	log     *slog.Logger
@@ -48,7 +49,7 @@ func newEngine(ctx context.Context, o options, collector string, log *slog.Logge
 		oneIn = max(2*o.events/o.points, 1)
 	}
 	e := &engine{
-		address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), data: filepath.Join(o.dir, "data"), log: log,
+		address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), data: filepath.Join(o.dir, "data"), output: filepath.Join(o.dir, "engine.log"), log: log,
 		env: append(os.Environ(), "FAILPOINT_ONE_IN="+strconv.Itoa(oneIn)),
 	}
 	if o.standIn {
@@ -150,9 +151,14 @@ func freePort() (int, error) {
 
 // supervise keeps the engine running until ctx ends, and then stops it.
 func (e *engine) supervise(ctx context.Context) error {
+	out, err := os.OpenFile(e.output, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
 	for quick := 0; ctx.Err() == nil; {
 		cmd := exec.CommandContext(ctx, e.argv[0], e.argv[1:]...)
-		cmd.Env, cmd.Stderr = e.env, os.Stderr
+		cmd.Env, cmd.Stdout, cmd.Stderr = e.env, out, out
 		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 		cmd.WaitDelay = time.Minute
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -178,11 +184,20 @@ func (e *engine) supervise(ctx context.Context) error {
 		default:
 			e.log.Error("the engine ended by itself", "err", err)
 			if quick++; quick == 5 || time.Since(began) > time.Minute {
-				return fmt.Errorf("the engine ended by itself: %w", err)
+				return fmt.Errorf("the engine ended by itself: %w; it said:\n%s", err, tail(e.output))
 			}
 		}
 	}
 	return nil
+}
+
+// tail is the end of a file, for a message.
+func tail(path string) []byte {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	return text[max(0, len(text)-2000):]
 }
 
 // watch measures the engine's memory until it has ended.

@@ -78,7 +78,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs.IntVar(&o.points, "points", 10, "deaths between a store's write and its acknowledgement, about")
 	fs.DurationVar(&o.patience, "patience", 3*time.Minute, "without news of any event, after which the rest counts as lost")
 	fs.DurationVar(&o.limit, "limit", 6*time.Hour, "end the run after this time, whatever is left")
-	fs.StringVar(&o.dir, "dir", "", "keep the engine's data here; without it it is removed")
+	fs.StringVar(&o.dir, "dir", "", "keep the engine's data and what it says here; without it they are removed")
 	fs.BoolVar(&o.json, "json", false, "print JSON")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
