@@ -166,6 +166,8 @@ func (f *fakeEvents) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(map[string]int{"count": 1})
 	case path == "pending":
 		answer(map[string]any{"items": []client.Pending{{Trigger: "default/nightly", Broker: "default/default", Events: 12, Oldest: at, Reason: "23:00 Europe/Berlin"}}})
+	case path == "pingsources":
+		answer(map[string]any{"items": []client.Ticks{{Name: "default/nightly", Last: at, Trouble: "its sink answered 503"}}})
 	case path == "results":
 		w.Header().Set("Content-Type", "text/event-stream")
 		for n := range 2 {

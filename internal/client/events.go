@@ -20,6 +20,7 @@ import (
 //	POST   /v1/events/deadletters[/ID]/replay    {"count":N}; without an ID all of them, or those of trigger=
 //	DELETE /v1/events/deadletters[/ID]           likewise
 //	GET    /v1/events/pending                    {"items":[Pending]}
+//	GET    /v1/events/pingsources                {"items":[Ticks]}
 //	GET    /v1/events/results?since=ID           Server-Sent Events: data a category event in the JSON format of CloudEvents
 //	GET    /v1/events/explain/ID                 Explanation; ID of an event or of a product
 const eventsPath = "/v1/events"
@@ -50,6 +51,14 @@ type Pending struct {
 	Oldest   time.Time `json:"oldest,omitzero"`  // when the first of them was accepted
 	Until    time.Time `json:"until,omitzero"`   // when they are delivered at the latest; zero: not known
 	Reason   string    `json:"reason,omitempty"` // what they wait for
+}
+
+// Ticks are when a PingSource sends.
+type Ticks struct {
+	Name    string    `json:"name"` // NAMESPACE/NAME
+	Last    time.Time `json:"last,omitzero"`
+	Next    time.Time `json:"next,omitzero"`
+	Trouble string    `json:"trouble,omitempty"` // why its sink has not taken the last event
 }
 
 // Explanation says why a product got its category, out of what is stored.
@@ -109,6 +118,13 @@ func (e *Engine) Pending(ctx context.Context) ([]Pending, error) {
 	var all items[Pending]
 	err := e.get(ctx, eventsPath+"/pending", &all)
 	return slices.DeleteFunc(all.Items, func(p Pending) bool { return e.notOf(p.Trigger) }), err
+}
+
+// Ticks lists when PingSources sent and will send.
+func (e *Engine) Ticks(ctx context.Context) ([]Ticks, error) {
+	var all items[Ticks]
+	err := e.get(ctx, eventsPath+"/pingsources", &all)
+	return all.Items, err
 }
 
 // notOf is whether NAMESPACE/NAME is of another namespace than asked for.
