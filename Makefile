@@ -10,6 +10,7 @@ AISLE_DATA ?= ../shared/data
 export AISLE_DATA
 TEST_FLAGS ?=
 BENCH_FLAGS ?=
+CHAOS_FLAGS ?=
 
 .PHONY: help
 help: ## list the targets
@@ -68,6 +69,15 @@ bench: build ## measure the README's figures (programs with committed inputs; ra
 bench-cluster: build cluster-build ## measure the figures of a cluster, on the test cluster (starts it; root; KEEP=1 leaves it up)
 	@$(CLUSTER) up; status=0; $(CLUSTER) -run TestComposer e2e && go run ./hack/bench -cluster $(BENCH_FLAGS) || status=$$?; \
 	[ -n "$(KEEP)" ] || $(CLUSTER) down; exit $$status
+
+# The tag lets the engine die between writing a result and acknowledging its event.
+.PHONY: chaos
+chaos: build ## send 200,000 events while classifiers, composer and engine are killed, and count what became of each (CHAOS_FLAGS)
+	go run -tags failpoint ./hack/chaos $(CHAOS_FLAGS)
+
+.PHONY: soak
+soak: build ## the same with 1,000,000 events (hours)
+	go run -tags failpoint ./hack/chaos -events 1000000 $(CHAOS_FLAGS)
 
 .PHONY: models
 models: build ## train both model packages again from AISLE_DATA (installs PyTorch, 6 GB; an hour)

@@ -38,8 +38,10 @@ const (
 	maxHold = time.Minute
 
 	// passBy is how many events that are not for the Trigger may pile up
-	// before it: they keep history from being trimmed.
-	passBy = 10_000
+	// before it: they keep history from being trimmed. passAtOnce bounds how
+	// many are held while they are let by.
+	passBy     = 10_000
+	passAtOnce = 16
 )
 
 // openGate makes sure that a Trigger that defers its events is worked for.
@@ -127,8 +129,11 @@ func (g *gate) hold(ctx context.Context) error {
 		waiting.Full = g.trigger.stream.bytes.Load() > g.b.opts.MaxBytes/4*3
 		now := time.Now().Round(0) // without its monotonic part: it is compared with times of the store
 		d := g.trigger.deferral.Decide(now, waiting)
-		if !d.Release && waiting.Waiting == 0 && (others >= passBy || others > 0 && waiting.Full) {
-			d = deferral.Decision{Release: true, Why: "events that are not for the Trigger pass"}
+		if waiting.Waiting == 0 && (others >= passBy || others > 0 && waiting.Full) {
+			if err := g.pass(ctx, others); err != nil {
+				return err
+			}
+			others = 0
 		}
 		g.decide(waiting, d)
 		if d.Release {
@@ -155,6 +160,32 @@ func (g *gate) hold(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// pass acknowledges the next n events, of which none is for the Trigger.
+func (g *gate) pass(ctx context.Context, n int) error {
+	cons, err := g.b.store.js.Consumer(ctx, g.trigger.stream.name, g.trigger.consumer)
+	if err != nil {
+		return fmt.Errorf("let by what is not for Trigger %s: %w", g.trigger.name, err)
+	}
+	for n > 0 {
+		batch, err := cons.FetchNoWait(min(n, passAtOnce))
+		if err != nil {
+			return fmt.Errorf("let by what is not for Trigger %s: %w", g.trigger.name, err)
+		}
+		got := 0
+		for m := range batch.Messages() {
+			if err := m.DoubleAck(ctx); err != nil { // at the end of it none may count as under way
+				return fmt.Errorf("let by what is not for Trigger %s: %w", g.trigger.name, err)
+			}
+			got++
+		}
+		if got == 0 {
+			return batch.Error()
+		}
+		n -= got
+	}
+	return nil
 }
 
 // seen is an event that was read, and not handed out.

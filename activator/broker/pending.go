@@ -10,22 +10,15 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"aisle.dev/aisle/internal/client"
 )
 
-// Pending is what a Trigger has yet to deliver, and what it waits for.
-type Pending struct {
-	Trigger  string    `json:"trigger"`         // NAMESPACE/NAME
-	Broker   string    `json:"broker"`          // likewise
-	Events   int       `json:"events"`          // where nothing is deferred, those not yet looked at are all counted, whether the Trigger takes them or not
-	Retrying int       `json:"retrying"`        // of Events: tried before
-	Oldest   time.Time `json:"oldest,omitzero"` // when the first of them was accepted
-	Until    time.Time `json:"until,omitzero"`  // when they are delivered at the latest; zero: not known
-	Reason   string    `json:"reason,omitempty"`
-}
-
-// listPending lists the Triggers for which something waits, by name.
+// listPending lists the Triggers for which something waits, by name. Where
+// nothing is deferred, events that were not yet looked at are all counted,
+// whether the Trigger takes them or not.
 func (b *Broker) listPending(w http.ResponseWriter, r *http.Request) error {
-	items := []Pending{}
+	items := []client.Pending{}
 	for _, t := range b.config.Load().triggers {
 		p, err := b.pending(r.Context(), t)
 		if err != nil {
@@ -35,12 +28,12 @@ func (b *Broker) listPending(w http.ResponseWriter, r *http.Request) error {
 			items = append(items, p)
 		}
 	}
-	slices.SortFunc(items, func(a, b Pending) int { return cmp.Compare(a.Trigger, b.Trigger) })
+	slices.SortFunc(items, func(a, b client.Pending) int { return cmp.Compare(a.Trigger, b.Trigger) })
 	return answer(w, map[string]any{"items": items})
 }
 
-func (b *Broker) pending(ctx context.Context, t *trigger) (Pending, error) {
-	p := Pending{Trigger: t.name.String(), Broker: t.broker.String()}
+func (b *Broker) pending(ctx context.Context, t *trigger) (client.Pending, error) {
+	p := client.Pending{Trigger: t.name.String(), Broker: t.broker.String()}
 	released := ""
 	if g, ok := b.gates.Load(t.name); ok {
 		waiting, decision := g.(*gate).state()

@@ -61,6 +61,7 @@ type Leg struct {
 	Name       string            `json:"name"`
 	Service    string            `json:"service"`
 	Outcome    Outcome           `json:"outcome"`
+	Weight     float64           `json:"weight,omitempty"`     // in the composition; above 0
 	Label      string            `json:"label,omitempty"`      // its own best label
 	Confidence float64           `json:"confidence,omitempty"` // of that label, in [0, 1]
 	Model      *prediction.Model `json:"model,omitempty"`

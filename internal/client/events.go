@@ -21,7 +21,7 @@ import (
 //	DELETE /v1/events/deadletters[/ID]           likewise
 //	GET    /v1/events/pending                    {"items":[Pending]}
 //	GET    /v1/events/pingsources                {"items":[Ticks]}
-//	GET    /v1/events/results?since=SEQ          Server-Sent Events: id SEQ, data a category event in the JSON format of CloudEvents
+//	GET    /v1/events/results?since=ID           Server-Sent Events: data a category event in the JSON format of CloudEvents
 //	GET    /v1/events/explain/ID                 Explanation; ID of an event or of a product
 const eventsPath = "/v1/events"
 
@@ -66,10 +66,30 @@ type Explanation struct {
 	Asked   Stored           `json:"asked"`             // the product event, as far as it is stored
 	Answer  *Stored          `json:"answer,omitempty"`  // the category event; absent: there is none yet
 	Result  *category.Result `json:"result,omitempty"`  // its data
-	Weights []LegWeight      `json:"weights,omitempty"` // of the composition that answered, where that is still in use
+	Weights []LegWeight      `json:"weights,omitempty"` // of the composition that answered
 	Slow    []string         `json:"slow,omitempty"`    // what took long, in sentences
 	Earlier []Stored         `json:"earlier,omitempty"` // other answers to the same product, oldest first
+
+	Deliveries []Delivery `json:"deliveries,omitempty"` // of the product event, by Trigger
+	Bound      string     `json:"bound,omitempty"`      // how far was looked, where there may be more beyond it
 }
+
+// Delivery is what became of an event at a Trigger that takes it.
+type Delivery struct {
+	Trigger    string `json:"trigger"`              // NAMESPACE/NAME
+	State      string `json:"state"`                // one of the Delivery constants
+	Attempts   int    `json:"attempts,omitempty"`   // where that is known
+	DeadLetter uint64 `json:"deadLetter,omitempty"` // its number in the list
+	Code       int    `json:"code,omitempty"`       // of a dead letter: what was answered last; -1 for no answer
+}
+
+// States of a [Delivery].
+const (
+	DeliveryAnswered = "answered" // a reply is stored
+	DeliveryDone     = "done"     // taken without a reply that is stored
+	DeliveryPending  = "pending"
+	DeliveryGivenUp  = "given up" // a dead letter
+)
 
 // Stored is where an event is kept and when it came.
 type Stored struct {
