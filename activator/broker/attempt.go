@@ -66,7 +66,7 @@ func (b *Broker) attempt(ctx context.Context, t *trigger, x *delivery) (ending, 
 		b.log.Error("what came of an event cannot be stored; it will be delivered again", "trigger", t.name, "id", x.ev.ID(), "err", err)
 		return retryLater, ownRetry
 	}
-	failpoint("before acknowledgement")
+	failpoint()
 	return settled, 0
 }
 

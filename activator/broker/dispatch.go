@@ -54,15 +54,14 @@ type dispatcher struct {
 	cancel  context.CancelFunc
 	ended   chan struct{}
 
-	msgs    chan *nats.Msg
-	done    chan result
-	wake    chan struct{} // capacity 1
-	relinks atomic.Int64  // how often the connection was made anew
+	msgs chan *nats.Msg
+	done chan result
+	wake chan struct{} // capacity 1
 
 	// What follows is the loop's.
 	inbox       string
 	next        string // where pull requests go
-	linked      int64  // relinks, when outstanding was last right
+	link        *link  // the connection that outstanding ones were asked of
 	held        map[uint64]*delivery
 	bytes       int
 	ready       []*delivery
@@ -115,7 +114,7 @@ func (b *Broker) newDispatcher(ctx context.Context, t *trigger) (*dispatcher, er
 		b: b, stream: t.stream, cancel: cancel, ended: make(chan struct{}),
 		msgs: make(chan *nats.Msg, 8192), done: make(chan result, 256), wake: make(chan struct{}, 1),
 		inbox: b.store.nc.NewInbox(), next: "$JS.API.CONSUMER.MSG.NEXT." + t.stream.name + "." + t.consumer,
-		held: map[uint64]*delivery{}, lanes: map[string]*lane{},
+		held: map[uint64]*delivery{}, lanes: map[string]*lane{}, link: b.store.link.Load(),
 	}
 	d.trigger.Store(t)
 	cons, err := b.store.js.Consumer(ctx, t.stream.name, t.consumer)
@@ -179,6 +178,8 @@ func (d *dispatcher) run(ctx context.Context) {
 		case r := <-d.done:
 			d.finish(r)
 		case <-d.wake:
+		case <-d.link.lost: // and with it what was asked for
+			d.link, d.outstanding = d.b.store.link.Load(), 0
 		case <-beats.C:
 			beating = false
 			d.inProgress()
@@ -218,9 +219,6 @@ func (d *dispatcher) places(t *trigger) int {
 // pull asks the store for as many events as there is room for. Requests do not
 // expire: nothing is asked again while nothing comes.
 func (d *dispatcher) pull(t *trigger, places int) {
-	if n := d.relinks.Load(); n != d.linked { // what was asked for was forgotten
-		d.linked, d.outstanding = n, 0
-	}
 	window := places + ahead
 	if t.ordered {
 		window = max(window, aheadOrdered)

@@ -2,5 +2,6 @@
 
 package broker
 
-// failpoint is where a build for the chaos run may die.
-func failpoint(string) {}
+// failpoint is where a build for the chaos run may die: between storing what
+// came of an event and acknowledging it.
+func failpoint() {}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
+	"github.com/nats-io/nats-server/v2/server"
 	"golang.org/x/sys/unix"
 )
 
@@ -331,4 +333,37 @@ func TestDiskFull(t *testing.T) {
 	for len(ids) < accepted {
 		ids[received(t, got).ID()] = true
 	}
+}
+
+// A server of one's own, which is restarted while the broker runs.
+func TestExternalServer(t *testing.T) {
+	store := t.TempDir()
+	start := func(port int) *server.Server {
+		t.Helper()
+		s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: store, NoSigs: true, NoLog: true, MaxPayload: maxPayload})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Start()
+		if !s.ReadyForConnections(time.Minute) {
+			t.Fatal("the server is not ready")
+		}
+		return s
+	}
+	s := start(server.RANDOM_PORT)
+	url := s.ClientURL()
+	h := newHarness(t, Options{NATS: url}, shopBroker, triggerTo("sort", ""))
+	take, got := collect()
+	h.subscribe("sort"+host, take)
+	h.send("1")
+	received(t, got)
+	port := s.Addr().(*net.TCPAddr).Port
+	s.Shutdown()
+	s.WaitForShutdown()
+	s = start(port)
+	defer s.Shutdown()
+	h.send("2")
+	for received(t, got).ID() != "2" { // the first may come again
+	}
+	h.stop()
 }

@@ -12,7 +12,6 @@ import (
 // are under way, at most Options.Drain. Ingress refuses from then on.
 func (b *Broker) Run(ctx context.Context) error {
 	running := map[types.NamespacedName]*dispatcher{}
-	var failed error
 	pinging := make(chan struct{})
 	pings, stopPings := context.WithCancel(ctx)
 	defer stopPings()
@@ -20,9 +19,13 @@ func (b *Broker) Run(ctx context.Context) error {
 		defer close(pinging)
 		b.pings.Run(pings)
 	}()
-	for ctx.Err() == nil && failed == nil {
-		failed = b.reconcile(ctx, running)
-		next := time.NewTimer(b.trimHistory(ctx))
+	for ctx.Err() == nil {
+		wait := b.trimHistory(ctx)
+		if err := b.reconcile(ctx, running); err != nil && ctx.Err() == nil {
+			b.log.Error("not all Triggers are delivered to; it is tried again", "err", err)
+			wait = ownRetry
+		}
+		next := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 		case <-b.changed:
@@ -44,10 +47,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	for _, d := range running {
 		<-d.ended
 	}
-	if errors.Is(failed, context.Canceled) {
-		return nil
-	}
-	return failed
+	return nil
 }
 
 // reconcile makes the dispatchers those of the Triggers applied.
@@ -62,6 +62,7 @@ func (b *Broker) reconcile(ctx context.Context, running map[types.NamespacedName
 			delete(running, name)
 		}
 	}
+	var errs []error
 	for name, t := range c.triggers {
 		if t.deferral != nil {
 			b.openGate(ctx, t)
@@ -74,9 +75,10 @@ func (b *Broker) reconcile(ctx context.Context, running map[types.NamespacedName
 		}
 		d, err := b.newDispatcher(ctx, t)
 		if err != nil {
-			return err
+			errs = append(errs, err)
+			continue
 		}
 		running[name] = d
 	}
-	return nil
+	return errors.Join(errs...)
 }

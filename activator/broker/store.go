@@ -40,17 +40,26 @@ type store struct {
 	log    *serverLog
 	nc     *nats.Conn
 	js     jetstream.JetStream
+	link   atomic.Pointer[link] // never nil
+}
+
+// link is one connection to the server; the next one is made when it breaks.
+type link struct{ lost chan struct{} } // closed when the next one is there
+
+func (s *store) relinked(*nats.Conn) {
+	close(s.link.Swap(&link{make(chan struct{})}).lost)
 }
 
 func openStore(ctx context.Context, o Options) (s *store, err error) {
 	s = &store{}
+	s.link.Store(&link{make(chan struct{})})
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
 			s = nil
 		}
 	}()
-	opts := []nats.Option{nats.Name("aisle broker"), nats.MaxReconnects(-1), nats.PingInterval(10 * time.Minute)}
+	opts := []nats.Option{nats.Name("aisle broker"), nats.MaxReconnects(-1), nats.PingInterval(10 * time.Minute), nats.ReconnectHandler(s.relinked)}
 	if o.NATS == "" {
 		if err := s.start(o); err != nil {
 			return s, err

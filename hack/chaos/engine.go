@@ -25,6 +25,7 @@ import (
 type engine struct {
 	address string
 	data    string // its data directory
+	output  string // what it says
 	argv    []string
 	env     []string
 	log     *slog.Logger
@@ -48,7 +49,7 @@ func newEngine(ctx context.Context, o options, collector string, log *slog.Logge
 		oneIn = max(2*o.events/o.points, 1)
 	}
 	e := &engine{
-		address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), data: filepath.Join(o.dir, "data"), log: log,
+		address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), data: filepath.Join(o.dir, "data"), output: filepath.Join(o.dir, "engine.log"), log: log,
 		env: append(os.Environ(), "FAILPOINT_ONE_IN="+strconv.Itoa(oneIn)),
 	}
 	if o.standIn {
@@ -74,29 +75,35 @@ func newEngine(ctx context.Context, o options, collector string, log *slog.Logge
 	return e, nil
 }
 
-// writeManifests writes a kustomization for the engine: the services as they
-// are shipped, in a namespace of their own, and the Brokers of this run.
+// writeManifests writes a kustomization for the engine: what is shipped for
+// one machine, with quicker retries, and Triggers to the collector.
 func writeManifests(dir, collector string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	kustomization := `apiVersion: kustomize.config.k8s.io/v1beta1
+	const kustomization = `apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
-namespace: chaos
 resources:
   - ../../../manifests/overlays/local
-  - events.yaml
+  - triggers.yaml
+patches:
+  - target: {group: eventing.knative.dev, kind: Broker, name: default}
+    patch: |-
+      - {op: replace, path: /spec/delivery/retry, value: 20}
+      - {op: replace, path: /spec/delivery/backoffPolicy, value: linear}
+      - {op: replace, path: /spec/delivery/backoffDelay, value: PT0.2S}
 `
 	return errors.Join(
 		os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(kustomization), 0o644),
-		os.WriteFile(filepath.Join(dir, "events.yaml"), []byte(objects("{ref: {apiVersion: serving.knative.dev/v1, kind: Service, name: composer}}", collector)), 0o644))
+		os.WriteFile(filepath.Join(dir, "triggers.yaml"), []byte(collecting(collector)), 0o644))
 }
 
-// objects are the Brokers and Triggers of a run.
-func objects(composer, collector string) string {
-	text := `apiVersion: eventing.knative.dev/v1
+// brokers are the Brokers of a run with the stand-in, as the shipped ones are
+// with the real engine, and its Trigger to the composer.
+func brokers(composer string) string {
+	return `apiVersion: eventing.knative.dev/v1
 kind: Broker
-metadata: {name: default, namespace: chaos}
+metadata: {name: default, namespace: default}
 spec:
   delivery:
     retry: 20
@@ -106,21 +113,27 @@ spec:
 ---
 apiVersion: eventing.knative.dev/v1
 kind: Broker
-metadata: {name: dead-letters, namespace: chaos}
-`
-	for _, t := range []struct{ name, broker, filter, subscriber string }{
-		{"products", "default", "{attributes: {type: dev.aisle.product.v1}}", composer},
-		{"answers", "default", "{attributes: {type: dev.aisle.category.v1}}", "{uri: http://" + collector + "/answers}"},
-		{"dead-letters", "dead-letters", "{}", "{uri: http://" + collector + "/dead}"},
-	} {
-		text += fmt.Sprintf(`---
-apiVersion: eventing.knative.dev/v1
-kind: Trigger
-metadata: {name: %s, namespace: chaos}
-spec: {broker: %s, filter: %s, subscriber: %s}
-`, t.name, t.broker, t.filter, t.subscriber)
+metadata: {name: dead-letters, namespace: default}
+---
+` + trigger("products", "default", "dev.aisle.product.v1", composer)
+}
+
+// collecting is the Triggers to the collector.
+func collecting(collector string) string {
+	return trigger("answers", "default", "dev.aisle.category.v1", "http://"+collector+"/answers") + "---\n" +
+		trigger("the-dead", "dead-letters", "", "http://"+collector+"/dead")
+}
+
+func trigger(name, broker, of, subscriber string) string {
+	filter := "{}"
+	if of != "" {
+		filter = "{attributes: {type: " + of + "}}"
 	}
-	return text
+	return fmt.Sprintf(`apiVersion: eventing.knative.dev/v1
+kind: Trigger
+metadata: {name: %s, namespace: default}
+spec: {broker: %s, filter: %s, subscriber: {uri: "%s"}}
+`, name, broker, filter, subscriber)
 }
 
 // freePort gives a port that nothing listens on, below those that Linux gives
@@ -138,9 +151,14 @@ func freePort() (int, error) {
 
 // supervise keeps the engine running until ctx ends, and then stops it.
 func (e *engine) supervise(ctx context.Context) error {
+	out, err := os.OpenFile(e.output, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
 	for quick := 0; ctx.Err() == nil; {
 		cmd := exec.CommandContext(ctx, e.argv[0], e.argv[1:]...)
-		cmd.Env, cmd.Stderr = e.env, os.Stderr
+		cmd.Env, cmd.Stdout, cmd.Stderr = e.env, out, out
 		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 		cmd.WaitDelay = time.Minute
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -166,11 +184,20 @@ func (e *engine) supervise(ctx context.Context) error {
 		default:
 			e.log.Error("the engine ended by itself", "err", err)
 			if quick++; quick == 5 || time.Since(began) > time.Minute {
-				return fmt.Errorf("the engine ended by itself: %w", err)
+				return fmt.Errorf("the engine ended by itself: %w; it said:\n%s", err, tail(e.output))
 			}
 		}
 	}
 	return nil
+}
+
+// tail is the end of a file, for a message.
+func tail(path string) []byte {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	return text[max(0, len(text)-2000):]
 }
 
 // watch measures the engine's memory until it has ended.
@@ -268,14 +295,14 @@ func (e *engine) stored(ctx context.Context) (uint64, error) {
 		return 0, err
 	}
 	n, err := func() (uint64, error) {
-		set, err := parse(objects("{uri: http://nowhere.invalid/}", "nowhere.invalid"))
+		set, err := parse(brokers("http://nowhere.invalid/"))
 		if err != nil {
 			return 0, err
 		}
 		if err := b.Apply(ctx, set); err != nil {
 			return 0, err
 		}
-		return b.Last(types.NamespacedName{Namespace: "chaos", Name: "default"})
+		return b.Last(types.NamespacedName{Namespace: "default", Name: "default"})
 	}()
 	return n, errors.Join(err, b.Close())
 }

@@ -78,7 +78,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs.IntVar(&o.points, "points", 10, "deaths between a store's write and its acknowledgement, about")
 	fs.DurationVar(&o.patience, "patience", 3*time.Minute, "without news of any event, after which the rest counts as lost")
 	fs.DurationVar(&o.limit, "limit", 6*time.Hour, "end the run after this time, whatever is left")
-	fs.StringVar(&o.dir, "dir", "", "keep the engine's data here; without it it is removed")
+	fs.StringVar(&o.dir, "dir", "", "keep the engine's data and what it says here; without it they are removed")
 	fs.BoolVar(&o.json, "json", false, "print JSON")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -125,11 +125,17 @@ func chaos(ctx context.Context, o options, log *slog.Logger) (r report, err erro
 	}
 	log.Info("chaos", "events", o.events, "seed", o.seed, "engine", e.address)
 	running, stopEngine := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- e.supervise(running) }()
+	ended := make(chan struct{})
+	var engineErr error // written before ended is closed
+	go func() {
+		defer close(ended)
+		engineErr = e.supervise(running)
+		cancel() // without it there is nothing to wait for
+	}()
 	defer func() {
 		stopEngine()
-		err = errors.Join(err, <-ended)
+		<-ended
+		err = errors.Join(engineErr, err)
 	}()
 
 	killing, stopKilling := context.WithCancel(ctx)
@@ -144,14 +150,14 @@ func chaos(ctx context.Context, o options, log *slog.Logger) (r report, err erro
 	log.Info("all are sent; waiting for the rest")
 	r.Drained = book.wait(ctx, o.patience)
 	stopEngine()
-	err = <-ended
-	ended <- nil
-	if err != nil {
+	if <-ended; engineErr != nil {
+		return r, nil // the deferred function says it
+	}
+	if r.Stored, err = e.stored(context.WithoutCancel(ctx)); err != nil {
 		return r, err
 	}
-	r.Stored, err = e.stored(ctx)
 	book.count(&r)
 	r.Killed.Point = int(e.points.Load())
 	r.Starts, r.Memory = int(e.starts.Load()), e.memory.summary()
-	return r, err
+	return r, nil
 }

@@ -8,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,22 +20,49 @@ import (
 
 // ingress is the Broker's path, and its host within an engine.
 const (
-	ingressPath = "/chaos/default"
+	ingressPath = "/default/default"
 	ingressHost = "broker-ingress.knative-eventing.svc.cluster.local"
 )
 
 // One in so many products is none: it ends as a dead letter.
 const poisoned = 500
 
+// One in so many has a picture, for the second classifier: the first one's
+// answer alone is another answer.
+const pictured = 20
+
+// readPictures gives the committed drawings.
+func readPictures() ([][]byte, error) {
+	names, err := filepath.Glob(filepath.Join("samples", "drawings", "*.jpg"))
+	if err != nil || len(names) == 0 {
+		return nil, errors.Join(errors.New("there are no pictures in samples/drawings: run this in the project's root"), err)
+	}
+	var all [][]byte
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, data)
+	}
+	return all, nil
+}
+
 // send posts every event until it is accepted, as a sender would that must
 // not lose one.
 func send(ctx context.Context, o options, address string, book *ledger, log *slog.Logger) error {
 	var (
 		next   atomic.Int64
-		mu     sync.Mutex
+		once   sync.Once // sets failed
 		failed error
 		wg     sync.WaitGroup
 	)
+	var pictures [][]byte
+	if !o.standIn {
+		if pictures, failed = readPictures(); failed != nil {
+			return failed
+		}
+	}
 	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: o.senders}}
 	defer client.CloseIdleConnections()
 	ctx, cancel := context.WithCancel(ctx)
@@ -50,10 +79,8 @@ func send(ctx context.Context, o options, address string, book *ledger, log *slo
 					log.Info("sent", "events", n, "after", time.Since(start).Round(time.Second))
 				}
 				time.Sleep(time.Until(start.Add(time.Duration(n) * time.Second / time.Duration(o.rate))))
-				if err := sendOne(ctx, client, address, n); err != nil {
-					mu.Lock()
-					failed = errors.Join(failed, err)
-					mu.Unlock()
+				if err := sendOne(ctx, client, address, n, pictures); err != nil {
+					once.Do(func() { failed = err })
 					cancel()
 					return
 				}
@@ -62,11 +89,15 @@ func send(ctx context.Context, o options, address string, book *ledger, log *slo
 		})
 	}
 	wg.Wait()
-	return errors.Join(failed, context.Cause(ctx))
+	return failed
 }
 
-func sendOne(ctx context.Context, client *http.Client, address string, n int) error {
-	ev, err := event.NewProduct("/chaos", eventID(n), product.Product{ID: eventID(n), Title: titles[n%len(titles)]})
+func sendOne(ctx context.Context, client *http.Client, address string, n int, pictures [][]byte) error {
+	p := product.Product{ID: eventID(n), Title: titles[n%len(titles)]}
+	if len(pictures) > 0 && n%pictured == 0 {
+		p.Images = []product.Image{{Data: pictures[n/pictured%len(pictures)]}}
+	}
+	ev, err := event.NewProduct("/chaos", eventID(n), p)
 	if err != nil {
 		return err
 	}

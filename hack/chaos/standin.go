@@ -73,7 +73,7 @@ func playEngine(ctx context.Context) error {
 		composerPort = port
 		functions.Go(func() { keep(ctx, role, env) })
 	}
-	set, err := parse(objects(fmt.Sprintf("{uri: http://127.0.0.1:%d/}", composerPort), os.Getenv("CHAOS_COLLECTOR")))
+	set, err := parse(brokers(fmt.Sprintf("http://127.0.0.1:%d/", composerPort)) + "---\n" + collecting(os.Getenv("CHAOS_COLLECTOR")))
 	if err == nil {
 		err = b.Apply(ctx, set)
 	}
