@@ -97,7 +97,7 @@ func (h *harness) start(manifests ...string) {
 	})
 }
 
-func parse(t *testing.T, manifests ...string) []Object {
+func parse(t testing.TB, manifests ...string) []Object {
 	t.Helper()
 	var all []Object
 	for _, text := range manifests {
@@ -112,7 +112,7 @@ func parse(t *testing.T, manifests ...string) []Object {
 	return all
 }
 
-func object(t *testing.T, text string) *unstructured.Unstructured {
+func object(t testing.TB, text string) *unstructured.Unstructured {
 	t.Helper()
 	u := &unstructured.Unstructured{}
 	if err := yaml.Unmarshal([]byte(text), &u.Object); err != nil {

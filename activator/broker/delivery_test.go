@@ -61,7 +61,7 @@ func TestBadSubscribers(t *testing.T) {
 		{"never", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, 3, -1, "no answer within"},
 		{"fails", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "out of cheese", 500) }, 3, 500, "out of cheese"},
 		{"refuses", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "what is this?", 400) }, 1, 400, "what is this?"},
-		{"redirects", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://elsewhere/", 302) }, 1, 302, ""},
+		{"redirects", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://elsewhere/", http.StatusFound) }, 1, http.StatusFound, ""},
 		{"garbage", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("\xff\x00")) }, 3, 502, "no CloudEvent"},
 		{"half an event", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", event.ContentType)
@@ -110,7 +110,7 @@ func TestDeadLetterSink(t *testing.T) {
 		triggerTo("a", fmt.Sprintf(failing, "eventing.knative.dev/v1", "Broker", "other")),
 		triggerTo("b", fmt.Sprintf(failing, "serving.knative.dev/v1", "Service", "undertaker")))
 	for _, s := range []string{"a", "b"} {
-		h.subscribe(s+host, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 422) })
+		h.subscribe(s+host, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusUnprocessableEntity) })
 	}
 	take, viaBroker := collect()
 	h.subscribe("taker"+host, take)

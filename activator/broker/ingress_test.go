@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 )
@@ -93,6 +95,54 @@ func TestBound(t *testing.T) {
 		}
 	}
 	t.Errorf("delivered, and still %d", resp.StatusCode)
+}
+
+// History is kept up to a size and an age; what is yet to be delivered is not
+// history.
+func TestHistory(t *testing.T) {
+	first := func(h *harness) uint64 {
+		t.Helper()
+		for e, err := range h.Read(t.Context(), shop, 0) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			return e.Seq
+		}
+		return 0
+	}
+	fill := func(h *harness) {
+		for i := range 100 {
+			h.send(strconv.Itoa(i), "Ce-X", strings.Repeat("x", 1<<10))
+		}
+	}
+	trim := func(h *harness) {
+		t.Helper()
+		if _, err := h.trimStream(t.Context(), h.brokers()[shop], 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Run("size", func(t *testing.T) {
+		h := newHarness(t, Options{HistoryBytes: 50 << 10}, shopBroker)
+		fill(h)
+		if trim(h); first(h) < 50 {
+			t.Errorf("of 100 events with 50 KB of history the first is %d", first(h))
+		}
+	})
+	t.Run("age", func(t *testing.T) {
+		h := newHarness(t, Options{MaxAge: time.Nanosecond}, shopBroker)
+		fill(h)
+		if trim(h); first(h) != 0 {
+			t.Errorf("of events that are all too old the first is %d", first(h))
+		}
+	})
+	t.Run("not yet delivered", func(t *testing.T) {
+		h := newHarness(t, Options{MaxAge: time.Nanosecond, HistoryBytes: 1, Drain: time.Millisecond}, shopBroker, triggerTo("sort", ""))
+		h.subscribe("sort"+host, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+		fill(h)
+		if trim(h); first(h) != 1 {
+			t.Errorf("of events that are not delivered the first is %d", first(h))
+		}
+	})
 }
 
 func TestReadAndFollow(t *testing.T) {

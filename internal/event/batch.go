@@ -62,8 +62,11 @@ func DecodeBatch(body []byte) ([]ce.Event, error) {
 		}
 		all = append(all, ev)
 	}
-	if _, err := dec.ReadToken(); err != nil {
-		return nil, problem.New(http.StatusBadRequest, "the batch cannot be read: after event %d comes no other event: %s", len(all), explain(err))
+	switch t, err := dec.ReadToken(); {
+	case err != nil:
+		return nil, problem.New(http.StatusBadRequest, "the batch cannot be read: %s", explain(err))
+	case t.Kind() != jsontext.KindEndArray:
+		return nil, problem.New(http.StatusBadRequest, "the batch cannot be read: what comes after event %d is no JSON object", len(all))
 	}
 	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
 		return nil, problem.New(http.StatusBadRequest, "the batch cannot be read: there is text after its closing bracket")

@@ -5,13 +5,13 @@
 // bounded body, and refuses everything else with a *problem.Error of status
 // 400, 413 or 415 that says what is wrong: those are what Knative does not
 // retry. [Write] replies in the mode of the request. What Read accepts, Write
-// and Read give back unchanged.
+// and Read give back unchanged. [ReadAll] accepts a batch of events too.
 //
 // Of the CloudEvents SDK only its event type is linked. Its HTTP binding has
 // no body limit, does not percent-decode header values, panics on a number in
 // data_base64, and brings a logger.
 //
-// Non-goals: batches, CloudEvents 0.3, formats other than JSON, sending with
+// Non-goals: writing batches, CloudEvents 0.3, formats other than JSON, sending with
 // retries.
 package event
 
