@@ -21,7 +21,7 @@ import (
 //	GET    /v1/events/pending                  {"items":[Pending...]}: what waits for what, by Trigger
 //	GET    /v1/events/results                  Server-Sent Events; see results.Results.Follow
 //	GET    /v1/events/explain/ID               why a product got its category; see results.Results.Explain
-//	GET    /v1/events/pingsources              {"items":[PingSource...]}: their last and next ticks
+//	GET    /v1/events/pingsources              {"items":[Ticks...]}: of PingSources
 func (b *Broker) Admin() http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, h func(http.ResponseWriter, *http.Request) error) {

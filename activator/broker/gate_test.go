@@ -55,8 +55,9 @@ func (h *harness) waits(wanted func(client.Pending) bool) client.Pending {
 	}
 }
 
+// number of events wait, and a gate says until when.
 func number(n int) func(client.Pending) bool {
-	return func(p client.Pending) bool { return p.Events == n }
+	return func(p client.Pending) bool { return p.Events == n && (n == 0 || !p.Until.IsZero()) }
 }
 
 // shut waits until the gate of the only Trigger is.
@@ -94,7 +95,7 @@ func TestDefersToABacklog(t *testing.T) {
 		h.send(fmt.Sprint(round, "a"))
 		h.send(fmt.Sprint(round, "other"), "Ce-Type", "other")
 		h.send(fmt.Sprint(round, "b"))
-		p := h.waits(func(p client.Pending) bool { return p.Events == 2 && !p.Until.IsZero() })
+		p := h.waits(number(2))
 		if age := p.Until.Sub(p.Oldest); age != 4*time.Hour || !strings.Contains(p.Reason, "for 3 events") || p.Trigger != "default/sort" || p.Broker != "default/shop" {
 			t.Errorf("pending is %+v", p)
 		}
@@ -114,11 +115,10 @@ func TestDeferralSurvivesARestart(t *testing.T) {
 	h.subscribe("sort"+host, take)
 	h.send("1")
 	h.send("2")
-	looked := func(p client.Pending) bool { return p.Events == 2 && !p.Until.IsZero() }
-	before := h.waits(looked)
+	before := h.waits(number(2))
 	h.stop()
 	h.start(manifests...)
-	if after := h.waits(looked); after != before {
+	if after := h.waits(number(2)); after != before {
 		t.Errorf("after a restart %+v waits, before it was %+v", after, before)
 	}
 	h.send("3")

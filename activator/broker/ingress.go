@@ -129,7 +129,7 @@ func (b *Broker) admit(ctx context.Context, to *stream, evs []ce.Event, header n
 	}
 	if bound := b.opts.MaxBytes / 8 * 7; to.bytes.Load() > bound {
 		if b.trim(ctx, to, b.opts.MaxBytes/8); to.bytes.Load() > bound {
-			return full()
+			return b.full(to)
 		}
 	}
 	for _, ev := range evs {
@@ -138,7 +138,13 @@ func (b *Broker) admit(ctx context.Context, to *stream, evs []ce.Event, header n
 	return b.accept(ctx, to, evs, header)
 }
 
-func full() error {
+// full refuses an event. What waits behind a gate may have filled the Broker.
+func (b *Broker) full(to *stream) error {
+	for _, v := range b.gates.Range {
+		if g := v.(*gate); g.trigger.stream == to {
+			g.nudge()
+		}
+	}
 	return &problem.Error{Status: http.StatusTooManyRequests, RetryAfter: fullRetryAfter,
 		Detail: "the Broker holds as many events as it may that are yet to be delivered"}
 }
@@ -186,7 +192,7 @@ func (b *Broker) put(ctx context.Context, to *stream, msgs []*message, size int6
 	}
 	switch {
 	case errors.Is(err, errFull):
-		return full()
+		return b.full(to)
 	case errors.Is(err, errTooLarge):
 		return problem.New(http.StatusRequestEntityTooLarge, "an event is larger than the store takes")
 	case err != nil:

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -76,19 +75,11 @@ func (b *Broker) pending(ctx context.Context, t *trigger) (client.Pending, error
 	return p, nil
 }
 
-// PingSource is how a PingSource stands.
-type PingSource struct {
-	Name    string    `json:"name"` // NAMESPACE/NAME
-	Last    time.Time `json:"last,omitzero"`
-	Next    time.Time `json:"next,omitzero"`
-	Trouble string    `json:"trouble,omitempty"` // why its sink has not taken the last event
-}
-
 func (b *Broker) listPingSources(w http.ResponseWriter, _ *http.Request) error {
-	items := []PingSource{}
+	items := []client.Ticks{}
 	for _, s := range b.config.Load().pings {
 		if status, known := b.pings.Status(s.Key()); known {
-			items = append(items, PingSource{s.Key(), status.Last, status.Next, status.Trouble})
+			items = append(items, client.Ticks{Name: s.Key(), Last: status.Last.UTC(), Next: status.Next.UTC(), Trouble: status.Trouble})
 		}
 	}
 	return answer(w, map[string]any{"items": items})
