@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,11 +11,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
+	"aisle.dev/aisle/activator/engine/kube"
+	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/problem"
@@ -30,23 +35,11 @@ func (e *Engine) admin() http.Handler {
 		})
 	}
 	list("/v1/version", func() any { return e.version })
-	list("/v1/services", func() any {
-		all := []client.Service{}
-		for _, r := range e.revs {
-			all = append(all, r.serviceView(e.version.Address))
-		}
-		return all
-	})
-	list("/v1/revisions", func() any {
-		all := []client.Revision{}
-		for _, r := range e.revs {
-			all = append(all, r.view())
-		}
-		return all
-	})
+	list("/v1/services", func() any { return e.control.serviceViews() })
+	list("/v1/revisions", func() any { return e.control.revisionViews() })
 	list("/v1/pods", func() any {
 		all := []client.Pod{}
-		for _, r := range e.revs {
+		for _, r := range e.control.running() {
 			all = append(all, r.podViews()...)
 		}
 		slices.SortStableFunc(all, func(a, b client.Pod) int {
@@ -55,55 +48,47 @@ func (e *Engine) admin() http.Handler {
 		return all
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(e.opts.Registry, promhttp.HandlerOpts{}))
-	mux.Handle("GET /v1/logs/{name...}", problem.Handler(e.logs, func(_ *http.Request, err error) {
-		e.log.Error("logs not answered", "err", err)
-	}))
+	logs := problem.Handler(e.logs, func(_ *http.Request, err error) { e.log.Error("logs not answered", "err", err) })
+	mux.Handle("GET /v1/logs/{name...}", logs)
+	mux.HandleFunc("/v1/events/", e.events.admin)
+	kubernetes := &kube.Server{Store: e.control.store, Backend: e.control, Log: func(w http.ResponseWriter, req *http.Request, namespace, pod string) {
+		req.SetPathValue("name", namespace+"/"+pod)
+		logs.ServeHTTP(w, req)
+	}}
+	mux.Handle("/api/", kubernetes)
+	mux.Handle("/apis/", kubernetes)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, problem.New(http.StatusNotFound, "the engine does not answer %s %s; this command line may be of another version", r.Method, r.URL.Path))
 	})
 	return mux
 }
 
-// serviceView is the revision's service for those who ask.
-func (r *revision) serviceView(address string) client.Service {
-	_, port, _ := strings.Cut(address, ":")
-	if i := strings.LastIndexByte(address, ':'); i >= 0 {
-		port = address[i+1:]
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	v := r.count()
-	s := client.Service{
-		Namespace: v.Namespace, Name: v.Service, LatestRevision: v.Name,
-		URL:   "http://" + hostOf(r.service) + ":" + port,
-		Ready: true, Pods: v.Ready,
-	}
-	if r.trouble != "" && v.Ready == 0 {
-		s.Ready, s.Reason = false, r.trouble
-		if r.failures > 1 {
-			s.Reason = fmt.Sprintf("%d pods failed in a row, the last one: %s", r.failures, r.trouble)
-		}
-	}
-	return s
-}
-
 // followEvery is how often a followed log is looked at.
 const followEvery = 200 * time.Millisecond
 
 // logs streams the logs that a name means: a service's ("title" or
-// "default/title"), a revision's, or one pod's, ended ones included. Logs of
-// more than one pod are told apart by tail's headers.
+// "default/title"), a revision's, or one pod's, ended ones included; kind says
+// which of these. Logs of more than one pod are told apart by tail's headers. Of
+// each, tailLines are told at first. Following one pod ends when that has gone.
 func (e *Engine) logs(w http.ResponseWriter, req *http.Request) error {
 	name, follow := req.PathValue("name"), req.FormValue("follow") == "true"
-	r, match := e.logsOf(name)
-	if r == nil {
-		var known []string
-		for _, r := range e.revs {
-			known = append(known, r.service)
+	tail := -1
+	if n := req.FormValue("tailLines"); n != "" {
+		var err error
+		if tail, err = strconv.Atoi(n); err != nil || tail < 0 {
+			return problem.New(http.StatusBadRequest, "tailLines=%.40s is not a number of lines", n)
 		}
-		return problem.New(http.StatusNotFound, "there is no service, revision or pod %q; the services are: %s", name, strings.Join(known, ", "))
 	}
-	out := &logCopier{w: w, dir: r.machine.LogDir(r.spec.Namespace), match: match, offset: map[string]int64{}}
+	namespace, match, gone := e.logsOf(req.FormValue("kind"), name)
+	if match == nil {
+		var known []string
+		for _, s := range list[*servingv1.Service](e.control.store, objects.Services) {
+			known = append(known, s.Namespace+"/"+s.Name)
+		}
+		what := cmp.Or(req.FormValue("kind"), "service, revision or pod")
+		return problem.New(http.StatusNotFound, "there is no %s %q; the services are: %s", what, name, strings.Join(known, ", "))
+	}
+	out := &logCopier{w: w, dir: e.machine.LogDir(namespace), match: match, offset: map[string]int64{}, tail: tail}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if err := out.all(); err != nil || !follow {
@@ -123,25 +108,49 @@ func (e *Engine) logs(w http.ResponseWriter, req *http.Request) error {
 			return nil
 		case <-look.C:
 		}
-		if err := out.more(); err != nil {
+		ended := gone()
+		if err := out.more(); err != nil || ended {
 			return out.quiet(err)
 		}
 	}
 }
 
-// logsOf finds whose logs a name means.
-func (e *Engine) logsOf(name string) (*revision, func(pod string) bool) {
-	for _, r := range e.revs {
-		if name == r.spec.Name || name == r.service || name == r.name {
-			return r, func(pod string) bool { return isPodOf(pod, r.name) }
+// logsOf finds whose logs a name means: all revisions' of a service, one
+// revision's, or one pod's; kind says which, or is empty. match is nil if it
+// means none; gone is whether nothing more will be written.
+func (e *Engine) logsOf(kind, name string) (namespace string, match func(pod string) bool, gone func() bool) {
+	may := func(k string) bool { return kind == "" || kind == k }
+	never := func() bool { return false }
+	for _, s := range list[*servingv1.Service](e.control.store, objects.Services) {
+		if !may(client.KindService) || name != s.Name && name != s.Namespace+"/"+s.Name {
+			continue
 		}
-		if isPodOf(name, r.name) {
-			if _, err := os.Stat(filepath.Join(r.machine.LogDir(r.spec.Namespace), name+".log")); err == nil || r.has(name) {
-				return r, func(pod string) bool { return pod == name }
-			}
+		return s.Namespace, func(pod string) bool { // revisions come and go while a log is followed
+			of, _ := revisionOf(pod)
+			r, ok := e.control.store.Get(objects.Revisions.Key(s.Namespace, of)).(*servingv1.Revision)
+			return ok && serviceOf(r).Name == s.Name
+		}, never
+	}
+	if ns, rest, ok := strings.Cut(name, "/"); ok {
+		namespace, name = ns, rest
+	}
+	for _, r := range list[*servingv1.Revision](e.control.store, objects.Revisions) {
+		if namespace != "" && r.Namespace != namespace {
+			continue
+		}
+		if may(client.KindRevision) && name == r.Name {
+			return r.Namespace, func(pod string) bool { return isPodOf(pod, r.Name) }, never
+		}
+		if !may(client.KindPod) || !isPodOf(name, r.Name) {
+			continue
+		}
+		gone := func() bool { return e.control.store.Get(objects.Pods.Key(r.Namespace, name)) == nil }
+		_, err := os.Stat(filepath.Join(e.machine.LogDir(r.Namespace), name+".log"))
+		if err == nil || !gone() {
+			return r.Namespace, func(pod string) bool { return pod == name }, gone
 		}
 	}
-	return nil, nil
+	return "", nil, nil
 }
 
 // logCopier copies logs, each from where it stopped before.
@@ -150,6 +159,7 @@ type logCopier struct {
 	dir    string
 	match  func(pod string) bool
 	offset map[string]int64 // by pod
+	tail   int              // lines of each log at first; -1: all
 	last   string           // the pod whose text came last
 	wrote  bool
 }
@@ -161,10 +171,20 @@ func (c *logCopier) all() error {
 		return err
 	}
 	for _, p := range pods {
-		if err := c.copy(p, p+".log.1", 0, len(pods) > 1); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		var older, from int64
+		if c.tail >= 0 {
+			var lines int
+			var err, olderErr error
+			from, lines, err = lastLines(filepath.Join(c.dir, p+".log"), c.tail)
+			older, _, olderErr = lastLines(filepath.Join(c.dir, p+".log.1"), c.tail-lines)
+			if err := errors.Join(err, olderErr); err != nil {
+				return err
+			}
+		}
+		if err := c.copy(p, p+".log.1", older, len(pods) > 1); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if err := c.copy(p, p+".log", 0, len(pods) > 1); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := c.copy(p, p+".log", from, len(pods) > 1); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

@@ -5,9 +5,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"aisle.dev/aisle/activator/engine/route"
 	"aisle.dev/aisle/internal/manifest"
 )
 
@@ -18,9 +20,15 @@ func BenchmarkCall(b *testing.B) {
 		_, _ = io.WriteString(w, "answer")
 	}))
 	defer pod.Close()
-	r := calling(b, manifest.Service{Timeout: time.Minute})
+	r := calling(b, &manifest.Template{Timeout: time.Minute})
 	open(b, r, pod.Listener.Addr().String())
-	front := httptest.NewServer(&proxy{routes: map[string]*revision{"127.0.0.1": r}, cross: http.NewCrossOriginProtection()})
+	routes := new(atomic.Pointer[table])
+	routes.Store(&table{"one.default": {shares: []route.Share{{Revision: r.name, Percent: 100}}, revisions: []*revision{r}}})
+	p := &proxy{routes: routes, cross: http.NewCrossOriginProtection()}
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		req.Host = "one.default.localhost:8080"
+		p.ServeHTTP(w, req)
+	}))
 	defer front.Close()
 	for _, side := range []struct{ name, url string }{{"alone", pod.URL}, {"proxied", front.URL}} {
 		b.Run(side.name, func(b *testing.B) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
 	"aisle.dev/aisle/activator/engine/pod"
 	"aisle.dev/aisle/activator/scale"
@@ -21,9 +22,9 @@ import (
 )
 
 // calling gives a revision that only passes requests on: no goroutine runs it.
-func calling(t testing.TB, spec manifest.Service) *revision {
+func calling(t testing.TB, spec *manifest.Template) *revision {
 	t.Helper()
-	spec.Namespace, spec.Name = "default", "one"
+	spec.Namespace, spec.Service, spec.Revision = "default", "one", "one-00001"
 	metrics, err := newMetrics(prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
@@ -32,12 +33,13 @@ func calling(t testing.TB, spec manifest.Service) *revision {
 	if err != nil {
 		t.Fatal(err)
 	}
-	decider, err := scale.New(scaleRevision(spec, serviceState{Generation: 1}), config)
+	e := &Engine{log: slog.New(slog.DiscardHandler), metrics: metrics, hurry: make(chan struct{})}
+	rev := new(servingv1.Revision)
+	rev.Namespace, rev.Name = "default", "one-00001"
+	r, err := e.newRevision(&control{engine: e, deciders: config}, rev, spec)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &Engine{log: slog.New(slog.DiscardHandler), metrics: metrics, hurry: make(chan struct{})}
-	r := e.newRevision(spec, decider, serviceState{Generation: 1})
 	close(r.ended) // nobody takes events
 	return r
 }
@@ -65,7 +67,7 @@ func closedPort(t *testing.T) string {
 // A pod that refuses the connection has seen nothing: the next one gets the
 // request, with its body.
 func TestNextPodAfterARefusedConnection(t *testing.T) {
-	r := calling(t, manifest.Service{Timeout: time.Minute})
+	r := calling(t, &manifest.Template{Timeout: time.Minute})
 	good := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		n, err := io.Copy(io.Discard, req.Body)
 		fmt.Fprint(w, n, err)
@@ -90,7 +92,7 @@ func TestNextPodAfterARefusedConnection(t *testing.T) {
 func TestNoSecondPodForAFailedRequest(t *testing.T) {
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		t.Run(method, func(t *testing.T) {
-			r := calling(t, manifest.Service{Timeout: time.Minute})
+			r := calling(t, &manifest.Template{Timeout: time.Minute})
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
@@ -169,13 +171,13 @@ func TestAnswerTimeouts(t *testing.T) {
 	defer silent.Close()
 	for _, test := range []struct {
 		name, path string
-		spec       manifest.Service
+		spec       *manifest.Template
 		aborted    bool
 	}{
-		{"in all", "/", manifest.Service{Timeout: 20 * time.Millisecond}, false},
-		{"until the answer begins", "/", manifest.Service{Timeout: time.Minute, ResponseStartTimeout: 20 * time.Millisecond}, false},
-		{"in all, with the answer begun", "/begin", manifest.Service{Timeout: 100 * time.Millisecond}, true},
-		{"between bytes", "/begin", manifest.Service{Timeout: time.Minute, IdleTimeout: 20 * time.Millisecond}, true},
+		{"in all", "/", &manifest.Template{Timeout: 20 * time.Millisecond}, false},
+		{"until the answer begins", "/", &manifest.Template{Timeout: time.Minute, ResponseStartTimeout: 20 * time.Millisecond}, false},
+		{"in all, with the answer begun", "/begin", &manifest.Template{Timeout: 100 * time.Millisecond}, true},
+		{"between bytes", "/begin", &manifest.Template{Timeout: time.Minute, IdleTimeout: 20 * time.Millisecond}, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := calling(t, test.spec)
@@ -206,7 +208,7 @@ func TestAnswerTimeouts(t *testing.T) {
 
 // A body that breaks off on its way here is the caller's fault.
 func TestBrokenBody(t *testing.T) {
-	r := calling(t, manifest.Service{Timeout: time.Minute})
+	r := calling(t, &manifest.Template{Timeout: time.Minute})
 	pod := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) { _, _ = io.Copy(io.Discard, req.Body) }))
 	defer pod.Close()
 	open(t, r, pod.Listener.Addr().String())

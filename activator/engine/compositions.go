@@ -16,47 +16,41 @@ import (
 // compositionEnv names the composition file of a service (functions/composer).
 const compositionEnv = "COMPOSITION"
 
-// checkCompositions refuses a composition that names a service which is not
-// there, or that its composer would refuse: better now than with every product
-// that comes. Only a composition out of a ConfigMap of this folder is looked
-// into; of a file elsewhere the composer knows more.
-func checkCompositions(services []manifest.Service) error {
-	names := make([]string, len(services))
-	for i, s := range services {
-		names[i] = s.Namespace + "/" + s.Name
+// checkComposition refuses a composition that names a service which is not
+// among names (NAMESPACE/NAME), or that its composer would refuse: better now
+// than with every product that comes. Only a composition out of a ConfigMap is
+// looked into; of a file elsewhere the composer knows more.
+func checkComposition(t *manifest.Template, names []string) error {
+	namespace := "default" // of legs that name none, as the composer has it
+	file := ""
+	for _, e := range t.Env {
+		switch e.Name {
+		case compositionEnv:
+			file = e.Value
+		case "NAMESPACE":
+			namespace = e.Value
+		}
 	}
 	var errs []error
-	for _, s := range services {
-		namespace := "default" // of legs that name none, as the composer has it
-		file := ""
-		for _, e := range s.Env {
-			switch e.Name {
-			case compositionEnv:
-				file = e.Value
-			case "NAMESPACE":
-				namespace = e.Value
-			}
+	for _, m := range t.Mounts {
+		below, ok := strings.CutPrefix(file, strings.TrimSuffix(m.Path, "/")+"/")
+		raw, has := m.Files[below]
+		if !ok || !has {
+			continue
 		}
-		for _, m := range s.Mounts {
-			below, ok := strings.CutPrefix(file, strings.TrimSuffix(m.Path, "/")+"/")
-			raw, has := m.Files[below]
-			if !ok || !has {
-				continue
+		c, err := compose.Parse(raw, folder{m.Files, path.Dir(below)})
+		if err != nil {
+			errs = append(errs, fmt.Errorf("service %s/%s: composition %s: %w", t.Namespace, t.Service, file, err))
+			continue
+		}
+		for _, leg := range c.Legs {
+			of := leg.Namespace
+			if of == "" {
+				of = namespace
 			}
-			c, err := compose.Parse(raw, folder{m.Files, path.Dir(below)})
-			if err != nil {
-				errs = append(errs, fmt.Errorf("service %s/%s: composition %s: %w", s.Namespace, s.Name, file, err))
-				continue
-			}
-			for _, leg := range c.Legs {
-				of := leg.Namespace
-				if of == "" {
-					of = namespace
-				}
-				if target := of + "/" + leg.Service; !slices.Contains(names, target) {
-					errs = append(errs, fmt.Errorf("service %s/%s: composition %s: leg %s names the service %s, which is not here; there are: %s",
-						s.Namespace, s.Name, c.Name, leg.Name, target, strings.Join(names, ", ")))
-				}
+			if target := of + "/" + leg.Service; !slices.Contains(names, target) {
+				errs = append(errs, fmt.Errorf("service %s/%s: composition %s: leg %s names the service %s, which is not here; there are: %s",
+					t.Namespace, t.Service, c.Name, leg.Name, target, strings.Join(names, ", ")))
 			}
 		}
 	}

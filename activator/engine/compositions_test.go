@@ -7,7 +7,7 @@ import (
 	"aisle.dev/aisle/internal/manifest"
 )
 
-func TestCheckCompositions(t *testing.T) {
+func TestCheckComposition(t *testing.T) {
 	const composition = `apiVersion: aisle.dev/v1alpha1
 kind: Composition
 metadata: {name: products}
@@ -31,8 +31,8 @@ spec:
 		{"a file elsewhere", "/srv/composition.yaml", "not ours", "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			composer := manifest.Service{
-				Namespace: "default", Name: "composer", Env: []manifest.EnvVar{{Name: "COMPOSITION", Value: tt.file}},
+			composer := &manifest.Template{
+				Namespace: "default", Service: "composer", Env: []manifest.EnvVar{{Name: "COMPOSITION", Value: tt.file}},
 				Mounts: []manifest.Mount{{Path: "/etc/aisle", Files: map[string][]byte{
 					"composition.yaml": []byte(tt.composition), "taxonomy.csv": []byte("id,parent,name\nties,,Ties\n"),
 					"prior.csv": []byte("label,share\nTies,1\n"),
@@ -41,7 +41,7 @@ spec:
 			if tt.namespace != "" {
 				composer.Env = append(composer.Env, manifest.EnvVar{Name: "NAMESPACE", Value: tt.namespace})
 			}
-			err := checkCompositions([]manifest.Service{composer, {Namespace: "default", Name: "photo"}, {Namespace: "default", Name: "title"}})
+			err := checkComposition(composer, []string{"default/composer", "default/photo", "default/title"})
 			if tt.says == "" && err != nil || tt.says != "" && (err == nil || !strings.Contains(err.Error(), tt.says)) {
 				t.Errorf("%v, want %q", err, tt.says)
 			}

@@ -3,16 +3,26 @@
 // waits for one and stopped when Knative's autoscaler says so.
 //
 // Guarantees:
+//
 //   - A request for a service at zero is held, within bounds, and answered once
 //     a pod is ready; it is never lost to a pod that was just told to stop.
+//
 //   - What was started is stopped: by a normal end of Run, and by the kernel or
 //     the next engine after an abrupt one.
+//
 //   - At zero, without requests, nothing runs: no ticker, no timer, no probe.
+//
 //   - One engine at a time uses a data directory, and all that it remembers is
 //     there.
 //
+//   - A new revision of a service gets requests once it has been ready, and
+//     one that never is leaves the one before serving and says why.
+//
+//   - What is applied is on disk when the answer says so: a killed engine's
+//     successor has the same revisions, routes and roll-outs.
+//
 // Non-goals: isolation of pods from each other (they are processes of one
-// user), reloading manifests, and several revisions of one service at a time.
+// user), and what a folder says after the engine has read it.
 package engine
 
 import (
@@ -25,14 +35,13 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"knative.dev/pkg/kmeta"
 	"knative.dev/serving/pkg/apis/serving"
 
+	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
 	"aisle.dev/aisle/activator/scale"
 	"aisle.dev/aisle/internal/client"
@@ -51,6 +60,9 @@ type Options struct {
 	Address   string // host:port of the proxy; empty means DefaultAddress; port 0 picks a free one
 	Version   string // what runs, for GET /v1/version
 
+	SyncAlways bool   // an event is on the disk, and not with the system alone, before it is accepted
+	NATS       string // URL of a NATS server to keep events in; empty: one in this process, below DataDir
+
 	Logger   *slog.Logger         // nil discards
 	Registry *prometheus.Registry // nil makes a fresh one; served as /metrics
 
@@ -61,18 +73,18 @@ type Options struct {
 
 // Engine is one machine's services. Make one with [New], and call Run once.
 type Engine struct {
-	opts     Options
-	log      *slog.Logger
-	services []manifest.Service
-	deciders *scale.Config
-	metrics  *metrics
-	hurry    chan struct{} // closed by Hurry
-	hurried  sync.Once
+	opts    Options
+	log     *slog.Logger
+	folder  *manifest.Set
+	metrics *metrics
+	hurry   chan struct{} // closed by Hurry
+	hurried sync.Once
 
 	// Set by Run before anything is served.
 	machine  *pod.Machine
-	state    *stateFile
-	revs     []*revision // one per service, by namespace and name
+	control  *control
+	events   *events
+	counted  map[string]int64 // see state
 	version  client.Version
 	stopping chan struct{} // closed when Run begins to stop
 
@@ -111,20 +123,26 @@ func New(opts Options) (*Engine, error) {
 	if len(set.Services) == 0 {
 		return nil, fmt.Errorf("%s has no Service; there is nothing to run", opts.Manifests)
 	}
-	e.services = set.Services
+	e.folder = set
 	for _, i := range set.Ignored {
 		e.log.Warn("ignored on one machine", "object", i.Object, "field", i.Path, "reason", i.Reason)
 	}
-	if e.deciders, err = scale.ParseConfig(set.Autoscaler); err != nil {
+	deciders, err := scale.ParseConfig(set.Settings.Autoscaler())
+	if err != nil {
 		return nil, err
 	}
-	errs := []error{checkCompositions(e.services)}
-	for _, s := range e.services {
-		_, err := scale.New(scaleRevision(s, serviceState{Generation: 1}), e.deciders)
-		errs = append(errs, err, e.checkCommand(s))
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := e.checkServices(set.Services, set.Services, set.Sources(), deciders); err != nil {
 		return nil, err
+	}
+	for i, o := range set.Events {
+		whole, ignored, err := admitEvent(o)
+		if err != nil {
+			return nil, err
+		}
+		set.Events[i] = whole
+		for _, i := range ignored {
+			e.log.Warn("left out of account", "object", i.Object, "field", i.Path, "reason", i.Reason)
+		}
 	}
 	if e.metrics, err = newMetrics(e.opts.Registry); err != nil {
 		return nil, fmt.Errorf("register the engine's metrics: %w", err)
@@ -147,32 +165,19 @@ func loadManifests(root, dir string) (*manifest.Set, error) {
 
 // checkCommand refuses a service whose program is not there: better now than
 // when its first request waits.
-func (e *Engine) checkCommand(s manifest.Service) error {
-	path := s.Command[0]
+func (e *Engine) checkCommand(t *manifest.Template) error {
+	path := t.Command[0]
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(e.opts.Root, path)
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return fmt.Errorf("service %s/%s: its image %s is the program %s, which is not there; build it first (make build)", s.Namespace, s.Name, s.Image, path)
+		return fmt.Errorf("service %s/%s: its image %s is the program %s, which is not there; build it first (make build)", t.Namespace, t.Service, t.Image, path)
 	}
 	if info.IsDir() || info.Mode()&0o111 == 0 {
-		return fmt.Errorf("service %s/%s: %s is not an executable file", s.Namespace, s.Name, path)
+		return fmt.Errorf("service %s/%s: %s is not an executable file", t.Namespace, t.Service, path)
 	}
 	return nil
-}
-
-func scaleRevision(s manifest.Service, st serviceState) scale.Revision {
-	return scale.Revision{
-		Namespace: s.Namespace, Name: revisionName(s.Name, st.Generation),
-		Annotations: s.Annotations, ContainerConcurrency: s.ContainerConcurrency,
-		Initialised: st.Initialised,
-	}
-}
-
-// revisionName is Knative's rule (configuration/resources.MakeRevision).
-func revisionName(service string, generation int64) string {
-	return kmeta.ChildName(service, fmt.Sprintf("-%05d", generation))
 }
 
 // defaultProgress is Knative's default of config-deployment's progress-deadline.
@@ -197,8 +202,17 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer held.Close()
-	if e.state, err = openState(e.opts.DataDir); err != nil {
+	st, err := openState(e.opts.DataDir)
+	if err != nil {
 		return err
+	}
+	e.counted = st.Counted
+	store, damaged, err := objects.Open(filepath.Join(e.opts.DataDir, objectsName))
+	if err != nil {
+		return err
+	}
+	for _, d := range damaged {
+		e.log.Error("an object is left out: its file is damaged; apply it again, or remove the file", "file", d.Path, "err", d.Err)
 	}
 	listener, err := net.Listen("tcp", e.opts.Address)
 	if err != nil {
@@ -219,47 +233,41 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	}
 	defer machine.Close()
 	e.machine = machine
+	if err := machine.Lacks(); err != nil {
+		e.log.Warn("limits are not enforced: pods may use more than they declare", "reason", err)
+	}
 	e.version = client.Version{
 		Version: e.opts.Version, Engine: "local", Address: listener.Addr().String(),
 		DataDir: e.opts.DataDir, PID: os.Getpid(),
 	}
-	if err := e.makeRevisions(); err != nil {
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	e.control, e.events = newControl(run, e, store), &events{engine: e}
+	if err := e.control.sync(e.folder); err != nil {
 		return err
+	}
+	e.folder = nil // the store has it
+	if err := e.opts.Registry.Register(gauges{e.control}); err != nil {
+		return fmt.Errorf("register the engine's metrics: %w", err)
 	}
 	return e.serve(ctx, listener, socket)
 }
 
-func (e *Engine) makeRevisions() error {
-	for _, s := range e.services {
-		st, err := e.state.generation(s.Namespace+"/"+s.Name, s.Digest)
-		if err != nil {
-			return err
-		}
-		decider, err := scale.New(scaleRevision(s, st), e.deciders)
-		if err != nil {
-			return err
-		}
-		s.Env = here(s.Env, e.version.Address)
-		e.revs = append(e.revs, e.newRevision(s, decider, st))
-	}
-	if err := e.forgetLogs(); err != nil {
-		e.log.Warn("logs of earlier revisions stay", "err", err)
-	}
-	if err := e.opts.Registry.Register(gauges(e.revs)); err != nil {
-		return fmt.Errorf("register the engine's metrics: %w", err)
-	}
-	return nil
-}
-
 // forgetLogs removes the logs of revisions that are no more: what a revision
 // keeps is bounded, how many there have been is not.
-func (e *Engine) forgetLogs() error {
-	current := func(name string) bool {
-		return slices.ContainsFunc(e.revs, func(r *revision) bool { return isPodOf(name, r.name) })
+func (e *Engine) forgetLogs(store *objects.Store) error {
+	revisions, _ := store.List(objects.Revisions, "")
+	names, namespaces := map[string]bool{}, map[string]bool{}
+	for _, o := range revisions {
+		names[o.GetNamespace()+"/"+o.GetName()] = true
+		namespaces[o.GetNamespace()] = true
 	}
 	var errs []error
-	for _, r := range e.revs {
-		errs = append(errs, pod.Forget(e.machine.LogDir(r.spec.Namespace), current))
+	for namespace := range namespaces {
+		errs = append(errs, pod.Forget(e.machine.LogDir(namespace), func(pod string) bool {
+			revision, _ := revisionOf(pod)
+			return names[namespace+"/"+revision]
+		}))
 	}
 	return errors.Join(errs...)
 }
@@ -303,12 +311,17 @@ func (e *Engine) serve(ctx context.Context, listener, socket net.Listener) error
 	front.Protocols.SetUnencryptedHTTP2(true)
 	back := &http.Server{Handler: e.admin(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 10 * time.Second, MaxHeaderBytes: maxHeader, ErrorLog: errorLog}
 
-	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	var revisions, servers sync.WaitGroup
-	for _, r := range e.revs {
-		revisions.Go(func() { r.run(run) })
+	if err := e.control.start(); err != nil {
+		e.log.Error("it starts with objects that the disk does not have", "err", err)
 	}
+	if err := e.control.startEvents(); err != nil {
+		e.control.stop()
+		return errors.Join(err, e.events.close())
+	}
+	if err := e.forgetLogs(e.control.store); err != nil {
+		e.log.Warn("logs of earlier revisions stay", "err", err)
+	}
+	var servers sync.WaitGroup
 	failed := make(chan error, 2)
 	for _, s := range []struct {
 		*http.Server
@@ -320,7 +333,7 @@ func (e *Engine) serve(ctx context.Context, listener, socket net.Listener) error
 			}
 		})
 	}
-	e.log.Info("engine started", "address", e.version.Address, "services", len(e.revs), "dataDir", e.opts.DataDir)
+	e.log.Info("engine started", "address", e.version.Address, "services", len(e.control.services), "dataDir", e.opts.DataDir)
 	if e.opts.Started != nil {
 		e.opts.Started(e.version)
 	}
@@ -332,16 +345,18 @@ func (e *Engine) serve(ctx context.Context, listener, socket net.Listener) error
 	}
 	e.log.Info("engine stopping")
 	close(e.stopping)
-	// 1. No new connection; the requests at hand go on. Their answers close
+	// 1. No event is accepted any more, and no delivery begins; those under way
+	//    get a moment. What is left is in the store.
+	e.events.rest()
+	// 2. No new connection; the requests at hand go on. Their answers close
 	//    their connections.
 	shut, hard := context.WithCancel(context.WithoutCancel(ctx))
 	defer hard()
 	servers.Go(func() { _ = front.Shutdown(shut) }) // what it cannot end is closed below
-	// 2. Requests that wait are refused; pods drain, are told SIGTERM, and after
+	// 3. Requests that wait are refused; pods drain, are told SIGTERM, and after
 	//    their grace SIGKILL. Hurry skips the waiting.
-	stop()
-	revisions.Wait()
-	// 3. No pod is left that could answer. What is answered already gets a
+	e.control.stop()
+	// 4. No pod is left that could answer. What is answered already gets a
 	//    moment to reach its caller; what is then still connected is closed.
 	last, enough := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
 	_ = front.Shutdown(last) // what is left is closed below
@@ -350,7 +365,8 @@ func (e *Engine) serve(ctx context.Context, listener, socket net.Listener) error
 	_ = front.Close()
 	_ = back.Close()
 	servers.Wait()
-	// 4. Nothing is awake any more, nor will be.
+	err = errors.Join(err, e.events.close())
+	// 5. Nothing is awake any more, nor will be.
 	e.mu.Lock()
 	if e.resign != nil {
 		e.resign.Stop()

@@ -5,14 +5,15 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
-
-	"aisle.dev/aisle/internal/manifest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -44,15 +45,6 @@ func TestPodNames(t *testing.T) {
 	}
 }
 
-func TestRevisionNames(t *testing.T) {
-	if got := revisionName("title", 12); got != "title-00012" {
-		t.Errorf("%s", got)
-	}
-	if long := revisionName(strings.Repeat("x", 63), 1); len(long) > 63 {
-		t.Errorf("%s is longer than a name may be", long)
-	}
-}
-
 func TestProgressDeadline(t *testing.T) {
 	for value, want := range map[string]time.Duration{"": defaultProgress, "30s": 30 * time.Second, "-1s": defaultProgress, "soon": defaultProgress} {
 		if got := progressDeadline(map[string]string{"serving.knative.dev/progress-deadline": value}); got != want {
@@ -62,41 +54,43 @@ func TestProgressDeadline(t *testing.T) {
 }
 
 func TestState(t *testing.T) {
-	dir := t.TempDir()
-	open := func() *stateFile {
-		t.Helper()
-		s, err := openState(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	generation := func(digest string, want serviceState) {
-		t.Helper()
-		got, err := open().generation("default/title", digest)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("-want +got:\n%s", diff)
-		}
-	}
-	generation("a", serviceState{Generation: 1, Digest: "a"})
-	if err := open().initialised("default/title"); err != nil {
-		t.Fatal(err)
-	}
-	generation("a", serviceState{Generation: 1, Digest: "a", Initialised: true})
-	generation("b", serviceState{Generation: 2, Digest: "b"})
-	if left, err := filepath.Glob(filepath.Join(dir, "*.new")); err != nil || len(left) > 0 {
-		t.Errorf("left %v, %v", left, err)
-	}
-	for text, want := range map[string]string{"{": "move the data directory away", `{"layout":99}`: "layout 99"} {
-		if err := os.WriteFile(filepath.Join(dir, stateName), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := openState(dir); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %q in it", text, err, want)
-		}
+	for name, test := range map[string]struct {
+		text string
+		want state
+		err  string
+	}{
+		"none":     {"", state{Layout: layout}, ""},
+		"ours":     {`{"layout":2,"counted":{"default/title":7}}`, state{Layout: layout, Counted: map[string]int64{"default/title": 7}}, ""},
+		"older":    {`{"layout":1,"services":{"default/title":{"generation":7,"digest":"a","initialised":true}}}`, state{Layout: layout, Counted: map[string]int64{"default/title": 7}}, ""},
+		"newer":    {`{"layout":3}`, state{}, "layout 3"},
+		"no state": {"{", state{}, "move the data directory away"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if test.text != "" {
+				if err := os.WriteFile(filepath.Join(dir, stateName), []byte(test.text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 2 { // what was brought here stays
+				got, err := openState(dir)
+				if test.err != "" {
+					if err == nil || !strings.Contains(err.Error(), test.err) {
+						t.Errorf("%v, want %q in it", err, test.err)
+					}
+					continue
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(test.want, got); diff != "" {
+					t.Errorf("-want +got:\n%s", diff)
+				}
+			}
+			if left, err := filepath.Glob(filepath.Join(dir, "*.new")); err != nil || len(left) > 0 {
+				t.Errorf("left %v, %v", left, err)
+			}
+		})
 	}
 }
 
@@ -195,7 +189,9 @@ func FuzzHost(f *testing.F) {
 	for _, host := range []string{"title.default.localhost", "TITLE.default.localhost.:8080", "[::1]:80", "", ":", "title.default.localhost:x:y", "engine.localhost"} {
 		f.Add(host)
 	}
-	p := &proxy{routes: map[string]*revision{}, cross: http.NewCrossOriginProtection(), own: http.NotFoundHandler()}
+	routes := new(atomic.Pointer[table])
+	routes.Store(&table{})
+	p := &proxy{routes: routes, cross: http.NewCrossOriginProtection(), own: http.NotFoundHandler()}
 	f.Fuzz(func(t *testing.T, host string) {
 		req := httptest.NewRequest(http.MethodGet, "/", nil)
 		req.Host = host
@@ -214,20 +210,71 @@ func FuzzHost(f *testing.F) {
 	})
 }
 
-func TestHostOf(t *testing.T) {
-	s := manifest.Service{Namespace: "default", Name: "title"}
-	if got := hostOf(s.Namespace + "/" + s.Name); got != "title.default.localhost" {
+func TestHosts(t *testing.T) {
+	if got := hostOf("default", "title", ""); got != "title.default.localhost" {
+		t.Errorf("%s", got)
+	}
+	if got := hostOf("default", "title", "next"); got != "next-title.default.localhost" {
 		t.Errorf("%s", got)
 	}
 	for host, want := range map[string]string{
-		"Title.Default.localhost":       "title.default.localhost",
-		"title.default.localhost.":      "title.default.localhost",
-		"title.default.localhost:80":    "title.default.localhost",
-		"title.default.localhost.:8080": "title.default.localhost",
-		"[::1]:80":                      "::1",
+		"Title.Default.localhost":              "title.default",
+		"title.default.localhost.":             "title.default",
+		"title.default.localhost:80":           "title.default",
+		"title.default.localhost.:8080":        "title.default",
+		"title.default.svc.cluster.local":      "title.default",
+		"next-title.default.svc.cluster.local": "next-title.default",
+		"title.default":                        "",
+		"[::1]:80":                             "",
+		"localhost":                            "",
 	} {
-		if got := bareHost(host); got != want {
+		if got := routed(host); got != want {
 			t.Errorf("%q: %q, want %q", host, got, want)
 		}
+	}
+}
+
+// A gate that has been shut lets nobody in, and is shut only while nobody is
+// within, whoever comes and goes at the same moment.
+func TestGate(t *testing.T) {
+	var g gate
+	var within, wrong atomic.Int64
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 10_000 {
+				if !g.enter() {
+					return
+				}
+				within.Add(1)
+				if g.n.Load() < 0 {
+					wrong.Add(1)
+				}
+				within.Add(-1)
+				g.leave()
+			}
+		})
+	}
+	all.Go(func() {
+		for !g.shutEmpty() {
+			runtime.Gosched()
+		}
+		if within.Load() != 0 {
+			wrong.Add(1)
+		}
+	})
+	all.Wait()
+	if wrong.Load() != 0 || g.enter() {
+		t.Errorf("%d were within a gate that was shut", wrong.Load())
+	}
+	var held gate
+	if !held.enter() || held.shutEmpty() {
+		t.Error("shut although somebody is within")
+	}
+	held.shut()
+	held.shut()
+	held.leave()
+	if held.enter() || held.n.Load() != shut {
+		t.Errorf("open again: %d", held.n.Load())
 	}
 }

@@ -81,7 +81,7 @@ var (
 )
 
 // gauges is the [prometheus.Collector] of how the revisions stand.
-type gauges []*revision
+type gauges struct{ *control }
 
 func (gauges) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{descPods, descWanted, descWaiting, descHeld} {
@@ -90,7 +90,7 @@ func (gauges) Describe(ch chan<- *prometheus.Desc) {
 }
 
 func (g gauges) Collect(ch chan<- prometheus.Metric) {
-	for _, r := range g {
+	for _, r := range g.running() {
 		v := r.view()
 		gauge := func(d *prometheus.Desc, n int, labels ...string) {
 			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), append([]string{r.service, v.Name}, labels...)...)

@@ -8,9 +8,18 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"knative.dev/serving/pkg/apis/serving"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+
+	"aisle.dev/aisle/activator/engine/cgroup"
+	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/manifest"
@@ -20,6 +29,7 @@ import (
 const (
 	phaseStarting = "Starting"
 	phaseReady    = "Ready"
+	phaseUnready  = "NotReady" // it was ready, and its readiness probe fails
 	phaseDraining = "Draining"
 )
 
@@ -44,6 +54,8 @@ type podState struct {
 
 	// Under the revision's mu.
 	phase   string
+	shown   string // of the phase and address: as it is in the store
+	created time.Time
 	started time.Time
 	pid     int
 	address string
@@ -84,15 +96,25 @@ func podName(revision string) string {
 	return revision + "-" + string(suffix)
 }
 
+// revisionOf is the revision whose pod has a name that podName gives.
+func revisionOf(name string) (string, bool) {
+	i := len(name) - 6
+	if i < 1 || name[i] != '-' || strings.Trim(name[i+1:], podAlphabet) != "" {
+		return "", false
+	}
+	return name[:i], true
+}
+
 // isPodOf reports whether a pod's name is one that podName gives.
 func isPodOf(name, revision string) bool {
-	suffix, ok := strings.CutPrefix(name, revision+"-")
-	return ok && len(suffix) == 5 && strings.Trim(suffix, podAlphabet) == ""
+	of, ok := revisionOf(name)
+	return ok && of == revision
 }
 
 // begin adds a pod and starts it. REQUIRES: r.mu is held.
 func (r *revision) begin() {
-	p := &podState{name: podName(r.name), order: make(chan order, 1), phase: phaseStarting, started: time.Now()}
+	p := &podState{name: podName(r.name), order: make(chan order, 1), phase: phaseStarting, created: time.Now()}
+	p.started = p.created
 	p.transport = newTransport(r.spec.H2C)
 	r.pods = append(r.pods, p)
 	r.tends.Go(func() {
@@ -107,7 +129,11 @@ func (r *revision) begin() {
 
 // tend runs one pod and returns, once its process has gone, how it ended.
 func (r *revision) tend(p *podState) string {
-	process, err := r.machine.Start(r.podSpec(p.name))
+	t, err := r.template()
+	if err != nil {
+		return fmt.Sprintf("did not start: %v", err)
+	}
+	process, err := r.machine.Start(r.podSpec(p.name, t))
 	if err != nil {
 		return fmt.Sprintf("did not start: %v", err)
 	}
@@ -116,21 +142,13 @@ func (r *revision) tend(p *podState) string {
 	p.process, p.pid, p.address, p.started = process, process.PID(), process.Address, process.Started
 	r.mu.Unlock()
 	r.log.Debug("pod started", "pod", p.name, "pid", process.PID(), "address", process.Address)
+	r.event <- event{p, podStarted, ""}
 
-	o, err := r.await(p)
-	if err == nil && o == nil {
-		r.event <- event{p, podReady, ""}
-		select {
-		case <-process.Exited():
-			return "ended by itself with " + process.Outcome()
-		case got := <-p.order:
-			o = &got
-		}
-	}
-	if o != nil && o.err == nil {
+	o, err := r.attend(p)
+	switch {
+	case o != nil && o.err == nil:
 		return r.end(p, o.drained)
-	}
-	if o != nil {
+	case o != nil:
 		err = o.err
 	}
 	process.Kill()
@@ -138,34 +156,58 @@ func (r *revision) tend(p *podState) string {
 	return err.Error()
 }
 
-// await waits until the pod is ready; its error says why it will not be. An
-// order that comes first is returned.
-func (r *revision) await(p *podState) (*order, error) {
+// attend stays with a pod while it runs. It tells the revision when the pod
+// becomes ready and when it no longer is, and returns the order that ends it,
+// or why it must end or has ended.
+func (r *revision) attend(p *podState) (*order, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	ready := make(chan error, 1)
-	probe := podProbe(r.spec.Readiness)
-	go func() { ready <- probe.Wait(ctx, p.process.Address) }()
+	readiness, failed := make(chan error), make(chan error, 1)
+	go func() {
+		failed <- p.process.Watch(ctx, podProbes(r.spec), func(why error) {
+			select {
+			case readiness <- why:
+			case <-ctx.Done():
+			}
+		})
+	}()
 	abandon := func(why error) error {
 		cancel(why)
-		return <-ready
+		return <-failed
 	}
 	deadline := time.NewTimer(r.progress)
 	defer deadline.Stop()
-	select {
-	case err := <-ready:
-		cancel(nil)
-		return nil, err
-	case <-p.process.Exited():
-		_ = abandon(errStopped)
-		return nil, fmt.Errorf("ended before it was ready, with %s", p.process.Outcome())
-	case o := <-p.order:
-		_ = abandon(errStopped)
-		return &o, nil
-	case <-deadline.C:
-		r.mu.Lock()
-		p.late = true
-		r.mu.Unlock()
-		return nil, abandon(fmt.Errorf("was not ready within its progress deadline of %s", r.progress))
+	for ever := false; ; {
+		select {
+		case why := <-readiness:
+			if why != nil {
+				r.event <- event{p, podUnready, why.Error()}
+				continue
+			}
+			deadline.Stop()
+			ever = true
+			r.event <- event{p, podReady, ""}
+		case err := <-failed:
+			cancel(nil)
+			if ever { // it is given no further request while it is asked to end
+				r.event <- event{p, podUnready, err.Error()}
+				p.process.Stop(lastGrace, r.hurry)
+			}
+			return nil, err
+		case <-p.process.Exited():
+			_ = abandon(errStopped)
+			if ever {
+				return nil, fmt.Errorf("ended by itself with %s", p.process.Outcome())
+			}
+			return nil, fmt.Errorf("ended before it was ready, with %s", p.process.Outcome())
+		case o := <-p.order:
+			_ = abandon(errStopped)
+			return &o, nil
+		case <-deadline.C:
+			r.mu.Lock()
+			p.late = true
+			r.mu.Unlock()
+			return nil, abandon(fmt.Errorf("was not ready within its progress deadline of %s", r.progress))
+		}
 	}
 }
 
@@ -204,34 +246,75 @@ func (r *revision) has(name string) bool {
 }
 
 // podSpec is the pod as the machine starts it.
-func (r *revision) podSpec(name string) pod.Spec {
-	s := pod.Spec{Namespace: r.spec.Namespace, Name: name, Command: r.spec.Command}
-	for _, e := range r.spec.Env {
-		s.Env = append(s.Env, pod.EnvVar(e))
+func (r *revision) podSpec(name string, t *manifest.Template) pod.Spec {
+	s := pod.Spec{Namespace: t.Namespace, Name: name, Command: t.Command, Limits: cgroup.Limits{Memory: t.Limits.Memory, CPU: t.Limits.CPU}}
+	for _, e := range t.Env {
+		s.Env = append(s.Env, pod.EnvVar{Name: e.Name, Value: strings.ReplaceAll(e.Value, manifest.PodName, name)})
 	}
 	// Knative's runtime contract; PORT is the machine's to give.
-	s.Env = append(s.Env, pod.EnvVar{Name: "K_SERVICE", Value: r.spec.Name},
-		pod.EnvVar{Name: "K_CONFIGURATION", Value: r.spec.Name},
+	s.Env = append(s.Env, pod.EnvVar{Name: "K_SERVICE", Value: r.spec.Service},
+		pod.EnvVar{Name: "K_CONFIGURATION", Value: r.spec.Service},
 		pod.EnvVar{Name: "K_REVISION", Value: r.name})
-	for _, m := range r.spec.Mounts {
+	for _, m := range t.Mounts {
 		s.Mounts = append(s.Mounts, pod.Mount(m))
 	}
 	return s
 }
 
-func podProbe(p *manifest.Probe) pod.Probe {
-	if p == nil {
-		return pod.Probe{}
-	}
-	probe := pod.Probe{Delay: p.InitialDelay, Timeout: p.Timeout, Success: p.SuccessThreshold}
-	if p.HTTPGet != nil {
-		probe.HTTP, probe.Path, probe.Host = true, p.HTTPGet.Path, p.HTTPGet.Host
-		probe.Header = http.Header{}
-		for _, h := range p.HTTPGet.Headers {
-			probe.Header.Add(h.Name, h.Value)
+// show puts the pods that have changed into the store, as Kubernetes' Pods.
+func (r *revision) show() {
+	var changes []objects.Change
+	r.mu.Lock()
+	for _, p := range r.pods {
+		if now := p.phase + p.address; now != p.shown {
+			p.shown = now
+			changes = append(changes, objects.Change{Key: objects.Pods.Key(r.spec.Namespace, p.name), Object: r.podObject(p)})
 		}
 	}
-	return probe
+	for _, name := range r.gone {
+		changes = append(changes, objects.Change{Key: objects.Pods.Key(r.spec.Namespace, name)})
+	}
+	r.gone = nil
+	r.mu.Unlock()
+	if len(changes) > 0 {
+		r.control.store.Show(changes...)
+	}
+}
+
+// podObject is a pod as Kubernetes would tell of it. REQUIRES: r.mu is held.
+func (r *revision) podObject(p *podState) *corev1.Pod {
+	o := &corev1.Pod{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: r.spec.Namespace, Name: p.name, UID: types.UID(p.name), CreationTimestamp: metav1.NewTime(p.created),
+			Labels: map[string]string{
+				serving.ServiceLabelKey: r.spec.Service, serving.ConfigurationLabelKey: r.spec.Service, serving.RevisionLabelKey: r.name,
+			},
+			Annotations:     map[string]string{"aisle.dev/pid": strconv.Itoa(p.pid)},
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(&r.object, servingv1.SchemeGroupVersion.WithKind("Revision"))},
+		},
+		Spec:   corev1.PodSpec{Containers: r.object.Spec.Containers},
+		Status: corev1.PodStatus{Phase: corev1.PodPending, StartTime: new(metav1.NewTime(p.created))},
+	}
+	container := corev1.ContainerStatus{Name: o.Spec.Containers[0].Name, Image: r.spec.Image}
+	condition := corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionFalse, Reason: "ContainersNotReady", LastTransitionTime: metav1.NewTime(p.created)}
+	if p.pid != 0 {
+		o.Status.Phase, o.Status.PodIP, o.Status.HostIP = corev1.PodRunning, "127.0.0.1", "127.0.0.1"
+		container.Started = new(true)
+		container.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(p.started)}
+	} else {
+		container.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}
+	}
+	if p.phase == phaseReady {
+		container.Ready = true
+		condition.Status, condition.Reason, condition.LastTransitionTime = corev1.ConditionTrue, "", metav1.NewTime(p.ready)
+	}
+	if p.phase == phaseDraining {
+		o.DeletionTimestamp = new(metav1.Now())
+		o.DeletionGracePeriodSeconds = new(int64(r.spec.GracePeriod.Seconds()))
+	}
+	o.Status.ContainerStatuses, o.Status.Conditions = []corev1.ContainerStatus{container}, []corev1.PodCondition{condition}
+	return o
 }
 
 // podViews lists the revision's pods for those who ask.
@@ -241,7 +324,7 @@ func (r *revision) podViews() []client.Pod {
 	views := make([]client.Pod, 0, len(r.pods))
 	for _, p := range r.pods {
 		v := client.Pod{
-			Namespace: r.spec.Namespace, Name: p.name, Service: r.spec.Name, Revision: r.name,
+			Namespace: r.spec.Namespace, Name: p.name, Service: r.spec.Service, Revision: r.name,
 			Phase: p.phase, PID: p.pid, Address: p.address, Started: p.started,
 		}
 		if !p.ready.IsZero() {

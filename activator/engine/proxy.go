@@ -2,20 +2,18 @@ package engine
 
 import (
 	"errors"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"aisle.dev/aisle/internal/problem"
 )
-
-// domain is what follows namespace and service in a Host: a name that every
-// resolver which knows it at all resolves to the loopback address (RFC 6761).
-const domain = "localhost"
 
 // ownHost is the engine's own Host on the proxy's address: /metrics. It cannot
 // be a service's, whose Hosts have one label more.
@@ -44,35 +42,16 @@ func (u *unavailable) Error() string { return u.reason }
 
 // proxy routes requests by their Host.
 type proxy struct {
-	routes map[string]*revision // by host without port; immutable
-	known  string               // for who asks for another host
+	routes *atomic.Pointer[table]
+	events http.HandlerFunc
 	cross  *http.CrossOriginProtection
 	own    http.Handler
 }
 
 func (e *Engine) newProxy() *proxy {
-	p := &proxy{routes: map[string]*revision{}, cross: http.NewCrossOriginProtection()}
-	for _, r := range e.revs {
-		p.routes[hostOf(r.service)] = r
-	}
-	hosts := make([]string, 0, len(p.routes))
-	for h := range p.routes {
-		hosts = append(hosts, h)
-	}
-	slices.Sort(hosts)
-	if p.known = strings.Join(hosts, ", "); len(hosts) > 20 {
-		p.known = strings.Join(hosts[:20], ", ") + ", ..."
-	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(e.opts.Registry, promhttp.HandlerOpts{}))
-	p.own = mux
-	return p
-}
-
-// hostOf gives the Host of a service, given as namespace/name.
-func hostOf(service string) string {
-	namespace, name, _ := strings.Cut(service, "/")
-	return name + "." + namespace + "." + domain
+	return &proxy{routes: &e.control.routes, events: e.events.ingress, cross: http.NewCrossOriginProtection(), own: mux}
 }
 
 // bareHost is a Host without its port and a root dot, in lower case.
@@ -84,20 +63,53 @@ func bareHost(host string) string {
 }
 
 func (p *proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	host := bareHost(req.Host)
-	r, ok := p.routes[host]
-	if !ok && host == ownHost {
-		p.own.ServeHTTP(w, req)
-		return
-	}
-	if !ok {
-		turnAway(w, problem.New(http.StatusMisdirectedRequest,
-			"no service is reached as %q; the Host must be <service>.<namespace>.%s, and one of: %s", host, domain, p.known))
+	name := routed(req.Host)
+	t := (*p.routes.Load())[name]
+	if t == nil && name != ingressRoute {
+		p.elsewhere(w, req)
 		return
 	}
 	if err := p.cross.Check(req); err != nil {
 		turnAway(w, problem.New(http.StatusForbidden, "a page of another site may not do this (%v)", err))
 		return
 	}
-	r.serve(w, req)
+	if name == ingressRoute {
+		p.events(w, req)
+		return
+	}
+	for t != nil {
+		r := t.pick()
+		if r.gate.enter() {
+			defer r.gate.leave()
+			r.serve(w, req)
+			return
+		}
+		// It was given up in this moment; the table has known for longer.
+		t = (*p.routes.Load())[name]
+	}
+	p.elsewhere(w, req)
+}
+
+// elsewhere answers what is for no service.
+func (p *proxy) elsewhere(w http.ResponseWriter, req *http.Request) {
+	host := bareHost(req.Host)
+	if host == ownHost {
+		p.own.ServeHTTP(w, req)
+		return
+	}
+	turnAway(w, problem.New(http.StatusMisdirectedRequest,
+		"no service is reached as %q; the Host must be <service>.<namespace>.%s, and one of: %s", host, domain, p.known()))
+}
+
+// known lists hosts for who asks for another one.
+func (p *proxy) known() string {
+	names := slices.Sorted(maps.Keys(*p.routes.Load()))
+	more := ""
+	if len(names) > 20 {
+		names, more = names[:20], ", ..."
+	}
+	for i := range names {
+		names[i] += "." + domain
+	}
+	return strings.Join(names, ", ") + more
 }

@@ -2,15 +2,16 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http/httputil"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"knative.dev/networking/pkg/http/stats"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
 	"aisle.dev/aisle/activator/engine/lane"
 	"aisle.dev/aisle/activator/engine/pod"
@@ -19,41 +20,57 @@ import (
 	"aisle.dev/aisle/internal/manifest"
 )
 
-// revision is the unit of scaling and routing. One goroutine, run, decides
-// and owns its pods; requests pass through its lane without it.
+// revision runs one Revision: the unit of scaling and routing. One goroutine,
+// run, decides and owns its pods; requests pass through its lane without it.
 type revision struct {
 	name     string
-	service  string // namespace/name
-	spec     manifest.Service
-	progress time.Duration // how long a pod may take to get ready
+	service  string             // namespace/name
+	route    string             // by which the table knows the service
+	object   servingv1.Revision // its metadata and spec
+	spec     *manifest.Template // without what differs from pod to pod: see template
+	progress time.Duration      // how long a pod may take to get ready
+	control  *control
+	cancel   context.CancelFunc // ends run
 	machine  *pod.Machine
-	keep     func() error  // remembers that the initial scale has been reached
+	address  string        // where the engine serves
 	hurry    chan struct{} // closed: kill instead of waiting
 	busy     func(int)     // told +1 when the revision leaves zero, -1 when it is back there
 	metrics  *serviceMetrics
 	log      *slog.Logger
 
-	reverse *httputil.ReverseProxy
-	lane    *lane.Lane[*podState]
-	stats   *stats.RequestStats
-	wake    chan struct{} // capacity 1: a request waits
-	event   chan event    // from pods' goroutines and requests; received until run returns
-	ended   chan struct{} // closed when run has returned
-	tends   sync.WaitGroup
+	gate    gate
+	backlog atomic.Int64 // events that wait in the store
+	// capacity is how many requests a pod takes at once as its autoscaler sees
+	// it, for pods that set no bound.
+	capacity int
+	reverse  *httputil.ReverseProxy
+	lane     *lane.Lane[*podState]
+	stats    *stats.RequestStats
+	wake     chan struct{} // capacity 1: a request waits
+	event    chan event    // from pods' goroutines and requests; received until run returns
+	ended    chan struct{} // closed when run has returned
+	tends    sync.WaitGroup
 
 	// Only run's goroutine uses these.
 	decider    *scale.Decider
 	recorded   time.Time // when the load was recorded last; zero while at rest
-	kept       bool      // keep has succeeded, or was not needed
+	told       replicas  // what control was told last
 	quarantine time.Time // no pod is started before; zero: at once
 
 	mu       sync.Mutex // guards what follows; taken after no other lock
 	pods     []*podState
+	gone     []string       // pods that have ended and are still shown
+	reached  bool           // requests are routed to it, or it has still to be proven
+	proven   bool           // it has had its initial scale
+	next     *scale.Decider // takes the place of the decider; nil: nothing has changed
 	decision scale.Decision
 	since    time.Time // when decision.Want last changed
 	failures int       // pods that failed in a row
 	trouble  string    // why the last pod failed; empty once one is ready
 }
+
+// replicas are pods as a Revision's status counts them.
+type replicas struct{ ready, want int }
 
 // event is what happened to a pod.
 type event struct {
@@ -65,38 +82,102 @@ type event struct {
 type eventKind int
 
 const (
-	podReady   eventKind = iota
-	podEnded             // its process has gone and it left nothing
-	podRefused           // its port refuses connections although its process runs
+	podStarted eventKind = iota
+	podReady
+	podUnready // it is ready no more; it may be again
+	podEnded   // its process has gone and it left nothing
+	podRefused // its port refuses connections although its process runs
 )
 
-func (e *Engine) newRevision(spec manifest.Service, decider *scale.Decider, st serviceState) *revision {
+// newRevision gives what runs a Revision, reduced to spec.
+func (e *Engine) newRevision(c *control, rev *servingv1.Revision, spec *manifest.Template) (*revision, error) {
 	r := &revision{
-		name:     revisionName(spec.Name, st.Generation),
-		service:  spec.Namespace + "/" + spec.Name,
+		name:     rev.Name,
+		service:  spec.Namespace + "/" + spec.Service,
+		route:    routeOf(spec.Namespace, spec.Service, ""),
+		object:   servingv1.Revision{TypeMeta: rev.TypeMeta, ObjectMeta: rev.ObjectMeta, Spec: rev.Spec},
 		spec:     spec,
 		progress: progressDeadline(spec.Annotations),
+		control:  c,
 		machine:  e.machine,
+		address:  e.version.Address,
 		hurry:    e.hurry,
 		busy:     e.busy,
-		metrics:  e.metrics.of(spec.Namespace + "/" + spec.Name),
+		metrics:  e.metrics.of(spec.Namespace + "/" + spec.Service),
 		stats:    stats.NewRequestStats(time.Now()),
 		wake:     make(chan struct{}, 1),
 		event:    make(chan event),
 		ended:    make(chan struct{}),
-		decider:  decider,
-		kept:     st.Initialised,
+		reached:  true,
+		proven:   rev.IsReady(),
 	}
-	r.keep = func() error { return e.state.initialised(r.service) }
+	decider, err := scale.New(r.scaled(r.proven), c.deciders)
+	if err != nil {
+		return nil, err
+	}
+	r.decider, r.capacity = decider, decider.Capacity()
 	r.log = e.log.With("service", r.service, "revision", r.name)
 	r.reverse = r.newReverseProxy()
-	r.lane = lane.New[*podState](int(spec.ContainerConcurrency), queueDepth, func() {
-		select {
-		case r.wake <- struct{}{}:
-		default: // it has been told already
-		}
-	})
-	return r
+	r.lane = lane.New[*podState](int(spec.ContainerConcurrency), queueDepth, r.nudge)
+	return r, nil
+}
+
+// scaled is the revision as its decider knows it.
+func (r *revision) scaled(initialised bool) scale.Revision {
+	return scale.Revision{
+		Namespace: r.spec.Namespace, Name: r.name, Annotations: r.spec.Annotations,
+		ContainerConcurrency: r.spec.ContainerConcurrency, Initialised: initialised,
+	}
+}
+
+// template is the revision reduced with what it refers to as that is now: a
+// pod is started from it.
+func (r *revision) template() (*manifest.Template, error) {
+	t, err := r.control.sources.Load().Reduce(&r.object)
+	if err != nil {
+		return nil, err
+	}
+	t.Env = here(t.Env, r.address)
+	return t, nil
+}
+
+// nudge makes run decide anew.
+func (r *revision) nudge() {
+	select {
+	case r.wake <- struct{}{}:
+	default: // it has been told already
+	}
+}
+
+// reach says whether requests are routed to the revision.
+func (r *revision) reach(reached bool) {
+	r.mu.Lock()
+	changed := r.reached != reached
+	r.reached = reached
+	r.mu.Unlock()
+	if changed {
+		r.nudge()
+	}
+}
+
+func (r *revision) isReachable() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.reached
+}
+
+func (r *revision) isProven() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.proven
+}
+
+// retune gives the revision another decider: settings have changed.
+func (r *revision) retune(d *scale.Decider) {
+	r.mu.Lock()
+	r.next = d
+	r.mu.Unlock()
+	r.nudge()
 }
 
 // run owns the revision until ctx ends, and returns when all its pods have
@@ -112,11 +193,15 @@ func (r *revision) run(ctx context.Context) {
 			r.stop()
 			return
 		case <-r.wake:
-			if r.alive() == 0 {
+			if r.alive() == 0 || r.unsettled() {
 				r.reset(next, r.decide(time.Now()))
 			}
 		case ev := <-r.event:
 			r.handle(ev)
+			if ev.kind == podStarted {
+				r.show()
+				continue
+			}
 			r.reset(next, r.decide(time.Now()))
 		case <-next.C:
 			r.reset(next, r.decide(time.Now()))
@@ -139,6 +224,13 @@ func (r *revision) alive() int {
 	return v.Starting + v.Ready
 }
 
+// unsettled is whether control has changed what decisions follow from.
+func (r *revision) unsettled() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.reached || r.next != nil
+}
+
 // decide records the load when a second is over, asks the autoscaler, starts
 // and stops pods, and returns when to decide again; the zero time means that
 // everything rests.
@@ -150,9 +242,8 @@ func (r *revision) decide(now time.Time) time.Time {
 	}
 	if now.Sub(r.recorded) >= scale.Tick {
 		seen := r.stats.Report(now)
-		r.decider.Record(now, seen.AverageConcurrency, seen.RequestCount/now.Sub(r.recorded).Seconds())
+		r.decider.Record(now, seen.AverageConcurrency+float64(r.backlog.Load()), seen.RequestCount/now.Sub(r.recorded).Seconds())
 		r.recorded = now
-		r.trim()
 	}
 	if !r.quarantine.IsZero() && !now.Before(r.quarantine) {
 		r.quarantine = time.Time{}
@@ -160,8 +251,12 @@ func (r *revision) decide(now time.Time) time.Time {
 	}
 	waiting, held := r.lane.Counts()
 	r.mu.Lock()
+	if r.next != nil {
+		r.decider, r.next = r.next, nil
+	}
 	v := r.count()
-	d := r.decider.Decide(now, scale.Snapshot{Ready: v.Ready, Starting: v.Starting, InFlight: held, Waiting: waiting})
+	reached := r.reached
+	d := r.decider.Decide(now, scale.Snapshot{Ready: v.Ready, Starting: v.Starting, InFlight: held, Waiting: waiting, Unreachable: !reached})
 	if d.Want != r.decision.Want || r.since.IsZero() {
 		r.log.Debug("decided", "want", d.Want, "why", d.Why, "ready", v.Ready, "starting", v.Starting, "waiting", waiting, "inFlight", held)
 		r.since = now
@@ -170,13 +265,17 @@ func (r *revision) decide(now time.Time) time.Time {
 	r.apply(d.Want, v)
 	v = r.count()
 	quiet := len(r.pods) == 0
+	proven := d.Initialised && !r.proven
+	r.proven = r.proven || proven
 	r.mu.Unlock()
 
-	if d.Initialised && !r.kept {
-		if err := r.keep(); err != nil {
-			r.log.Error("the initial scale will be honoured again at the next start", "err", err)
-		}
-		r.kept = true
+	r.show()
+	if proven {
+		r.control.proven(r)
+	}
+	if now := (replicas{v.Ready, d.Want}); now != r.told {
+		r.told = now
+		r.control.active(r, now.ready, now.want)
 	}
 	switch {
 	case d.NextCheck.IsZero() && quiet && !r.quarantine.IsZero():
@@ -184,6 +283,9 @@ func (r *revision) decide(now time.Time) time.Time {
 	case d.NextCheck.IsZero() && quiet:
 		r.recorded = time.Time{}
 		r.busy(-1)
+		if !reached {
+			r.control.rested(r)
+		}
 		return time.Time{}
 	case d.NextCheck.IsZero():
 		return now.Add(scale.Tick) // pods are draining
@@ -208,9 +310,7 @@ func (r *revision) apply(want int, v client.Revision) {
 	}
 	for alive > want {
 		p := r.dispensable()
-		if p.phase != phaseReady {
-			r.drain(p, done)
-		} else if want > 0 {
+		if p.phase != phaseReady || want > 0 {
 			r.drain(p, r.lane.Close(p))
 		} else if r.lane.CloseIdle(p) {
 			// Zero was decided for want of requests: a request that came
@@ -252,21 +352,43 @@ func (r *revision) dispensable() *podState {
 
 // handle takes in what happened to a pod.
 func (r *revision) handle(ev event) {
+	if why := r.takeIn(ev); why != nil {
+		r.control.failed(r, *why)
+	}
+}
+
+// takeIn gives why the revision failed, if it did.
+func (r *revision) takeIn(ev event) *failure {
 	p := ev.pod
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch ev.kind {
 	case podReady:
-		if p.phase != phaseStarting {
-			return // told to stop meanwhile
+		first := p.phase == phaseStarting
+		if !first && p.phase != phaseUnready {
+			return nil // told to stop meanwhile
 		}
-		p.phase, p.ready = phaseReady, time.Now()
-		took := p.ready.Sub(p.started)
-		r.metrics.ready.Observe(took.Seconds())
+		p.phase = phaseReady
 		r.trouble = ""
 		r.quarantine = time.Time{}
 		r.lane.Open(p)
+		if !first {
+			r.log.Info("pod ready again", "pod", p.name)
+			return nil
+		}
+		p.ready = time.Now()
+		took := p.ready.Sub(p.started)
+		r.metrics.ready.Observe(took.Seconds())
 		r.log.Info("pod ready", "pod", p.name, "pid", p.pid, "ms", float64(took.Microseconds())/1000)
+	case podUnready:
+		if p.phase != phaseReady {
+			return nil
+		}
+		// What it has begun it may finish; nothing new is given to it.
+		p.phase = phaseUnready
+		r.lane.Close(p)
+		r.trouble = fmt.Sprintf("pod %s %s", p.name, ev.reason)
+		r.log.Warn("pod not ready", "pod", p.name, "reason", ev.reason)
 	case podRefused:
 		if p.phase == phaseReady {
 			r.lane.Close(p)
@@ -275,15 +397,17 @@ func (r *revision) handle(ev event) {
 	case podEnded:
 		r.lane.Close(p)
 		r.pods = slices.DeleteFunc(r.pods, func(q *podState) bool { return q == p })
+		r.gone = append(r.gone, p.name)
 		if p.phase == phaseDraining {
 			if !p.ready.IsZero() {
 				r.failures = 0
 			}
 			r.log.Info("pod stopped", "pod", p.name, "how", ev.reason)
-			return
+			return nil
 		}
-		r.failed(p, ev.reason, time.Now())
+		return r.failed(p, ev.reason, time.Now())
 	}
+	return nil
 }
 
 // How long is waited before a pod is started again that failed n times in a
@@ -303,9 +427,9 @@ func backOff(failures int) time.Duration {
 
 // failed takes in that a pod ended unasked, or never got ready.
 // REQUIRES: r.mu is held.
-func (r *revision) failed(p *podState, reason string, now time.Time) {
+func (r *revision) failed(p *podState, reason string, now time.Time) *failure {
 	r.metrics.crashes.Inc()
-	if p.phase == phaseReady && now.Sub(p.ready) >= stable {
+	if !p.ready.IsZero() && now.Sub(p.ready) >= stable {
 		r.failures = 0
 	}
 	r.failures++
@@ -326,6 +450,17 @@ func (r *revision) failed(p *podState, reason string, now time.Time) {
 			until:  r.quarantine,
 		})
 	}
+	if r.proven {
+		return nil
+	}
+	why := &failure{late: p.late, started: p.process != nil, code: -1, reason: reason, said: tail}
+	if p.process != nil {
+		e := p.process.Ending()
+		if why.oom = e.OOMKilled > 0; e.Signal == 0 {
+			why.code = e.Code
+		}
+	}
+	return why
 }
 
 // stop drains every pod and waits for their ends.
@@ -339,36 +474,29 @@ func (r *revision) stop() {
 	r.lane.Refuse(errStopping)
 	left := len(r.pods)
 	r.mu.Unlock()
+	r.show()
 	for left > 0 {
-		r.handle(<-r.event)
+		r.takeIn(<-r.event)
 		r.mu.Lock()
 		left = len(r.pods)
 		r.mu.Unlock()
+		r.show()
 	}
-}
-
-// trim keeps the logs of the running pods within bounds.
-func (r *revision) trim() {
-	r.mu.Lock()
-	pods := slices.Clone(r.pods)
-	r.mu.Unlock()
-	for _, p := range pods {
-		if err := pod.Trim(r.machine.LogDir(r.spec.Namespace), p.name, pod.MaxLog); err != nil && !errors.Is(err, errNotExist) {
-			r.log.Warn("a pod's log grows beyond its bound", "pod", p.name, "err", err)
-		}
+	if !r.recorded.IsZero() {
+		r.busy(-1)
 	}
 }
 
 // count counts the pods by phase. REQUIRES: r.mu is held.
 func (r *revision) count() client.Revision {
 	v := client.Revision{
-		Namespace: r.spec.Namespace, Name: r.name, Service: r.spec.Name, Image: r.spec.Image,
+		Namespace: r.spec.Namespace, Name: r.name, Service: r.spec.Service, Image: r.spec.Image,
 		Want: r.decision.Want, Why: r.decision.Why, Since: r.since,
 		MinScale: r.decider.MinScale(), MaxScale: r.decider.MaxScale(),
 	}
 	for _, p := range r.pods {
 		switch p.phase {
-		case phaseStarting:
+		case phaseStarting, phaseUnready:
 			v.Starting++
 		case phaseReady:
 			v.Ready++

@@ -47,7 +47,7 @@ func TestStalledCaller(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			spec := manifest.Service{Timeout: 300 * time.Millisecond}
+			spec := &manifest.Template{Timeout: 300 * time.Millisecond}
 			if test.full {
 				spec.Timeout = time.Minute
 			}

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,92 +18,66 @@ import (
 //
 //	engine.lock    locked by the engine that uses it; its pid
 //	engine.sock    the admin socket
-//	state.json     generations of services, and which had their initial scale
+//	state.json     the layout's number
+//	objects/       the Kubernetes objects: see package objects
+//	events/        what the broker keeps
 //	pods/NS/POD/   a running pod's volumes and process; gone with the pod
 //	logs/NS/POD.log[.1]
 const (
-	lockName  = "engine.lock"
-	stateName = "state.json"
-	layout    = 1 // of the data directory; another number is another engine's
+	lockName    = "engine.lock"
+	stateName   = "state.json"
+	objectsName = "objects"
+	layout      = 2 // of the data directory; a larger number is a newer engine's
 )
 
-// serviceState is what is remembered of a service from one engine to the next.
-type serviceState struct {
-	Generation int64  `json:"generation"`
-	Digest     string `json:"digest"` // of the generation's template and command
-	// Initialised: the revision has had its initial scale, and is left as
-	// idle as it was.
-	Initialised bool `json:"initialised"`
+// state is what state.json says.
+type state struct {
+	Layout int `json:"layout"`
+	// Counted is how many revisions of a service, by namespace/name, an engine
+	// of layout 1 had made: it kept the numbers and not the revisions. They go
+	// on from there, since names of revisions are in logs and answers.
+	Counted map[string]int64 `json:"counted,omitempty"`
 }
 
-// stateFile is the engine's memory.
-type stateFile struct {
-	path string
-
-	mu       sync.Mutex // guards what follows, and the file
-	services map[string]serviceState
-}
-
-type stateText struct {
-	Layout   int                     `json:"layout"`
-	Services map[string]serviceState `json:"services"` // by namespace/name
-}
-
-func openState(dataDir string) (*stateFile, error) {
-	s := &stateFile{path: filepath.Join(dataDir, stateName), services: map[string]serviceState{}}
-	text, err := os.ReadFile(s.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return s, s.write()
+// openState reads the data directory's layout, or brings an older one to this
+// engine's.
+func openState(dataDir string) (state, error) {
+	path := filepath.Join(dataDir, stateName)
+	s := state{Layout: layout}
+	text, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return s, s.write(path)
+	case err != nil:
+		return s, fmt.Errorf("read the engine's state: %w", err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read the engine's state: %w", err)
+	var found struct {
+		state
+		Services map[string]struct {
+			Generation int64 `json:"generation"`
+		} `json:"services"` // of layout 1
 	}
-	var t stateText
-	if err := json.Unmarshal(text, &t); err != nil {
-		return nil, fmt.Errorf("read the engine's state %s: %w; move the data directory away to begin anew", s.path, err)
+	if err := json.Unmarshal(text, &found); err != nil {
+		return s, fmt.Errorf("read the engine's state %s: %w; move the data directory away to begin anew", path, err)
 	}
-	if t.Layout != layout {
-		return nil, fmt.Errorf("%s is of a data directory with layout %d, and this engine knows %d; use the engine that made it, or another --data-dir", s.path, t.Layout, layout)
+	switch found.Layout {
+	case layout:
+		return found.state, nil
+	case 1:
+		s.Counted = map[string]int64{}
+		for name, service := range found.Services {
+			s.Counted[name] = service.Generation
+		}
+		return s, s.write(path)
 	}
-	for name, st := range t.Services {
-		s.services[name] = st
-	}
-	return s, nil
-}
-
-// generation returns the service's state with the given digest: the next
-// generation if the digest is another one than before.
-func (s *stateFile) generation(service, digest string) (serviceState, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := s.services[service]
-	if st.Generation > 0 && st.Digest == digest {
-		return st, nil
-	}
-	st = serviceState{Generation: st.Generation + 1, Digest: digest}
-	s.services[service] = st
-	return st, s.write()
-}
-
-// initialised remembers that the service's revision has had its initial scale.
-func (s *stateFile) initialised(service string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := s.services[service]
-	if st.Initialised {
-		return nil
-	}
-	st.Initialised = true
-	s.services[service] = st
-	return s.write()
+	return s, fmt.Errorf("%s is of a data directory with layout %d, and this engine knows those up to %d; use the engine that made it, or another --data-dir", path, found.Layout, layout)
 }
 
 // write replaces the file so that a crash leaves the old one or the new one.
-// REQUIRES: s.mu is held, or nobody else has s yet.
-func (s *stateFile) write() error {
-	text, err := json.MarshalIndent(stateText{layout, s.services}, "", "  ")
+func (s state) write(path string) error {
+	text, err := json.MarshalIndent(s, "", "  ")
 	if err == nil {
-		err = replace(s.path, append(text, '\n'))
+		err = replace(path, append(text, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("write the engine's state: %w", err)

@@ -26,3 +26,6 @@ func ParseConfig(data map[string]string) (*Config, error) {
 	}
 	return &Config{autoscaler: *parsed}, nil
 }
+
+// InitialScale is the scale with which a revision begins that sets none.
+func (c *Config) InitialScale() int { return int(c.autoscaler.InitialScale) }

@@ -129,6 +129,18 @@ func (d *Decider) MinScale() int { return d.reachable.policy.floor }
 // MaxScale is described at MinScale.
 func (d *Decider) MaxScale() int { return d.reachable.policy.limit }
 
+// defaultConcurrency is Knative's container-concurrency-target-default.
+const defaultConcurrency = 100
+
+// Capacity is how many requests a pod takes at once where requests at once are
+// what it is scaled on, else what Knative takes for a pod that says nothing.
+func (d *Decider) Capacity() int {
+	if d.load.rps {
+		return defaultConcurrency
+	}
+	return max(1, int(d.reachable.spec.TotalValue))
+}
+
 // Record says what the revision's load was in the second that ends now: the
 // average number of requests in it, waiting ones included, and how many
 // arrived. Call it once a second while there are pods or waiting requests, also

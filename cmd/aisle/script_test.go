@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"net"
@@ -11,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -22,13 +22,27 @@ import (
 	"aisle.dev/aisle/cmd/aisle/internal/composertest"
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/client/knative/knativetest"
-	"aisle.dev/aisle/internal/problem"
 )
 
 var update = flag.Bool("update", false, "write the scripts' goldens anew")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"aisle": main})
+	testscript.Main(m, map[string]func(){"aisle": main, "hello": hello})
+}
+
+// hello is a service for a real engine: it answers every request, or with
+// BROKEN set ends with exit code 3.
+func hello() {
+	fmt.Println("hello begins")
+	if os.Getenv("BROKEN") != "" {
+		fmt.Println("there is nothing to greet with")
+		os.Exit(3)
+	}
+	err := http.ListenAndServe(net.JoinHostPort("127.0.0.1", os.Getenv("PORT")), http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, "hello")
+	}))
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
 }
 
 // TestScripts runs the command line against a composer and an engine that
@@ -50,6 +64,7 @@ func TestScripts(t *testing.T) {
 			"bytes":   writeBytes,
 			"huge":    writeHuge,
 			"serving": serving,
+			"mapped":  mapped,
 		},
 		Condition: func(cond string) (bool, error) {
 			if cond != "built" {
@@ -104,12 +119,13 @@ func setup(env *testscript.Env) error {
 	env.Setenv("STATE", state)
 	env.Setenv("AISLE_DATA_DIR", filepath.Join(env.WorkDir, "none"))
 	env.Setenv("GATEWAY", u.Host)
+	env.Setenv("TZ", "UTC")
 	return serveCluster(env, nowhere)
 }
 
 // serveCluster answers as API servers do, and writes kubeconfigs for them.
 func serveCluster(env *testscript.Env, nowhere string) error {
-	s := &knativetest.Server{Token: "secret"}
+	s := &knativetest.Server{Token: "secret", Reconcile: reconcile, Managed: map[string]string{"shared": "kubectl"}}
 	s.Sample("http://composer.cluster.test")
 	api := httptest.NewTLSServer(s)
 	env.Defer(api.Close)
@@ -130,47 +146,6 @@ func serveCluster(env *testscript.Env, nowhere string) error {
 		files = append(files, file)
 	}
 	env.Setenv("KUBECONFIG", strings.Join(files, string(filepath.ListSeparator)))
-	return nil
-}
-
-// serveEngine answers on the socket as an engine with fixed services.
-func serveEngine(env *testscript.Env, socket, address string) error {
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		return err
-	}
-	since := time.Now().Add(-3 * time.Hour) // shown to the minute
-	answers := map[string]any{
-		"/v1/version": client.Version{Version: "test", Engine: "local", Address: address, DataDir: "/state", PID: 7},
-		"/v1/services": []client.Service{
-			{Namespace: "default", Name: "composer", URL: "http://composer.default.localhost:8080", LatestRevision: "composer-00001", Ready: true, Pods: 1},
-			{Namespace: "other", Name: "title", URL: "http://title.other.localhost:8080", LatestRevision: "title-00002", Reason: "its pod ended with exit code 1"},
-		},
-		"/v1/revisions": []client.Revision{{Namespace: "default", Name: "title-00001", Service: "title", Want: 2, Ready: 1, Starting: 1, MaxScale: 4, Concurrency: 12.5, Waiting: 3, Why: "12.5 requests for 10 a pod", Since: since}},
-		"/v1/pods":      []client.Pod{},
-	}
-	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if name, ok := strings.CutPrefix(r.URL.Path, "/v1/logs/"); ok {
-			if name != "title" {
-				problem.Write(w, problem.New(http.StatusNotFound, "no service and no pod is named %s", name))
-				return
-			}
-			fmt.Fprint(w, "ready\n")
-			return
-		}
-		answer, ok := answers[r.URL.Path]
-		if !ok {
-			problem.Write(w, problem.New(http.StatusNotFound, "no %s", r.URL.Path))
-			return
-		}
-		_ = json.NewEncoder(w).Encode(answer) // the caller has gone
-	})}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(l) }()
-	env.Defer(func() {
-		_ = srv.Close()
-		<-served
-	})
 	return nil
 }
 
@@ -226,6 +201,16 @@ func serving(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("no engine answers: %v", err)
 		}
 	}
+}
+
+// mapped FILE: writes an image map whose image hello is the command hello.
+func mapped(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: mapped FILE")
+	}
+	path, err := exec.LookPath("hello")
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), fmt.Appendf(nil, "{apiVersion: aisle.dev/v1alpha1, kind: ImageMap, images: [{image: \"hello:1\", command: [%q]}]}\n", path), 0o600))
 }
 
 // bytes FILE TEXT: writes text with Go's escapes, which a script cannot hold.

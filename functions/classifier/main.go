@@ -65,6 +65,7 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 	c, err := classify.New(classify.Options{
 		Package: pkg, Queue: cfg.queue, MaxBody: cfg.maxBody, Timeout: cfg.timeout,
 		Health: health, Logger: log, Metrics: set,
+		Started: phases.started,
 		OnReady: func(device string) { phases.log(log, pkg, device) },
 	})
 	if err != nil {

@@ -7,10 +7,12 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +81,19 @@ func TestRun(t *testing.T) {
 			resp.Body.Close()
 			if resp.StatusCode != 200 {
 				t.Errorf("readyz %d", resp.StatusCode)
+			}
+			// What the engine makes its histogram and Server-Timing of.
+			var sum float64
+			for i, metric := range strings.Split(resp.Header.Get("Server-Timing"), ", ") {
+				name, ms, _ := strings.Cut(metric, ";dur=")
+				took, err := strconv.ParseFloat(ms, 64)
+				if phases := []string{"runtime", "model", "warmup"}; i >= len(phases) || name != phases[i] || err != nil || took < 0 {
+					t.Errorf("phases %q", resp.Header["Server-Timing"])
+				}
+				sum += took
+			}
+			if math.Abs(sum-ready.ReadyMs) > 0.01 {
+				t.Errorf("phases %q take %g ms together, not the %g until it was ready", resp.Header["Server-Timing"], sum, ready.ReadyMs)
 			}
 			body, _ := json.Marshal(map[string]string{"title": tt.title})
 			resp, err = client.Post("http://127.0.0.1:"+port+"/v1/classify", "application/json", bytes.NewReader(body))

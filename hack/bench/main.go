@@ -41,6 +41,8 @@ var figures = []figure{
 	{"overhead", "warm, sequential: the engine's proxy over the pod alone", overhead, false},
 	{"throughput", "aisle send --wait against an in-process loop of the same work", throughput, false},
 	{"idle", "engine with everything at zero: memory and CPU", idle, false},
+	{"ingress", "events of 1 KB that the broker accepts: rate and latency", ingress, false},
+	{"broker-hop", "what the broker adds between an event and its reply event", brokerHop, false},
 	{"first", "make run ONCE=1, caches warm: seconds to the first category", first, false},
 	{"cluster-cold", "cold start on a cluster: title and photo over a trivial service", clusterCold, true},
 	{"cluster-warm", "warm on a cluster: the whole path and what each hop adds", clusterWarm, true},

@@ -55,6 +55,7 @@ type Options struct {
 	Timeout time.Duration       // for one request; 0 means DefaultTimeout
 	Workers int                 // batches run at once on a CPU; 0 means one a core
 	Health  *serve.Health       // told when requests are wanted
+	Started func() string       // called once, just before: how long the start's phases took, for Health
 	OnReady func(device string) // called once, then
 	Logger  *slog.Logger
 	Metrics *metrics.Set // nil: to be seen by nobody
@@ -73,6 +74,7 @@ type Classifier struct {
 	reads   string // of every answer's header
 	log     *slog.Logger
 	health  *serve.Health
+	started func() string
 	onReady func(string)
 	metrics *instruments
 	maxBody int64
@@ -96,6 +98,7 @@ func New(o Options) (*Classifier, error) {
 		reads:   strings.Join(o.Package.Spec.Reads, ","),
 		log:     o.Logger,
 		health:  o.Health,
+		started: o.Started,
 		onReady: o.OnReady,
 		maxBody: cmp.Or(o.MaxBody, DefaultMaxBody),
 		timeout: cmp.Or(o.Timeout, DefaultTimeout),
@@ -152,6 +155,9 @@ func (c *Classifier) Run(ctx context.Context, s Session) error {
 		wg.Go(func() { c.work(ctx, s, first) })
 	}
 	close(c.running)
+	if c.started != nil {
+		c.health.Started(c.started())
+	}
 	c.health.Ready()
 	if c.onReady != nil {
 		c.onReady(c.device)

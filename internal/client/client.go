@@ -18,9 +18,8 @@ type Client interface {
 	Services(ctx context.Context) ([]Service, error)
 	Revisions(ctx context.Context) ([]Revision, error)
 	Pods(ctx context.Context) ([]Pod, error)
-	// Logs copies what the pods of a service (or the one pod of that name)
-	// wrote, oldest first. With follow it goes on until ctx ends.
-	Logs(ctx context.Context, w io.Writer, name string, follow bool) error
+	// Logs copies what pods wrote, oldest first.
+	Logs(ctx context.Context, w io.Writer, q LogQuery) error
 	Version(ctx context.Context) (Version, error)
 }
 
@@ -29,6 +28,20 @@ type Client interface {
 type Describer interface {
 	Describe(ctx context.Context, kind, name string) (Description, error)
 }
+
+// LogQuery says whose logs, and how much of them.
+type LogQuery struct {
+	Kind       string        // of Name: one of the Kind constants; empty: whichever it is
+	Name       string        // may be NAMESPACE/NAME
+	Follow     bool          // go on until ctx ends, or the one pod that Name means has gone
+	Tail       int           // at most so many lines of each pod, the last ones; -1: as the place does
+	Since      time.Duration // not older than this; 0: however old
+	Previous   bool          // of the process before the one that runs in the pod
+	Timestamps bool          // when a line was written stands before it
+}
+
+// LogsOf asks for all that the pods of a service or revision, or one pod, wrote.
+func LogsOf(name string) LogQuery { return LogQuery{Name: name, Tail: -1} }
 
 // Service is one Knative Service.
 type Service struct {
@@ -39,6 +52,10 @@ type Service struct {
 	Ready          bool   `json:"ready"`            // no reason known why a request would fail; true at zero
 	Reason         string `json:"reason,omitempty"` // why it is not ready
 	Pods           int    `json:"pods"`             // that are ready
+
+	LatestCreated string    `json:"latestCreated,omitempty"` // the newest revision, ready or not
+	Created       time.Time `json:"created,omitzero"`
+	Image         string    `json:"image,omitempty"` // of the template
 }
 
 // Revision is one revision of a service and what the autoscaler made of it.

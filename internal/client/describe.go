@@ -131,8 +131,9 @@ func Pick(kind, namespace, name string, services []Service, revisions []Revision
 	return d, nil
 }
 
-// Describe implements [Describer]. The engine has no events: what happened is
-// in its reasons and in the pods' logs.
+// Describe implements [Describer], but for what is in the object itself: its
+// conditions and its traffic. The engine has no events: what happened is in its
+// reasons and in the pods' logs.
 func (e *Engine) Describe(ctx context.Context, kind, name string) (Description, error) {
 	services, err := e.Services(ctx)
 	if err != nil {
@@ -150,17 +151,9 @@ func (e *Engine) Describe(ctx context.Context, kind, name string) (Description, 
 	if err != nil {
 		return d, err
 	}
-	if s := d.Service; s != nil {
-		c := Condition{Type: "Ready", Status: "True", Message: s.Reason}
-		if !s.Ready {
-			c.Status = "False"
-		}
-		d.Conditions = []Condition{c}
-		d.Traffic = []Share{{Revision: s.LatestRevision, Percent: 100}}
-	}
 	d.Listen(func(p Pod) (begin, end string, err error) {
 		var log ends
-		err = e.Logs(ctx, &log, p.Name, false)
+		err = e.Logs(ctx, &log, LogsOf(p.Name))
 		return string(log.first), log.end(), err
 	})
 	return d, ctx.Err()

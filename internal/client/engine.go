@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"mime"
 	"net"
 	"net/http"
@@ -18,6 +19,10 @@ import (
 	"syscall"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"aisle.dev/aisle/internal/client/objects"
 	"aisle.dev/aisle/internal/problem"
 )
 
@@ -90,8 +95,19 @@ func (e *Engine) Version(ctx context.Context) (Version, error) {
 	return v, e.get(ctx, "/v1/version", &v)
 }
 
-// Logs implements [Client]. A follow that ends because ctx did returns nil.
-func (e *Engine) Logs(ctx context.Context, w io.Writer, name string, follow bool) error {
+// Logs implements [Client]: of pods that have ended too. A follow that ends
+// because ctx did returns nil. When a line was written the engine does not
+// know, and a process that ends is another pod's in its place.
+func (e *Engine) Logs(ctx context.Context, w io.Writer, q LogQuery) error {
+	for name, asked := range map[string]bool{"since when": q.Since > 0, "when lines were written": q.Timestamps} {
+		if asked {
+			return problem.New(http.StatusBadRequest, "the engine does not know %s: pods write their logs as they like; leave --since and --timestamps away, or use --tail", name)
+		}
+	}
+	if q.Previous {
+		return problem.New(http.StatusBadRequest, "no pod of the engine has a process before its own: a new process is a new pod, and the logs of a service or a revision have those of ended pods too")
+	}
+	name := q.Name
 	if e.Namespace != "" && !strings.Contains(name, "/") {
 		var all []Service
 		if err := e.get(ctx, "/v1/services", &all); err != nil {
@@ -102,20 +118,31 @@ func (e *Engine) Logs(ctx context.Context, w io.Writer, name string, follow bool
 			name = e.Namespace + "/" + name
 		}
 	}
-	q := url.Values{"follow": {strconv.FormatBool(follow)}}
-	resp, err := e.do(ctx, "/v1/logs/"+url.PathEscape(name)+"?"+q.Encode())
+	params := url.Values{"follow": {strconv.FormatBool(q.Follow)}}
+	if q.Kind != "" {
+		params.Set("kind", q.Kind)
+	}
+	if q.Tail >= 0 {
+		params.Set("tailLines", strconv.Itoa(q.Tail))
+	}
+	resp, err := e.do(ctx, http.MethodGet, "/v1/logs/"+url.PathEscape(name)+"?"+params.Encode(), nil)
 	if err == nil {
 		defer resp.Body.Close()
 		_, err = io.Copy(w, resp.Body)
 	}
-	if follow && ctx.Err() != nil {
+	if q.Follow && ctx.Err() != nil {
 		return nil
 	}
 	return err
 }
 
 func (e *Engine) get(ctx context.Context, path string, into any) error {
-	resp, err := e.do(ctx, path)
+	return e.ask(ctx, http.MethodGet, path, into)
+}
+
+// ask reads the engine's JSON into a value.
+func (e *Engine) ask(ctx context.Context, method, path string, into any) error {
+	resp, err := e.do(ctx, method, path, nil)
 	if err != nil {
 		return err
 	}
@@ -126,18 +153,19 @@ func (e *Engine) get(ctx context.Context, path string, into any) error {
 	return nil
 }
 
-// do asks the engine; an answer other than 200 is returned as the error that
+// do asks the engine; an answer other than 2xx is returned as the error that
 // its problem+json describes.
-func (e *Engine) do(ctx context.Context, path string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://engine"+path, nil)
+func (e *Engine) do(ctx context.Context, method, path string, header http.Header) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://engine"+path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("ask the engine: %w", err)
 	}
+	maps.Copy(req.Header, header)
 	resp, err := e.http.Do(req)
 	if err != nil {
 		return nil, e.explain(err)
 	}
-	if resp.StatusCode == http.StatusOK {
+	if resp.StatusCode/100 == 2 {
 		return resp, nil
 	}
 	defer resp.Body.Close()
@@ -151,9 +179,28 @@ func (e *Engine) do(ctx context.Context, path string) (*http.Response, error) {
 	return nil, problem.New(resp.StatusCode, "%s", refusal.Detail)
 }
 
+// Objects are the engine's, in Kubernetes' protocol.
+func (e *Engine) Objects() *objects.Client {
+	c, err := objects.New(&objects.Config{Host: "http://engine", QPS: -1}, e.http, engineTimeout, func(err error, doing string, _ objects.Kind) error {
+		if apierrors.ReasonForError(err) != metav1.StatusReasonUnknown {
+			return fmt.Errorf("%s: %w", doing, err)
+		}
+		return e.explain(err)
+	})
+	if err != nil {
+		panic(err) // the configuration is a constant
+	}
+	return c
+}
+
+// engineTimeout bounds a request for objects: nothing is asked over a network.
+const engineTimeout = 15 * time.Second
+
 // explain turns a failed connection into what the user can do about it.
 func (e *Engine) explain(err error) error {
 	switch {
+	case errors.Is(err, objects.ErrSlow):
+		return fmt.Errorf("the engine at %s did not answer within %v; see its own output", e.dataDir, engineTimeout)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("ask the engine at %s: %w", e.dataDir, err)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):

@@ -118,7 +118,7 @@ func TestEngineLogs(t *testing.T) {
 		}
 	}))
 	var text strings.Builder
-	if err := NewEngine(dataDir).Logs(t.Context(), &text, "default/title", false); err != nil || text.String() != "/v1/logs/default/title false\n" {
+	if err := NewEngine(dataDir).Logs(t.Context(), &text, LogsOf("default/title")); err != nil || text.String() != "/v1/logs/default/title false\n" {
 		t.Errorf("%q, %v", text.String(), err)
 	}
 	mux := http.NewServeMux()
@@ -130,13 +130,13 @@ func TestEngineLogs(t *testing.T) {
 		e := NewEngine(serve(t, mux))
 		e.Namespace = "other"
 		text.Reset()
-		if err := e.Logs(t.Context(), &text, name, false); err != nil || text.String() != want {
+		if err := e.Logs(t.Context(), &text, LogsOf(name)); err != nil || text.String() != want {
 			t.Errorf("%s of namespace other: %q, %v; want %q", name, text.String(), err, want)
 		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	if err := NewEngine(dataDir).Logs(ctx, writer(func(p []byte) { cancel() }), "title", true); err != nil {
+	if err := NewEngine(dataDir).Logs(ctx, writer(func(p []byte) { cancel() }), LogQuery{Name: "title", Follow: true}); err != nil {
 		t.Errorf("followed: %v", err)
 	}
 }

@@ -10,6 +10,16 @@ import (
 	"knative.dev/serving/pkg/apis/serving"
 )
 
+// GPURollout is the annotation of a Service that says what becomes of a new
+// revision that needs the GPUs which the old one holds: with [GPUSwap] the old
+// pod is drained while requests wait, and comes back if the new one does not
+// get ready; with [GPUWait], the default, the new one stays Pending.
+const (
+	GPURollout = "aisle.dev/gpu-rollout"
+	GPUSwap    = "swap"
+	GPUWait    = "wait"
+)
+
 const alwaysInPath = "the engine's proxy is always in the path of a request"
 
 // templateAnnotations are Knative's annotations of a revision template, with
@@ -46,18 +56,19 @@ var serviceAnnotations = func() map[string]rule {
 		serving.UpdaterAnnotation: {ignore, fromCluster},
 	}
 	for _, k := range serving.RolloutDurationAnnotation {
-		m[k] = rule{ignore, "a new revision takes all requests as soon as it is ready"}
+		m[k] = rule{honour, ""}
 	}
+	m[GPURollout] = rule{honour, ""}
 	return m
 }()
 
-// checkAnnotations reports Knative's annotations that are unknown or ignored;
-// those of others are the others' business. Autoscaling annotations on the
+// checkAnnotations reports annotations of Knative's and of ours that are
+// unknown or ignored; those of others are the others' business. Autoscaling annotations on the
 // Service itself are refused by Knative's validation.
 func checkAnnotations(f *findings, object, path string, have map[string]string, known map[string]rule) {
 	for _, key := range slices.Sorted(maps.Keys(have)) {
 		domain, _, _ := strings.Cut(key, "/")
-		if domain != "knative.dev" && !strings.HasSuffix(domain, ".knative.dev") {
+		if domain != "aisle.dev" && domain != "knative.dev" && !strings.HasSuffix(domain, ".knative.dev") {
 			continue
 		}
 		if domain == autoscaling.GroupName && path == "metadata.annotations" {
@@ -69,6 +80,9 @@ func checkAnnotations(f *findings, object, path string, have map[string]string, 
 		case r.verdict == ignore:
 			f.ignore(object, join(path, key), r.reason)
 		}
+	}
+	if v, ok := have[GPURollout]; ok && v != GPUSwap && v != GPUWait {
+		f.refuse(object, join(path, GPURollout), "is %q; want %s or %s", v, GPUSwap, GPUWait)
 	}
 	if class, ok := have[autoscaling.ClassAnnotationKey]; ok && path != "metadata.annotations" && class != autoscaling.KPA {
 		f.refuse(object, join(path, autoscaling.ClassAnnotationKey), "%q needs a cluster; Knative's own autoscaler is %s", class, autoscaling.KPA)

@@ -7,9 +7,11 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"knative.dev/serving/pkg/apis/autoscaling"
 	"knative.dev/serving/pkg/apis/config"
 	asconfig "knative.dev/serving/pkg/autoscaler/config"
+	"knative.dev/serving/pkg/gc"
 )
 
 // knativeNamespace is where Knative keeps its own ConfigMaps.
@@ -31,9 +33,12 @@ var configKeys = map[string]map[string]rule{
 		[]string{"init-container-name-template", "container-name-template", "allow-container-concurrency-zero",
 			"enable-service-links", "revision-timeout-seconds", "max-revision-timeout-seconds",
 			"revision-idle-timeout-seconds", "revision-response-start-timeout-seconds", "container-concurrency",
-			"container-concurrency-max-limit"},
-		noLimits, []string{"revision-cpu-request", "revision-memory-request", "revision-ephemeral-storage-request",
-			"revision-cpu-limit", "revision-memory-limit", "revision-ephemeral-storage-limit"}),
+			"container-concurrency-max-limit", "revision-cpu-limit", "revision-memory-limit"},
+		noRequests+"; what it writes to disk is not limited", []string{"revision-cpu-request", "revision-memory-request",
+			"revision-ephemeral-storage-request", "revision-ephemeral-storage-limit"}),
+	gc.ConfigName: keyRules(
+		[]string{"retain-since-create-time", "retain-since-last-active-time", "min-non-active-revisions", "max-non-active-revisions"},
+		"", nil),
 	featuresName: keyRules(
 		[]string{"autodetect-http2", "kubernetes.podspec-persistent-volume-write", "multi-container",
 			"multi-container-probing", "queueproxy.mount-podinfo", "queueproxy.resource-defaults",
@@ -53,7 +58,7 @@ var configKeys = map[string]map[string]rule{
 
 // otherConfigs are Knative's further ConfigMaps, which mean nothing here.
 var otherConfigs = []string{"config-certmanager", "config-contour", "config-deployment", "config-domain", "config-gateway",
-	"config-gc", "config-istio", "config-kourier", "config-leader-election", "config-logging", "config-network",
+	"config-istio", "config-kourier", "config-leader-election", "config-logging", "config-network",
 	"config-observability", "config-tracing"}
 
 func keyRules(honoured []string, reason string, ignored []string) map[string]rule {
@@ -67,14 +72,36 @@ func keyRules(honoured []string, reason string, ignored []string) map[string]rul
 	return m
 }
 
-// settings are a folder's own settings for Knative's defaults and validation.
-type settings struct {
+// Settings are Knative's own ConfigMaps, read by its own code. What is not set
+// has Knative's default.
+type Settings struct {
+	GC *gc.Config // which old revisions go
+
 	data   map[string]map[string]string // by ConfigMap name
 	config config.Config
 }
 
+// Autoscaler is the data of config-autoscaler, nil where there is none.
+func (s *Settings) Autoscaler() map[string]string { return s.data[asconfig.ConfigName] }
+
+// readSettings takes those ConfigMaps that are Knative's own.
+func readSettings(f *findings, all []*corev1.ConfigMap) *Settings {
+	s := new(Settings)
+	for _, cm := range all {
+		if cm.Namespace != knativeNamespace {
+			continue
+		}
+		if len(cm.BinaryData) > 0 {
+			f.refuse(configObject(cm.Name), "binaryData", "Knative reads data only")
+		}
+		s.add(f, configObject(cm.Name), cm.Name, cm.Data)
+	}
+	s.parse(f)
+	return s
+}
+
 // add takes a ConfigMap of Knative's, or refuses it.
-func (s *settings) add(f *findings, object, name string, data map[string]string) {
+func (s *Settings) add(f *findings, object, name string, data map[string]string) {
 	known, ok := configKeys[name]
 	if !ok {
 		if slices.Contains(otherConfigs, name) {
@@ -106,7 +133,7 @@ func (s *settings) add(f *findings, object, name string, data map[string]string)
 }
 
 // parse reads what was added, by Knative's own code.
-func (s *settings) parse(f *findings) {
+func (s *Settings) parse(f *findings) {
 	read := func(name string, parse func(map[string]string) error) {
 		defer func() {
 			if r := recover(); r != nil {
@@ -125,13 +152,17 @@ func (s *settings) parse(f *findings) {
 		s.config.Defaults, err = config.NewDefaultsConfigFromMap(m)
 		return err
 	})
+	read(gc.ConfigName, func(m map[string]string) (err error) {
+		s.GC, err = gc.NewConfigFromConfigMapFunc(context.Background())(&corev1.ConfigMap{Data: m})
+		return err
+	})
 	read(featuresName, func(m map[string]string) (err error) {
 		s.config.Features, err = config.NewFeaturesConfigFromMap(m)
 		return err
 	})
 }
 
-func (s *settings) context() context.Context {
+func (s *Settings) context() context.Context {
 	return config.ToContext(context.Background(), &s.config)
 }
 

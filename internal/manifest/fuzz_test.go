@@ -27,51 +27,17 @@ func FuzzLoad(f *testing.F) {
 		if len(set.Services) == 0 {
 			t.Fatal("loaded, with nothing to run")
 		}
-		for _, s := range set.Services {
-			if s.Name == "" || s.Namespace == "" || len(s.Command) == 0 || s.Readiness == nil || s.Readiness.SuccessThreshold < 1 || s.Timeout <= 0 || s.GracePeriod <= 0 || s.Digest == "" {
+		for _, s := range templates(t, set) {
+			if s.Service == "" || s.Namespace == "" || len(s.Command) == 0 || s.Readiness == nil || s.Readiness.SuccessThreshold < 1 || s.Timeout <= 0 || s.GracePeriod <= 0 {
 				t.Fatalf("not whole: %+v", s)
 			}
 			seen := map[string]bool{}
 			for _, v := range s.Env {
-				if v.Name == "" || seen[v.Name] || strings.ContainsAny(v.Name, "=\x00") || strings.Contains(v.Value, "\x00") {
+				if v.Name == "" || seen[v.Name] || strings.ContainsAny(v.Name, "=\x00") || strings.Contains(strings.ReplaceAll(v.Value, PodName, ""), "\x00") {
 					t.Fatalf("environment %v", s.Env)
 				}
 				seen[v.Name] = true
 			}
 		}
 	})
-}
-
-func FuzzExpand(f *testing.F) {
-	f.Add("$(A) $$(A) $(B) $( $ $$ $(A")
-	f.Fuzz(func(t *testing.T, s string) {
-		got := expand(s, func(name string) (string, bool) { return "value", name == "A" })
-		if !strings.Contains(s, "$") && got != s {
-			t.Fatalf("%q became %q", s, got)
-		}
-		if len(got) > 2*len(s)+8 {
-			t.Fatalf("%q grew to %q", s, got)
-		}
-	})
-}
-
-func TestExpand(t *testing.T) {
-	known := map[string]string{"A": "1", "B": "$(A)", "": "empty"}
-	for in, want := range map[string]string{
-		"":           "",
-		"plain":      "plain",
-		"$(A)":       "1",
-		"x$(A)y$(A)": "x1y1",
-		"$(B)":       "$(A)", // once, as in Kubernetes
-		"$(C)":       "$(C)",
-		"$$(A)":      "$(A)",
-		"$$$(A)":     "$1",
-		"$A $ $":     "$A $ $",
-		"$(A":        "$(A",
-		"$()":        "empty",
-	} {
-		if got := expand(in, func(name string) (string, bool) { v, ok := known[name]; return v, ok }); got != want {
-			t.Errorf("%q became %q, want %q", in, got, want)
-		}
-	}
 }

@@ -1,14 +1,14 @@
 package manifest
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
-	"sigs.k8s.io/kustomize/kyaml/yaml"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 )
 
 // imagesFile lies beside a folder's kustomization. It is not one of its
@@ -20,22 +20,36 @@ const (
 	imagesKind    = "ImageMap"
 )
 
-// imageMap says what runs on one machine in place of an image.
-type imageMap struct {
-	APIVersion string       `json:"apiVersion"`
-	Kind       string       `json:"kind"`
-	Images     []imageEntry `json:"images"`
+// ImageMap says what runs on one machine in place of images. A folder's own is
+// named after nothing but itself: "images" in the namespace default.
+type ImageMap struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Images []ImageEntry `json:"images"`
 }
 
-type imageEntry struct {
+// ImageEntry says what runs in place of one image.
+type ImageEntry struct {
 	Image   string     `json:"image"`
 	Command []string   `json:"command"`
-	Env     []imageEnv `json:"env"`
+	Env     []ImageEnv `json:"env,omitempty"`
 }
 
-type imageEnv struct {
+// ImageEnv is a variable that the image would have brought.
+type ImageEnv struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
+}
+
+// DeepCopyObject implements [runtime.Object].
+func (m *ImageMap) DeepCopyObject() runtime.Object {
+	c := &ImageMap{TypeMeta: m.TypeMeta, Images: make([]ImageEntry, len(m.Images))}
+	m.ObjectMeta.DeepCopyInto(&c.ObjectMeta)
+	for i, e := range m.Images {
+		c.Images[i] = ImageEntry{Image: e.Image, Command: slices.Clone(e.Command), Env: slices.Clone(e.Env)}
+	}
+	return c
 }
 
 // koScheme begins an image reference that ko builds from a Go import path.
@@ -43,64 +57,46 @@ const koScheme = "ko://"
 
 var importPath = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)+$`)
 
-// images finds what an image runs.
-type images struct {
-	file   string // where an entry would be
-	mapped map[string]imageEntry
-}
-
-// readImages reads the folder's image map, where it has one.
-func readImages(f *findings, t *tree, dir string) images {
-	at := path.Join(dir, imagesFile)
-	found := images{file: local(at), mapped: make(map[string]imageEntry)}
-	data, err := t.readYAML(at)
-	if errors.Is(err, fs.ErrNotExist) {
-		return found
-	}
-	if err != nil {
-		f.refuse(found.file, "", "%s", plain(err))
-		return found
-	}
-	var raw map[string]any
-	if err := yaml.Unmarshal(data, &raw); err != nil {
-		f.refuse(found.file, "", "%s", plain(err))
-		return found
-	}
-	m, ok := decode[imageMap](f, found.file, raw)
+// readImages decodes an image map and checks it.
+func readImages(f *findings, object string, value map[string]any) *ImageMap {
+	m, ok := decode[ImageMap](f, object, value)
 	if !ok {
-		return found
+		return nil
 	}
-	if m.APIVersion != imagesVersion || m.Kind != imagesKind {
-		f.refuse(found.file, "", "want apiVersion %s and kind %s, have %q and %q", imagesVersion, imagesKind, m.APIVersion, m.Kind)
-	}
+	mapped := map[string]bool{}
 	for i, e := range m.Images {
 		at := fmt.Sprintf("images[%d]", i)
-		switch _, twice := found.mapped[e.Image]; {
+		switch {
 		case e.Image == "":
-			f.refuse(found.file, at+".image", "missing")
-		case twice:
-			f.refuse(found.file, at+".image", "%q is mapped twice", e.Image)
+			f.refuse(object, at+".image", "missing")
+		case mapped[e.Image]:
+			f.refuse(object, at+".image", "%q is mapped twice", e.Image)
 		case len(e.Command) == 0 || e.Command[0] == "":
-			f.refuse(found.file, at+".command", "missing: the command that runs in place of %s", e.Image)
+			f.refuse(object, at+".command", "missing: the command that runs in place of %s", e.Image)
 		}
-		found.mapped[e.Image] = e
+		mapped[e.Image] = true
 	}
-	return found
+	return m
 }
 
-// command is what an image runs: the binary of a ko:// reference, else what the
-// image map says.
-func (im images) command(f *findings, object, at, image string) (argv []string, env []imageEnv) {
-	if e, ok := im.mapped[image]; ok {
-		return e.Command, e.Env
+// command is what an image runs: what an image map says, else the binary of a
+// ko:// reference.
+func (r reducer) command(image string) (argv []string, env []ImageEnv) {
+	for _, m := range r.Images {
+		for _, e := range m.Images {
+			if e.Image == image {
+				return e.Command, e.Env
+			}
+		}
 	}
+	at := r.container() + ".image"
 	if name, ok := strings.CutPrefix(image, koScheme); ok {
 		if !importPath.MatchString(name) {
-			f.refuse(object, at, "%q is no Go import path; write %saisle.dev/aisle/functions/NAME", name, koScheme)
+			r.refuse(at, "%q is no Go import path; write %saisle.dev/aisle/functions/NAME", name, koScheme)
 			return nil, nil
 		}
 		return []string{"bin/" + path.Base(name)}, nil
 	}
-	f.refuse(object, at, "nothing is known that runs in place of %q; say so in %s", image, im.file)
+	r.refuse(at, "nothing is known that runs in place of %q; say so in %s, an ImageMap", image, imagesFile)
 	return nil, nil
 }

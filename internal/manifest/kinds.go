@@ -2,6 +2,9 @@ package manifest
 
 import "strings"
 
+// eventKinds go through as they are.
+var eventKinds = []string{"eventing.knative.dev/v1 Broker", "eventing.knative.dev/v1 Trigger", "sources.knative.dev/v1 PingSource"}
+
 // otherKinds are kinds that a folder for a cluster may well have.
 var otherKinds = map[string]rule{
 	"v1 Namespace":                                 {ignore, "a namespace is only a part of names here"},
@@ -15,10 +18,9 @@ var otherKinds = map[string]rule{
 	"rbac.authorization.k8s.io ClusterRole":        {ignore, noAccounts},
 	"rbac.authorization.k8s.io ClusterRoleBinding": {ignore, noAccounts},
 	"scheduling.k8s.io PriorityClass":              {ignore, oneMachine},
-	"v1 Secret":                                    {refuse, noSecrets},
 	"v1 Service":                                   {refuse, "a Kubernetes Service needs a cluster; a Knative Service has apiVersion " + serviceVersion},
 	"v1 Pod":                                       {refuse, "write a Knative Service"},
-	"v1 PersistentVolumeClaim":                     {refuse, onlyConfig},
+	"v1 PersistentVolumeClaim":                     {refuse, onlyFiles},
 	"apps Deployment":                              {refuse, "write a Knative Service"},
 	"apps StatefulSet":                             {refuse, "write a Knative Service"},
 	"apps DaemonSet":                               {refuse, "write a Knative Service"},
@@ -26,14 +28,10 @@ var otherKinds = map[string]rule{
 	"serving.knative.dev Configuration":            {refuse, "a Knative Service has its own"},
 	"serving.knative.dev Revision":                 {refuse, "the engine makes revisions of Services"},
 	"serving.knative.dev DomainMapping":            {refuse, "services are reached as SERVICE.NAMESPACE.localhost"},
-	"eventing.knative.dev Broker":                  {ignore, noBroker},
-	"eventing.knative.dev Trigger":                 {ignore, noBroker},
-	"sources.knative.dev PingSource":               {ignore, noBroker},
 	"aisle.dev ScalingSchedule":                    {refuse, "this engine has no schedules yet"},
-	"aisle.dev ImageMap":                           {refuse, "a cluster has no use for it: leave it out of resources; it is read from " + imagesFile},
 }
 
-func (l *loader) takeOther(object, version, kind string) {
+func (c *checker) other(object, version, kind string) {
 	group, _, ok := strings.Cut(version, "/")
 	if !ok {
 		group = version // the core group: "v1"
@@ -41,18 +39,18 @@ func (l *loader) takeOther(object, version, kind string) {
 	r, known := otherKinds[group+" "+kind]
 	if !known {
 		kinds := func(yield func(string) bool) {
-			for _, k := range []string{"Service", "ConfigMap"} {
+			for _, k := range []string{"Service", "ConfigMap", "Secret", "Broker", "Trigger", "PingSource"} {
 				if k != kind && !yield(k) {
 					return
 				}
 			}
 		}
-		l.findings.refuse(object, "", "apiVersion %s, kind %s means nothing here; Knative Services (%s) and ConfigMaps (v1) run%s", version, kind, serviceVersion, meant(kind, kinds))
+		c.findings.refuse(object, "", "apiVersion %s, kind %s means nothing here; there are Knative Services (%s), ConfigMaps and Secrets (v1), and Knative's Brokers, Triggers and PingSources (v1)%s", version, kind, serviceVersion, meant(kind, kinds))
 		return
 	}
 	if r.verdict == ignore {
-		l.findings.ignore(object, "", r.reason)
+		c.findings.ignore(object, "", r.reason)
 		return
 	}
-	l.findings.refuse(object, "", "apiVersion %s, kind %s cannot be honoured here: %s", version, kind, r.reason)
+	c.findings.refuse(object, "", "apiVersion %s, kind %s cannot be honoured here: %s", version, kind, r.reason)
 }

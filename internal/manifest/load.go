@@ -1,56 +1,72 @@
 package manifest
 
 import (
+	"bufio"
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
+	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
-	"reflect"
-	"slices"
-	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/validation"
-	"knative.dev/serving/pkg/apis/config"
-	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
-	asconfig "knative.dev/serving/pkg/autoscaler/config"
-	"sigs.k8s.io/kustomize/api/resource"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	kyaml "sigs.k8s.io/kustomize/kyaml/yaml"
+	"sigs.k8s.io/yaml"
 )
 
 // Load builds the kustomize folder dir and gives what it describes. Files are
 // read below the working directory where dir lies in it, else below dir alone.
 // What is wrong with the manifests is an [*Invalid].
-func Load(dir string) (*Set, error) {
-	if _, err := os.Stat(dir); err != nil {
-		return nil, fmt.Errorf("load manifests: %w", err)
-	}
-	if wd, err := os.Getwd(); err == nil {
-		if set, err := LoadWithin(wd, dir); !errors.Is(err, errOutside) {
-			return set, err
-		}
-	}
-	return LoadWithin(dir, dir)
+func Load(dir string) (set *Set, err error) {
+	err = inTree(dir, func(t *tree, below string) (err error) {
+		set, err = t.load(dir, below)
+		return err
+	})
+	return set, err
 }
 
 var errOutside = errors.New("lies outside of the root")
 
+// inTree calls do with the tree of the working directory where dir lies in it,
+// else with that of dir alone.
+func inTree(dir string, do func(t *tree, below string) error) error {
+	if _, err := os.Stat(dir); err != nil {
+		return fmt.Errorf("load manifests: %w", err)
+	}
+	if wd, err := os.Getwd(); err == nil {
+		if err := inTreeOf(wd, dir, do); !errors.Is(err, errOutside) {
+			return err
+		}
+	}
+	return inTreeOf(dir, dir, do)
+}
+
 // LoadWithin is [Load] with files read below root, which dir lies in.
-func LoadWithin(root, dir string) (*Set, error) {
+func LoadWithin(root, dir string) (set *Set, err error) {
+	err = inTreeOf(root, dir, func(t *tree, below string) (err error) {
+		set, err = t.load(dir, below)
+		return err
+	})
+	return set, err
+}
+
+func inTreeOf(root, dir string, do func(t *tree, below string) error) error {
 	below, err := relative(root, dir)
 	if err != nil {
-		return nil, fmt.Errorf("load manifests from %s: %w", dir, err)
+		return fmt.Errorf("load manifests from %s: %w", dir, err)
 	}
 	t, err := openTree(root)
 	if err != nil {
-		return nil, fmt.Errorf("load manifests from %s: %w", dir, err)
+		return fmt.Errorf("load manifests from %s: %w", dir, err)
 	}
 	defer t.Close()
-	return t.load(dir, below)
+	return do(t, below)
 }
 
 // relative is dir as a path in the tree of root.
@@ -74,152 +90,149 @@ func relative(root, dir string) (string, error) {
 
 func (t *tree) load(dir, below string) (*Set, error) {
 	var f findings
-	built := t.build(&f, below)
-	if built == nil {
+	raw := t.raw(&f, below)
+	if len(f.problems) > 0 {
 		return nil, f.err(dir)
 	}
-	l := loader{findings: &f, images: readImages(&f, t, below), maps: make(map[types.NamespacedName]ConfigMap)}
-	for _, res := range built.Resources() {
-		l.take(res)
-	}
-	l.settings.parse(&f)
-	if err := f.err(dir); err != nil {
-		// Without sound settings every Service would be judged wrongly.
-		return nil, err
-	}
-	if len(l.services) == 0 {
+	set := check(&f, raw, nil)
+	if len(set.Services) == 0 && len(f.problems) == 0 {
 		f.refuse("", "", "no Knative Service (apiVersion %s, kind Service) is in it", serviceVersion)
 	}
-	set := &Set{Dir: dir, ConfigMaps: l.maps, Autoscaler: l.settings.data[asconfig.ConfigName], Defaults: l.settings.data[config.DefaultsConfigName]}
-	for _, s := range l.services {
-		set.Services = append(set.Services, l.reduce(s))
-	}
 	if err := f.err(dir); err != nil {
 		return nil, err
 	}
-	slices.SortFunc(set.Services, func(a, b Service) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-	})
-	slices.SortFunc(f.ignored, func(a, b Ignored) int {
-		return cmp.Or(cmp.Compare(a.Object, b.Object), cmp.Compare(a.Path, b.Path))
-	})
-	set.Ignored = f.ignored
 	return set, nil
 }
 
-const serviceVersion = "serving.knative.dev/v1"
-
-// loader sorts a folder's objects.
-type loader struct {
-	findings *findings
-	images   images
-	settings settings
-	maps     map[types.NamespacedName]ConfigMap
-	services []rawService
-}
-
-type rawService struct {
-	object string
-	value  map[string]any
-}
-
-func (l *loader) take(res *resource.Resource) {
-	value, err := res.Map()
-	kind, namespace, name := res.GetKind(), cmp.Or(res.GetNamespace(), "default"), res.GetName()
-	object := fmt.Sprintf("%s %s/%s", kind, namespace, name)
-	if err != nil {
-		l.findings.refuse(object, "", "%s", plain(err))
-		return
+// raw builds the folder and gives its objects, its image map among them.
+func (t *tree) raw(f *findings, dir string) []*unstructured.Unstructured {
+	built := t.build(f, dir)
+	if built == nil {
+		return nil
 	}
-	if problems := validation.IsDNS1123Label(namespace); len(problems) > 0 {
-		l.findings.refuse(object, "metadata.namespace", "%s", strings.Join(problems, "; "))
-		return
-	}
-	version := res.GetApiVersion()
-	switch {
-	case version == serviceVersion && kind == "Service":
-		l.services = append(l.services, rawService{object, value})
-	case version == "v1" && kind == "ConfigMap":
-		l.takeConfigMap(object, types.NamespacedName{Namespace: namespace, Name: name}, value)
-	default:
-		l.takeOther(object, version, kind)
-	}
-}
-
-func (l *loader) takeConfigMap(object string, name types.NamespacedName, value map[string]any) {
-	cm, ok := decode[corev1.ConfigMap](l.findings, object, value)
-	if !ok {
-		return
-	}
-	if name.Namespace == knativeNamespace {
-		if len(cm.BinaryData) > 0 {
-			l.findings.refuse(object, "binaryData", "Knative reads data only")
+	var raw []*unstructured.Unstructured
+	for _, res := range built.Resources() {
+		object := fmt.Sprintf("%s %s/%s", res.GetKind(), cmp.Or(res.GetNamespace(), "default"), res.GetName())
+		if res.GetKind() == imagesKind {
+			f.refuse(object, "", "a cluster has no use for it: leave it out of resources; it is read from %s", imagesFile)
+			continue
 		}
-		l.settings.add(l.findings, object, name.Name, cm.Data)
-		return
-	}
-	if _, ok := configKeys[name.Name]; ok {
-		// A namespace that the kustomization sets moves it: it would be obeyed by nobody.
-		l.findings.refuse(object, "metadata.namespace", "is %s; Knative's settings are read from %s", name.Namespace, knativeNamespace)
-	}
-	files := make(ConfigMap, len(cm.Data)+len(cm.BinaryData))
-	size := 0
-	for _, key := range slices.Sorted(maps.Keys(cm.Data)) {
-		files[key] = []byte(cm.Data[key])
-	}
-	for _, key := range slices.Sorted(maps.Keys(cm.BinaryData)) {
-		if _, twice := files[key]; twice {
-			l.findings.refuse(object, join("binaryData", key), "is in data too")
+		o := new(unstructured.Unstructured)
+		// Through JSON: of numbers, kustomize has kinds that Kubernetes lacks.
+		data, err := res.MarshalJSON()
+		if err == nil {
+			err = o.UnmarshalJSON(data)
 		}
-		files[key] = cm.BinaryData[key]
-	}
-	for _, key := range slices.Sorted(maps.Keys(files)) {
-		size += len(files[key])
-		if problems := validation.IsConfigMapKey(key); len(problems) > 0 {
-			l.findings.refuse(object, join("data", key), "%s", strings.Join(problems, "; "))
+		if err != nil {
+			f.refuse(object, "", "%s", plain(err))
+			continue
 		}
+		raw = append(raw, o)
 	}
-	if size > maxFileBytes {
-		l.findings.refuse(object, "data", "has %d bytes; a ConfigMap has at most %d", size, maxFileBytes)
+	if images := t.imageMap(f, path.Join(dir, imagesFile)); images != nil {
+		raw = append(raw, images)
 	}
-	l.maps[name] = files
+	return raw
 }
 
-// decode turns a decoded YAML object into its Go type; everything that does
-// not fit is a problem with its path.
-func decode[T any](f *findings, object string, value map[string]any) (*T, bool) {
-	before := len(f.problems)
-	checkShape(f, object, "", value, reflect.TypeFor[T]())
-	if len(f.problems) > before {
-		return nil, false
+// imageMap reads a folder's image map, where it has one.
+func (t *tree) imageMap(f *findings, at string) *unstructured.Unstructured {
+	data, err := t.readYAML(at)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	data, err := json.Marshal(value)
-	out := new(T)
+	var value map[string]any
 	if err == nil {
-		err = json.Unmarshal(data, out)
+		err = kyaml.Unmarshal(data, &value)
 	}
-	if err != nil {
-		f.refuse(object, "", "%s", plain(err))
-		return nil, false
+	o := new(unstructured.Unstructured)
+	if err == nil {
+		data, err = json.Marshal(value)
 	}
-	return out, true
+	if err == nil {
+		err = json.Unmarshal(data, &o.Object)
+	}
+	switch {
+	case err != nil:
+		f.refuse(local(at), "", "%s", plain(err))
+		return nil
+	case o.GetAPIVersion() != imagesVersion || o.GetKind() != imagesKind:
+		f.refuse(local(at), "", "want apiVersion %s and kind %s, have %q and %q", imagesVersion, imagesKind, o.GetAPIVersion(), o.GetKind())
+		return nil
+	}
+	if o.GetName() == "" {
+		o.SetName("images")
+	}
+	return o
 }
 
-// reduce validates a Service and gives what one machine needs of it.
-func (l *loader) reduce(raw rawService) Service {
-	f := l.findings
-	before := len(f.problems)
-	ks, ok := decode[servingv1.Service](f, raw.object, raw.value)
-	if !ok {
-		return Service{}
+// Build gives the objects of the kustomize folder dir as they are written, its
+// image map among them, without a look at what they say. Files are read as by
+// [Load]. What is wrong with the folder is an [*Invalid].
+func Build(dir string) ([]*unstructured.Unstructured, error) {
+	var raw []*unstructured.Unstructured
+	err := inTree(dir, func(t *tree, below string) error {
+		var f findings
+		raw = t.raw(&f, below)
+		return f.err(dir)
+	})
+	if err != nil {
+		return nil, err
 	}
-	applyRules(f, raw.object, "", "", raw.value)
-	checkAnnotations(f, raw.object, "metadata.annotations", ks.Annotations, serviceAnnotations)
-	checkAnnotations(f, raw.object, "spec.template.metadata.annotations", ks.Spec.Template.Annotations, templateAnnotations)
-	image := l.validate(raw.object, ks)
-	if len(f.problems) > before {
-		return Service{}
+	return raw, nil
+}
+
+// Read gives the objects of YAML or JSON text, several documents and Lists
+// among them, as they are written. Name is what the text is called in errors;
+// at most 1 MiB of it is read.
+func Read(name string, r io.Reader) ([]*unstructured.Unstructured, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxFileBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	r := reducer{loader: l, object: raw.object, service: ks, image: image}
-	return r.reduce()
+	raw, err := objects(data)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %s", name, plain(err))
+	}
+	if len(raw) == 0 {
+		return nil, fmt.Errorf("read %s: there is no object in it", name)
+	}
+	return raw, nil
+}
+
+func objects(data []byte) ([]*unstructured.Unstructured, error) {
+	if len(data) > maxFileBytes {
+		return nil, fmt.Errorf("it has more than %d bytes", maxFileBytes)
+	}
+	if n, err := inspectYAML(data); err != nil {
+		return nil, err
+	} else if n > maxObjects {
+		return nil, fmt.Errorf("it has more than %d objects", maxObjects)
+	}
+	var raw []*unstructured.Unstructured
+	for docs := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(data))); ; {
+		doc, err := docs.Read()
+		if errors.Is(err, io.EOF) {
+			return raw, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		o := new(unstructured.Unstructured)
+		if err := yaml.Unmarshal(doc, &o.Object); err != nil {
+			return nil, err
+		}
+		switch {
+		case len(o.Object) == 0: // comments alone
+		case o.IsList():
+			if err := o.EachListItem(func(item runtime.Object) error {
+				raw = append(raw, item.(*unstructured.Unstructured))
+				return nil
+			}); err != nil {
+				return nil, err
+			}
+		default:
+			raw = append(raw, o)
+		}
+	}
 }

@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"k8s.io/apimachinery/pkg/types"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"knative.dev/serving/pkg/apis/serving"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 )
 
 const good = `apiVersion: serving.knative.dev/v1
@@ -83,6 +85,23 @@ func edit(tb testing.TB, s, old, with string) string {
 	return strings.Replace(s, old, with, 1)
 }
 
+// templates reduces the first Revision of each Service.
+func templates(tb testing.TB, set *Set) []*Template {
+	tb.Helper()
+	var all []*Template
+	for _, s := range set.Services {
+		rev := &servingv1.Revision{ObjectMeta: s.Spec.Template.ObjectMeta, Spec: s.Spec.Template.Spec}
+		rev.Namespace, rev.Name = s.Namespace, s.Name+"-00001"
+		rev.Labels = map[string]string{serving.ServiceLabelKey: s.Name}
+		reduced, err := set.Sources().Reduce(rev)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		all = append(all, reduced)
+	}
+	return all
+}
+
 func TestLoad(t *testing.T) {
 	full := edit(t, good, "          env:\n", `          command: [python3, serve.py]
           args: ["--port=$(PORT)", "--colour=$(COLOUR)", "$$(COLOUR)", "$(UNKNOWN)"]
@@ -151,13 +170,9 @@ func TestLoad(t *testing.T) {
 	if len(set.Services) != 1 {
 		t.Fatalf("%d services", len(set.Services))
 	}
-	got := set.Services[0]
-	if len(got.Digest) != 64 {
-		t.Errorf("digest %q", got.Digest)
-	}
-	got.Digest = ""
-	want := Service{
-		Namespace: "default", Name: "photo",
+	got := templates(t, set)[0]
+	want := &Template{
+		Namespace: "default", Service: "photo", Revision: "photo-00001",
 		Annotations:          map[string]string{"autoscaling.knative.dev/max-scale": "4"},
 		ContainerConcurrency: 16,
 		Timeout:              30 * time.Second,
@@ -171,29 +186,30 @@ func TestLoad(t *testing.T) {
 			{"COLOUR", "red"}, {"TWICE", "red-once-red"}, {"MODEL", "models/photo"},
 		},
 		Mounts: []Mount{
-			{"/etc/aisle", map[string][]byte{"deep/colour.txt": []byte("red")}},
-			{"/all", map[string][]byte{"colour": []byte("red"), "place": []byte("/srv/$(NOT)")}},
+			{Path: "/etc/aisle", Volume: "files", Files: map[string][]byte{"deep/colour.txt": []byte("red")}},
+			{Path: "/all", Volume: "all", Files: map[string][]byte{"colour": []byte("red"), "place": []byte("/srv/$(NOT)")}},
 		},
 		H2C: true,
 		Readiness: &Probe{
 			HTTPGet:      &HTTPGet{Path: "/ready/?deep=1", Host: "photo.example", Headers: []Header{{"X-Probe", "1"}}},
-			InitialDelay: 3 * time.Second, Timeout: time.Second, SuccessThreshold: 1,
+			InitialDelay: 3 * time.Second, Period: 2 * time.Second, Timeout: time.Second, SuccessThreshold: 1, FailureThreshold: 3,
 		},
 	}
-	if d := cmp.Diff(want, got); d != "" {
+	if d := cmp.Diff(want, got, cmpopts.EquateEmpty()); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff([]string{"python3", "serve.py", "--port=4711", "--colour=red", "$(COLOUR)", "$(UNKNOWN)"}, got.Argv(EnvVar{"PORT", "4711"})); d != "" {
+	if d := cmp.Diff(map[string]string{"stable-window": "10s", "_example": "text"}, set.Settings.Autoscaler()); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff(map[string]string{"stable-window": "10s", "_example": "text"}, set.Autoscaler); d != "" || set.Defaults != nil {
-		t.Error(d, set.Defaults)
+	var maps []string
+	for _, m := range set.ConfigMaps {
+		maps = append(maps, m.Namespace+"/"+m.Name)
 	}
-	if d := cmp.Diff(map[types.NamespacedName]ConfigMap{{Namespace: "default", Name: "settings"}: {"colour": []byte("red"), "place": []byte("/srv/$(NOT)")}}, set.ConfigMaps); d != "" {
+	if d := cmp.Diff([]string{"default/settings", "knative-serving/config-autoscaler"}, maps); d != "" {
 		t.Error(d)
 	}
-	if len(set.Ignored) != 1 || set.Ignored[0].Path != "spec.template.spec.containers[0].readinessProbe.periodSeconds" {
-		t.Errorf("ignored: %v", set.Ignored)
+	if len(set.Ignored) != 2 || !strings.Contains(set.Ignored[0].Reason, "at or below /etc/aisle") || !strings.Contains(set.Ignored[1].Reason, "at or below /all") {
+		t.Errorf("ignored: %v; nothing tells the process where its volumes are", set.Ignored)
 	}
 }
 
@@ -202,68 +218,55 @@ func TestDefaults(t *testing.T) {
 	dir := folder(t, map[string]string{
 		"a.yaml":      minimal,
 		"images.yaml": "apiVersion: aisle.dev/v1alpha1\nkind: ImageMap\nimages:\n- image: example.com/thing:1\n  command: [bin/thing, -v]\n  env:\n  - name: FROM\n    value: map\n",
-		"config.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: config-defaults\n  namespace: knative-serving\ndata:\n  container-concurrency: \"7\"\n  revision-timeout-seconds: \"20\"\n  revision-idle-timeout-seconds: \"9\"\n  revision-cpu-limit: 2000m\n",
+		"config.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: config-defaults\n  namespace: knative-serving\ndata:\n  container-concurrency: \"7\"\n  revision-timeout-seconds: \"20\"\n  revision-idle-timeout-seconds: \"9\"\n  revision-cpu-limit: 2000m\n  revision-cpu-request: 500m\n",
 	})
 	set, err := LoadWithin(dir, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := set.Services[0]
-	got.Digest = ""
-	if d := cmp.Diff(Service{
-		Namespace: "default", Name: "a", Image: "example.com/thing:1", Command: []string{"bin/thing", "-v"},
+	got := templates(t, set)[0]
+	if d := cmp.Diff(&Template{
+		Namespace: "default", Service: "a", Revision: "a-00001", Image: "example.com/thing:1", Command: []string{"bin/thing", "-v"},
 		Env: []EnvVar{{"FROM", "map"}}, ContainerConcurrency: 7, Timeout: 20 * time.Second, GracePeriod: 20 * time.Second, IdleTimeout: 9 * time.Second,
-		Readiness: &Probe{SuccessThreshold: 1},
+		Readiness: &Probe{SuccessThreshold: 1}, Limits: Limits{CPU: 2000},
 	}, got); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff([]Ignored{{"ConfigMap knative-serving/config-defaults", "data.revision-cpu-limit", noLimits}}, set.Ignored); d != "" {
+	var ignored []string
+	for _, i := range set.Ignored {
+		ignored = append(ignored, i.Object+" "+i.Path)
+	}
+	if d := cmp.Diff([]string{"ConfigMap knative-serving/config-defaults data.revision-cpu-request",
+		"Service default/a spec.template.spec.containers[0].resources.requests.cpu"}, ignored); d != "" {
 		t.Error(d)
 	}
 }
 
-// The digest makes revisions: it follows the template and the command, and
-// nothing else.
-func TestDigest(t *testing.T) {
-	digest := func(files map[string]string) string {
-		dir := folder(t, files)
+// What one writes out that is a default anyway makes no other Service, so no
+// other revision.
+func TestDefaultsWrittenOut(t *testing.T) {
+	load := func(text string) *servingv1.Service {
+		dir := folder(t, map[string]string{"a.yaml": text})
 		set, err := LoadWithin(dir, dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return set.Services[0].Digest
+		return set.Services[0]
 	}
-	mapped := func(command string) string {
-		return "apiVersion: aisle.dev/v1alpha1\nkind: ImageMap\nimages:\n- image: ko://aisle.dev/aisle/functions/classifier\n  command: [" + command + "]\n"
+	if d := cmp.Diff(load(good), load(edit(t, good, "        - image:", "        - name: user-container\n          image:"))); d != "" {
+		t.Error(d)
 	}
-	first := digest(map[string]string{"a.yaml": good})
-	for _, c := range []struct {
-		name  string
-		files map[string]string
-		same  bool
-	}{
-		{"again", map[string]string{"b.yaml": good}, true},
-		{"a label on the service", map[string]string{"a.yaml": edit(t, good, "  name: photo\n", "  name: photo\n  labels: {a: b}\n")}, true},
-		{"a default written out", map[string]string{"a.yaml": edit(t, good, "        - image:", "        - name: user-container\n          image:")}, true},
-		{"another annotation", map[string]string{"a.yaml": edit(t, good, `"4"`, `"5"`)}, false},
-		{"another value", map[string]string{"a.yaml": edit(t, good, "models/photo", "models/title")}, false},
-		{"another image", map[string]string{"a.yaml": edit(t, good, "functions/classifier", "functions/composer")}, false},
-		{"another command for the image", map[string]string{"a.yaml": good, "images.yaml": mapped("x")}, false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			if got := digest(c.files); (got == first) != c.same {
-				t.Errorf("same is %v", !c.same)
-			}
-		})
+	if image := load(good).Spec.Template.Spec.Containers[0].Image; image != "ko://aisle.dev/aisle/functions/classifier" {
+		t.Errorf("the image is kept as %q", image)
 	}
 }
 
 func TestIgnored(t *testing.T) {
 	service := edit(t, good, "          env:\n", `          imagePullPolicy: Always
-          livenessProbe:
-            httpGet: {path: /healthz}
+          terminationMessagePath: /dev/null
           resources:
-            limits: {cpu: "1"}
+            requests: {memory: 1Gi}
+            limits: {cpu: "1", ephemeral-storage: 1Gi}
           env:
 `)
 	service = edit(t, service, "      containerConcurrency:", "      serviceAccountName: robot\n      containerConcurrency:")
@@ -289,9 +292,7 @@ func TestIgnored(t *testing.T) {
 		"ConfigMap knative-serving/config-network",
 		"Namespace default/shop",
 		"NetworkPolicy default/none",
-		`Service default/photo metadata.annotations["serving.knative.dev/rollout-duration"]`,
-		"Service default/photo metadata.labels",
-		c + ".imagePullPolicy", c + ".livenessProbe", c + ".resources",
+		c + ".imagePullPolicy", c + ".resources.limits.ephemeral-storage", c + ".resources.requests.memory", c + ".terminationMessagePath",
 		"Service default/photo spec.template.spec.serviceAccountName",
 		`Service default/photo spec.template.metadata.annotations["autoscaling.knative.dev/target-burst-capacity"]`,
 	}, got, cmp.Transformer("sorted", sorted)); d != "" {
@@ -320,7 +321,7 @@ func TestDeterministic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(first, second); d != "" {
+	if d := cmp.Diff(first, second, cmp.AllowUnexported(Settings{})); d != "" {
 		t.Error(d)
 	}
 }

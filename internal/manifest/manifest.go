@@ -1,9 +1,12 @@
 // Package manifest reads Knative manifests for one machine.
 //
-// [Load] builds a kustomize folder and gives what it describes: the Knative
-// Services, defaulted and validated by Knative's own code under the folder's
-// own config-autoscaler, config-defaults and config-features, and reduced to
-// what a process needs to be a pod.
+// [Build] and [Read] give the objects of a kustomize folder and of a file as
+// they are written. [Check] turns such objects into what Kubernetes would keep
+// of them: of their own types, defaulted and validated by Knative's own code
+// under the settings at hand (config-autoscaler, config-defaults,
+// config-features, config-gc). [Load] does both. [Sources.Reduce] is a step of
+// its own, since old Revisions are reduced again whenever what they refer to
+// has changed: it gives what a process needs to be a pod of a Revision.
 //
 // Guarantees:
 //   - Every field of a Service is honoured, or listed in [Set].Ignored with the
@@ -14,11 +17,11 @@
 //   - All that is wrong is reported at once, as [*Invalid].
 //   - Nothing is fetched, run or written: no remote bases, no plug-ins. Files
 //     are read below one root, and their number, size and depth are bounded.
-//   - The same folder gives the same Set, in the same order.
+//   - The same objects give the same Set, in the same order.
 //
 // An image reference ko://IMPORT/PATH/NAME runs bin/NAME. What runs in place of
-// any other image is said in images.yaml, beside the kustomization and not among
-// its resources:
+// any other image is said in an [ImageMap]: images.yaml, beside the
+// kustomization and not among its resources.
 //
 //	apiVersion: aisle.dev/v1alpha1
 //	kind: ImageMap
@@ -28,31 +31,39 @@
 //	    env: # before what the Service declares, as the image's own would be
 //	      - {name: PYTHONUNBUFFERED, value: "1"}
 //
-// Non-goals: running anything, remembering earlier revisions, and manifests
-// for events (they come with the broker).
+// Non-goals: running anything, remembering what was there before, and the
+// insides of Brokers, Triggers and PingSources, which go through as they are
+// (activator/broker knows them).
 package manifest
 
 import (
-	"time"
+	"cmp"
+	"slices"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 )
 
-// Set is what a folder describes.
-type Set struct {
-	Dir        string // as given to Load
-	Services   []Service
-	ConfigMaps map[types.NamespacedName]ConfigMap
-	// Autoscaler and Defaults are the data of the ConfigMaps config-autoscaler
-	// and config-defaults in the namespace knative-serving: nil where the folder
-	// has none, which means Knative's defaults.
-	Autoscaler, Defaults map[string]string
-	Ignored              []Ignored
+// Object is an object of Kubernetes'.
+type Object interface {
+	runtime.Object
+	metav1.Object
 }
 
-// ConfigMap is the data of a ConfigMap; binary data is decoded and lies with
-// the rest.
-type ConfigMap map[string][]byte
+// Set is valid objects, those of a kind by namespace and name.
+type Set struct {
+	Services   []*servingv1.Service // their images as written: ko://..., too
+	ConfigMaps []*corev1.ConfigMap  // Knative's own too, in the namespace knative-serving
+	Secrets    []*corev1.Secret
+	ImageMaps  []*ImageMap
+	Events     []*unstructured.Unstructured // Brokers, Triggers and PingSources: not looked into
+	Settings   *Settings                    // out of the ConfigMaps
+	Ignored    []Ignored
+}
 
 // Ignored is a field or an object that means nothing on one machine.
 type Ignored struct {
@@ -61,57 +72,57 @@ type Ignored struct {
 	Reason string
 }
 
-// Service is one Knative Service, reduced to what one machine honours.
-type Service struct {
-	Namespace, Name string
-	// Annotations of the revision template: what activator/scale reads.
-	Annotations map[string]string
-	// Digest is the sha256, in hex, of the defaulted revision template and of
-	// the command that its image is mapped to. Another digest is another
-	// revision.
-	Digest string
-
-	ContainerConcurrency int64         // 0: no limit
-	Timeout              time.Duration // of one request, in all
-	ResponseStartTimeout time.Duration // until the first byte of the answer; 0: only Timeout
-	IdleTimeout          time.Duration // without a byte of the answer; 0: only Timeout
-	GracePeriod          time.Duration // from SIGTERM to SIGKILL; Knative takes Timeout
-
-	Image string // as in the manifest
-	// Command is what runs, before $(NAME) in it is replaced: see [Service.Argv].
-	// A relative first element is relative to the project's root.
-	Command []string
-	Env     []EnvVar // in order, references expanded, names unique
-	Mounts  []Mount
-	H2C     bool // the pod speaks HTTP/2 without TLS
-	// Readiness is never nil: Knative's default is a TCP connection.
-	Readiness *Probe
+// Objects are the set's objects in an order in which each finds what it refers
+// to when they are applied one after the other.
+func (s *Set) Objects() []Object {
+	var all []Object
+	for _, o := range s.ConfigMaps {
+		all = append(all, o)
+	}
+	for _, o := range s.Secrets {
+		all = append(all, o)
+	}
+	for _, o := range s.ImageMaps {
+		all = append(all, o)
+	}
+	for _, o := range s.Services {
+		all = append(all, o)
+	}
+	for _, o := range s.Events {
+		all = append(all, o)
+	}
+	return all
 }
 
-// EnvVar is one declared environment variable.
-type EnvVar struct{ Name, Value string }
-
-// Mount is a ConfigMap volume: these files belong at Path, read-only.
-type Mount struct {
-	Path  string            // absolute and clean, as in the manifest
-	Files map[string][]byte // by slash-separated path below Path
+// Sources are what the set's Services may refer to.
+func (s *Set) Sources() Sources {
+	src := Sources{ConfigMaps: map[types.NamespacedName]*corev1.ConfigMap{}, Secrets: map[types.NamespacedName]*corev1.Secret{}, Images: s.ImageMaps}
+	for _, o := range s.ConfigMaps {
+		src.ConfigMaps[nameOf(o)] = o
+	}
+	for _, o := range s.Secrets {
+		src.Secrets[nameOf(o)] = o
+	}
+	return src
 }
 
-// Probe is a readiness probe. With HTTPGet nil it is a TCP connection to the
-// pod's port.
-type Probe struct {
-	HTTPGet          *HTTPGet
-	InitialDelay     time.Duration
-	Timeout          time.Duration // of one attempt; 0 where the manifest sets no period
-	SuccessThreshold int           // at least 1
+func nameOf(o metav1.Object) types.NamespacedName {
+	return types.NamespacedName{Namespace: o.GetNamespace(), Name: o.GetName()}
 }
 
-// HTTPGet asks for a path; any status from 200 to 399 is ready.
-type HTTPGet struct {
-	Path    string
-	Host    string // the Host header, where httpHeaders has one
-	Headers []Header
+// byName compares objects by namespace and name.
+func byName[O metav1.Object](a, b O) int {
+	return cmp.Or(cmp.Compare(a.GetNamespace(), b.GetNamespace()), cmp.Compare(a.GetName(), b.GetName()))
 }
 
-// Header is one request header.
-type Header struct{ Name, Value string }
+// over puts the newer objects in the place of those of the same name.
+func over[O metav1.Object](old, newer []O) []O {
+	all := slices.Clone(newer)
+	for _, o := range old {
+		if !slices.ContainsFunc(newer, func(n O) bool { return nameOf(n) == nameOf(o) }) {
+			all = append(all, o)
+		}
+	}
+	slices.SortFunc(all, byName)
+	return all
+}

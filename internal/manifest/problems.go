@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Invalid is everything that is wrong with a folder.
+// Invalid is everything that is wrong with a folder or with some objects.
 type Invalid struct {
-	Dir      string
+	Dir      string    // empty: objects that came by themselves
 	Problems []Problem // sorted by object and path
 }
 
@@ -22,7 +22,11 @@ type Problem struct {
 
 func (e *Invalid) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "manifests in %s cannot be used here:", e.Dir)
+	if e.Dir != "" {
+		fmt.Fprintf(&b, "manifests in %s cannot be used here:", e.Dir)
+	} else {
+		b.WriteString("it cannot be used here:")
+	}
 	for _, p := range e.Problems {
 		fmt.Fprintf(&b, "\n  %s", p)
 	}

@@ -25,7 +25,6 @@ type rule struct {
 const (
 	template  = "spec.template.spec"
 	container = template + ".containers[]"
-	readiness = container + ".readinessProbe"
 	volume    = template + ".volumes[]"
 )
 
@@ -33,17 +32,14 @@ const (
 	oneMachine   = "there is one machine, and every pod runs on it"
 	fromCluster  = "a cluster writes it"
 	asUser       = "pods run as the user who runs the engine, with that user's rights"
-	noLimits     = "processes on one machine are not limited"
+	noLimits     = "there are no quotas on one machine; limit each container"
+	noRequests   = "what a pod asks for decides where it runs, and there is one machine"
 	noImages     = "an image is a command on one machine; none is pulled"
 	noAccounts   = "there is no cluster to have an account in"
-	noBroker     = "this engine has no broker yet: send events to the composer itself, which answers them"
 	noNetwork    = "pods share the machine's network"
-	noSecrets    = "secrets are not kept here; for a value that is not secret use a ConfigMap"
 	onlyOne      = "a pod is one process here: run one container"
 	noTerminal   = "a pod has no terminal"
-	noSplit      = "traffic splits need several revisions, which this engine does not keep yet"
-	onlyConfig   = "only ConfigMap volumes can be mounted for a process"
-	noSelection  = "nothing on one machine selects by label"
+	onlyFiles    = "the volumes of a process are ConfigMaps, Secrets, both projected together, and emptyDirs"
 	notPodInfo   = "a process has no pod or node to tell of"
 	itselfProbed = "the probe goes to the pod itself"
 )
@@ -67,19 +63,19 @@ var rules = func() map[string]rule {
 	add("", within, "", "metadata", "spec", "spec.template", "spec.template.metadata", template)
 	add("", ignore, fromCluster, "status")
 	for _, meta := range []string{"metadata", "spec.template.metadata"} {
-		add(meta, honour, "", "annotations")
-		add(meta, ignore, noSelection, "labels")
+		add(meta, honour, "", "annotations", "labels")
 		add(meta, ignore, fromCluster, "selfLink", "uid", "resourceVersion", "generation", "creationTimestamp",
 			"deletionTimestamp", "deletionGracePeriodSeconds", "ownerReferences", "finalizers", "managedFields")
 		add(meta, refuse, "names are not made up here; write metadata.name", "generateName")
 	}
 	add("metadata", honour, "", "name", "namespace")
-	add("spec.template.metadata", refuse, "the engine numbers revisions itself; leave the name out", "name")
+	add("spec.template.metadata", honour, "", "name")
 	add("spec.template.metadata", refuse, "a revision is in its service's namespace; leave it out", "namespace")
 
 	add("spec", within, "", "traffic", "traffic[]")
-	add("spec.traffic[]", honour, "", "latestRevision", "percent")
-	add("spec.traffic[]", refuse, noSplit, "revisionName", "configurationName", "tag", "url")
+	add("spec.traffic[]", honour, "", "latestRevision", "percent", "revisionName", "tag")
+	add("spec.traffic[]", refuse, "a Service's traffic is its own: leave it out", "configurationName")
+	add("spec.traffic[]", ignore, fromCluster, "url")
 
 	add(template, honour, "", "containerConcurrency", "timeoutSeconds", "responseStartTimeoutSeconds", "idleTimeoutSeconds")
 	add(template, within, "", "containers", "containers[]", "volumes", "volumes[]")
@@ -88,7 +84,7 @@ var rules = func() map[string]rule {
 	add(template, ignore, noImages, "imagePullSecrets")
 	add(template, ignore, "pods get their declared environment only", "enableServiceLinks")
 	add(template, ignore, asUser, "securityContext")
-	add(template, ignore, noLimits, "resources", "overhead")
+	add(template, ignore, "a pod's limits are its container's", "resources", "overhead")
 	add(template, ignore, oneMachine, "tolerations", "topologySpreadConstraints", "schedulerName", "priorityClassName",
 		"priority", "preemptionPolicy", "schedulingGates", "workloadRef")
 	add(template, refuse, oneMachine, "nodeSelector", "nodeName", "affinity", "os")
@@ -101,55 +97,63 @@ var rules = func() map[string]rule {
 	add(template, refuse, "Knative gives a pod timeoutSeconds to end", "terminationGracePeriodSeconds")
 
 	add(container, honour, "", "name", "image", "command", "args")
-	add(container, within, "", "env", "env[]", "envFrom", "envFrom[]", "ports", "ports[]", "volumeMounts", "volumeMounts[]", "readinessProbe")
-	add(container, ignore, noLimits, "resources", "resizePolicy")
+	add(container, within, "", "env", "env[]", "envFrom", "envFrom[]", "ports", "ports[]", "volumeMounts", "volumeMounts[]",
+		"readinessProbe", "livenessProbe", "startupProbe", "resources")
+	add(container+".resources", honour, "", "limits", "requests")
+	add(container+".resources", refuse, "devices are not claimed here; count GPUs in limits", "claims")
+	add(container, ignore, "a pod is replaced, not resized", "resizePolicy")
 	add(container, ignore, asUser, "securityContext")
 	add(container, ignore, noImages, "imagePullPolicy")
 	add(container, ignore, "what a pod wrote last is in its log", "terminationMessagePath", "terminationMessagePolicy")
-	add(container, ignore, "a pod that exits is replaced; one that hangs is not looked for", "livenessProbe")
-	add(container, ignore, "the readiness probe alone says when a pod gets requests", "startupProbe")
 	add(container, refuse, "a pod runs in the project's root folder", "workingDir")
 	add(container, refuse, "a pod is started, gets SIGTERM, and has its grace period", "lifecycle")
 	add(container, refuse, "a revision decides when its pods start again", "restartPolicy", "restartPolicyRules")
 	add(container, refuse, noTerminal, "stdin", "stdinOnce", "tty")
-	add(container, refuse, onlyConfig, "volumeDevices")
+	add(container, refuse, onlyFiles, "volumeDevices")
 
 	add(container+".env[]", honour, "", "name", "value")
 	add(container+".env[]", within, "", "valueFrom")
-	add(container+".env[].valueFrom", honour, "", "configMapKeyRef")
-	add(container+".env[].valueFrom", refuse, noSecrets, "secretKeyRef")
-	add(container+".env[].valueFrom", refuse, notPodInfo, "fieldRef", "resourceFieldRef")
-	add(container+".env[].valueFrom", refuse, onlyConfig, "fileKeyRef")
-	add(container+".envFrom[]", honour, "", "prefix", "configMapRef")
-	add(container+".envFrom[]", refuse, noSecrets, "secretRef")
+	add(container+".env[].valueFrom", honour, "", "configMapKeyRef", "secretKeyRef", "fieldRef")
+	add(container+".env[].valueFrom", refuse, notPodInfo, "resourceFieldRef")
+	add(container+".env[].valueFrom", refuse, onlyFiles, "fileKeyRef")
+	add(container+".envFrom[]", honour, "", "prefix", "configMapRef", "secretRef")
 	add(container+".ports[]", honour, "", "name", "containerPort", "protocol")
 	add(container+".ports[]", refuse, "the engine gives each pod a free port, in PORT", "hostPort", "hostIP")
 	add(container+".volumeMounts[]", honour, "", "name", "mountPath", "readOnly")
-	add(container+".volumeMounts[]", refuse, "mount the whole ConfigMap, or list items in the volume", "subPath", "subPathExpr")
-	add(container+".volumeMounts[]", refuse, onlyConfig, "mountPropagation", "recursiveReadOnly")
+	add(container+".volumeMounts[]", refuse, "mount the whole volume, or list items in it", "subPath", "subPathExpr")
+	add(container+".volumeMounts[]", refuse, onlyFiles, "mountPropagation", "recursiveReadOnly")
 
-	add(readiness, honour, "", "initialDelaySeconds", "timeoutSeconds", "successThreshold")
-	add(readiness, ignore, "a pod is probed as often as makes sense until it is ready, for as long as its progress deadline lets it", "periodSeconds", "failureThreshold")
-	add(readiness, within, "", "httpGet", "tcpSocket")
-	add(readiness, refuse, "give it an httpGet or a tcpSocket", "exec", "grpc")
-	add(readiness, refuse, "a pod that does not get ready is stopped with its grace period", "terminationGracePeriodSeconds")
-	add(readiness+".httpGet", honour, "", "path", "port", "scheme", "httpHeaders")
-	add(readiness+".httpGet", refuse, itselfProbed+"; for a Host header use httpHeaders", "host")
-	add(readiness+".tcpSocket", honour, "", "port")
-	add(readiness+".tcpSocket", refuse, itselfProbed, "host")
+	for _, name := range []string{"readinessProbe", "livenessProbe", "startupProbe"} {
+		probe := container + "." + name
+		add(probe, honour, "", "initialDelaySeconds", "periodSeconds", "timeoutSeconds", "successThreshold", "failureThreshold")
+		add(probe, within, "", "httpGet", "tcpSocket", "grpc")
+		add(probe, refuse, "give it an httpGet, a tcpSocket or a grpc", "exec")
+		add(probe, refuse, "a pod that fails is stopped with its own grace period", "terminationGracePeriodSeconds")
+		add(probe+".httpGet", honour, "", "path", "port", "scheme", "httpHeaders")
+		add(probe+".httpGet", refuse, itselfProbed+"; for a Host header use httpHeaders", "host")
+		add(probe+".tcpSocket", honour, "", "port")
+		add(probe+".tcpSocket", refuse, itselfProbed, "host")
+		add(probe+".grpc", honour, "", "port", "service")
+	}
 
 	add(volume, honour, "", "name")
-	add(volume, within, "", "configMap", "configMap.items", "configMap.items[]")
-	add(volume+".configMap", honour, "", "name", "optional")
-	add(volume+".configMap", ignore, "the files are readable by the pod, and by nobody else", "defaultMode")
-	add(volume+".configMap.items[]", honour, "", "key", "path")
-	add(volume+".configMap.items[]", ignore, "the files are readable by the pod, and by nobody else", "mode")
-	add(volume, refuse, noSecrets, "secret")
-	add(volume, refuse, "a process writes to this machine's own folders, such as the one that TMPDIR names", "emptyDir", "hostPath")
+	add(volume, within, "", "configMap", "secret", "projected", "projected.sources", "projected.sources[]",
+		"projected.sources[].configMap", "projected.sources[].secret", "emptyDir")
+	add(volume, honour, "", "configMap.name", "secret.secretName", "projected.sources[].configMap.name", "projected.sources[].secret.name",
+		"configMap.defaultMode", "secret.defaultMode", "projected.defaultMode")
+	for _, source := range []string{".configMap", ".secret", ".projected.sources[].configMap", ".projected.sources[].secret"} {
+		add(volume+source, honour, "", "optional")
+		add(volume+source, within, "", "items", "items[]")
+		add(volume+source+".items[]", honour, "", "key", "path", "mode")
+	}
+	add(volume+".projected.sources[]", refuse, onlyFiles, "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate")
+	add(volume+".emptyDir", ignore, "it is a folder of the engine's data directory", "medium")
+	add(volume+".emptyDir", ignore, "what a pod writes to disk is not limited", "sizeLimit")
+	add(volume, refuse, "a process writes to this machine's own folders, such as the one that TMPDIR names", "hostPath")
 	add(volume, refuse, "write a model package's folder into the environment instead", "image")
-	add(volume, refuse, onlyConfig, "gcePersistentDisk", "awsElasticBlockStore", "gitRepo", "nfs", "iscsi", "glusterfs",
+	add(volume, refuse, onlyFiles, "gcePersistentDisk", "awsElasticBlockStore", "gitRepo", "nfs", "iscsi", "glusterfs",
 		"persistentVolumeClaim", "rbd", "flexVolume", "cinder", "cephfs", "flocker", "downwardAPI", "fc", "azureFile",
-		"vsphereVolume", "quobyte", "azureDisk", "photonPersistentDisk", "projected", "portworxVolume", "scaleIO",
+		"vsphereVolume", "quobyte", "azureDisk", "photonPersistentDisk", "portworxVolume", "scaleIO",
 		"storageos", "csi", "ephemeral")
 	return m
 }()

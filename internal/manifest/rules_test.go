@@ -64,6 +64,9 @@ func TestHonouredWholesHaveNoUnreadParts(t *testing.T) {
 	}{
 		{reflect.TypeFor[corev1.ConfigMapKeySelector](), "name key optional"},
 		{reflect.TypeFor[corev1.ConfigMapEnvSource](), "name optional"},
+		{reflect.TypeFor[corev1.SecretKeySelector](), "name key optional"},
+		{reflect.TypeFor[corev1.SecretEnvSource](), "name optional"},
+		{reflect.TypeFor[corev1.ObjectFieldSelector](), "apiVersion fieldPath"},
 		{reflect.TypeFor[corev1.HTTPHeader](), "name value"},
 	} {
 		read := strings.Fields(c.read)

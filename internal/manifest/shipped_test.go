@@ -25,18 +25,18 @@ func shipped(t *testing.T, folder string) *Set {
 // The base needs nothing but a stock Knative: no feature flag, no setting.
 func TestBaseIsValidUnderStockKnative(t *testing.T) {
 	set := shipped(t, "base")
-	if set.Autoscaler != nil || set.Defaults != nil {
+	if len(set.Settings.data) > 0 {
 		t.Error("the base brings settings of Knative's")
 	}
-	for _, s := range set.Services {
+	for _, s := range templates(t, set) {
 		if s.Timeout == 0 || s.ContainerConcurrency == 0 || s.Annotations["autoscaling.knative.dev/max-scale"] == "" {
-			t.Errorf("%s: its time, its concurrency and its pods must have a limit", s.Name)
+			t.Errorf("%s: its time, its concurrency and its pods must have a limit", s.Service)
 		}
 		if !strings.HasPrefix(s.Image, "ko://aisle.dev/aisle/functions/") {
-			t.Errorf("%s: image %s", s.Name, s.Image)
+			t.Errorf("%s: image %s", s.Service, s.Image)
 		}
 		if s.Readiness.HTTPGet == nil || s.Readiness.HTTPGet.Path != "/readyz" {
-			t.Errorf("%s: readiness %+v", s.Name, s.Readiness)
+			t.Errorf("%s: readiness %+v", s.Service, s.Readiness)
 		}
 	}
 }
@@ -103,16 +103,15 @@ func checkRestricted(t *testing.T, ks *servingv1.Service) {
 // An overlay changes image references, addresses, model paths and how far it
 // scales, and nothing else.
 func TestLocal(t *testing.T) {
-	base, local := shipped(t, "base"), shipped(t, "overlays/local")
+	base, local := templates(t, shipped(t, "base")), templates(t, shipped(t, "overlays/local"))
 	var names []string
-	for i, s := range local.Services {
-		names = append(names, s.Name)
-		b := base.Services[i]
+	for i, s := range local {
+		names = append(names, s.Service)
+		b := base[i]
 		if s.Annotations["autoscaling.knative.dev/max-scale"] != "2" {
-			t.Errorf("%s scales to %s pods on a machine with two cores", s.Name, s.Annotations["autoscaling.knative.dev/max-scale"])
+			t.Errorf("%s scales to %s pods on a machine with two cores", s.Service, s.Annotations["autoscaling.knative.dev/max-scale"])
 		}
-		for _, s := range []*Service{&s, &b} {
-			s.Digest = ""
+		for _, s := range []*Template{s, b} {
 			delete(s.Annotations, "autoscaling.knative.dev/max-scale")
 			s.Env = slices.DeleteFunc(s.Env, func(e EnvVar) bool { return e.Name == "HOST" })
 			for i := range s.Env {
@@ -122,15 +121,15 @@ func TestLocal(t *testing.T) {
 			}
 		}
 		if d := cmp.Diff(b, s); d != "" {
-			t.Errorf("%s differs from the base:\n%s", s.Name, d)
+			t.Errorf("%s differs from the base:\n%s", s.Service, d)
 		}
 	}
 	if d := cmp.Diff([]string{"composer", "photo", "title"}, names); d != "" {
 		t.Error(d)
 	}
-	local = shipped(t, "overlays/local")
+	local = templates(t, shipped(t, "overlays/local"))
 	var got []EnvVar
-	for _, s := range local.Services {
+	for _, s := range local {
 		got = append(got, s.Env...)
 	}
 	if d := cmp.Diff([]EnvVar{
@@ -140,7 +139,7 @@ func TestLocal(t *testing.T) {
 		t.Error(d)
 	}
 	var files []string
-	for _, m := range local.Services[0].Mounts {
+	for _, m := range local[0].Mounts {
 		for name := range m.Files {
 			files = append(files, path.Join(m.Path, name))
 		}

@@ -80,9 +80,10 @@ func TestPaths(t *testing.T) {
 	if code, _, _ := get(t, h1, s.url+"/healthz"); code != 200 {
 		t.Errorf("healthz while starting: %d", code)
 	}
+	s.health.Started("model;dur=3.1")
 	s.health.Ready()
-	if code, _, _ := get(t, h1, s.url+"/readyz"); code != 200 {
-		t.Errorf("readyz when ready: %d", code)
+	if code, _, h := get(t, h1, s.url+"/readyz"); code != 200 || h.Get("Server-Timing") != "model;dur=3.1" {
+		t.Errorf("readyz when ready: %d, the start took %q", code, h.Get("Server-Timing"))
 	}
 	if _, body, _ := get(t, h1, s.url+"/anything"); body != "HTTP/1.1" {
 		t.Errorf("handler over HTTP/1.1 saw %q", body)

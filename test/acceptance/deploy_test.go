@@ -3,8 +3,6 @@ package acceptance
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -189,40 +187,6 @@ func rendered(dir string, images map[string]string) ([]map[string]any, error) {
 		objects = append(objects, o)
 	}
 	return objects, nil
-}
-
-// changed deploys a fixture service of a test's own with these settings of its
-// pod, sharing traffic as told.
-func (c *cluster) changed(ctx context.Context, name string, env map[string]string, traffic []map[string]any) error {
-	return c.changedImage(ctx, name, c.config.Images["fixture"], env, traffic)
-}
-
-// changedImage does so with any image.
-func (c *cluster) changedImage(ctx context.Context, name, image string, env map[string]string, traffic []map[string]any) error {
-	type object = map[string]any
-	var vars []object
-	for _, k := range slices.Sorted(maps.Keys(env)) {
-		vars = append(vars, object{"name": k, "value": env[k]})
-	}
-	spec := object{"template": object{
-		// A revision proves itself with a pod before it gets requests. Knative
-		// looks at why a pod fails when the deadline passes, and a container that
-		// ends at once must have been started again by then.
-		"metadata": object{"annotations": object{"autoscaling.knative.dev/initial-scale": "1", "serving.knative.dev/progress-deadline": "45s"}},
-		"spec": object{"containerConcurrency": 0, "timeoutSeconds": 90, "containers": []object{{
-			"image": image, "env": vars, "readinessProbe": object{"httpGet": object{"path": "/readyz"}},
-		}}},
-	}}
-	if traffic != nil {
-		spec["traffic"] = traffic
-	}
-	o := object{"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": object{"name": name}, "spec": spec}
-	var plain map[string]any // of JSON's types alone
-	text, err := json.Marshal(o)
-	if err == nil {
-		err = json.Unmarshal(text, &plain)
-	}
-	return errors.Join(err, c.apply(ctx, []map[string]any{plain}))
 }
 
 // What is deployed on clusters alone still renders, and is of kinds that the

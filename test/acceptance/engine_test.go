@@ -10,6 +10,8 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -23,6 +25,7 @@ import (
 	"go.uber.org/goleak"
 
 	"aisle.dev/aisle/activator/engine"
+	"aisle.dev/aisle/activator/engine/cgroup"
 	"aisle.dev/aisle/internal/client"
 )
 
@@ -107,6 +110,7 @@ const servicesDir = "testdata/services"
 // engineProcess is an engine in a process of its own.
 type engineProcess struct {
 	*client.Engine
+	api
 	cmd     *exec.Cmd
 	hold    io.Closer // the engine ends when its standard input does
 	version client.Version
@@ -178,7 +182,7 @@ func startEngineOn(address, root, dataDir, manifests string) (*engineProcess, er
 	if err != nil {
 		return nil, err
 	}
-	e := &engineProcess{Engine: client.NewEngine(dataDir), log: &logBuffer{}, exited: make(chan struct{})}
+	e := &engineProcess{Engine: client.NewEngine(dataDir), api: overSocket(dataDir), log: &logBuffer{}, exited: make(chan struct{})}
 	e.cmd = exec.Command(self)
 	e.cmd.Env = append(os.Environ(), engineEnv+"="+string(config), secret+"=do not pass on", "GORACE=halt_on_error=1")
 	e.cmd.Stderr = e.log
@@ -205,6 +209,20 @@ func startEngineOn(address, root, dataDir, manifests string) (*engineProcess, er
 	return e, nil
 }
 
+// overSocket is the protocol of an engine's objects.
+func overSocket(dataDir string) api {
+	return api{namespace: "default", server: "http://engine", image: "ko://aisle.dev/aisle/test/acceptance/fixture", ours: true, http: &http.Client{
+		Transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				var d net.Dialer
+				return d.DialContext(ctx, "unix", filepath.Join(dataDir, client.SocketName))
+			},
+			DisableKeepAlives: true,
+		},
+		Timeout: patience,
+	}}
+}
+
 // newEngine starts an engine for one test. Its data directory is dataDir, a
 // fresh one if that is empty.
 func newEngine(t *testing.T, dataDir, manifests string) *engineProcess {
@@ -224,11 +242,25 @@ func newEngineAt(t *testing.T, root, dataDir, manifests string) *engineProcess {
 	t.Cleanup(func() {
 		_ = e.cmd.Process.Kill() // most tests have ended it already
 		<-e.exited
+		if groups := e.groups(); groups != "" { // as the next engine would
+			if err := cgroup.Sweep(groups, patience); err != nil {
+				t.Error(err)
+			}
+		}
 		if t.Failed() {
 			e.dump(os.Stderr)
 		}
 	})
 	return e
+}
+
+// groups is where the engine's control groups are; empty where it has none.
+func (e *engineProcess) groups() string {
+	text, err := os.ReadFile(filepath.Join(e.version.DataDir, "cgroup"))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(text))
 }
 
 // newDataDir is short: a unix socket's path is.

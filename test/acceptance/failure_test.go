@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"aisle.dev/aisle/internal/client"
 )
 
 // The engine's line has 1,000 places. On a cluster the line that can be filled
@@ -134,7 +136,7 @@ func TestCrash(t *testing.T) {
 		return ""
 	})
 	var log strings.Builder
-	if err := shared.Logs(t.Context(), &log, first.Name, false); err != nil || !strings.Contains(log.String(), "crashing as told") {
+	if err := shared.Logs(t.Context(), &log, client.LogsOf(first.Name)); err != nil || !strings.Contains(log.String(), "crashing as told") {
 		t.Errorf("the crashed pod's log: %q, %v", log.String(), err)
 	}
 }

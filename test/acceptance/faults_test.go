@@ -110,7 +110,7 @@ func TestAPIServerRestarted(t *testing.T) {
 	if err := retried(bounded, func() error { return k.changed(bounded, "afterwards", nil, nil) }); err != nil {
 		t.Fatal(err)
 	}
-	awaitObserved(t, k, "afterwards", "afterwards-00001")
+	awaitObserved(t, k.objects(), "afterwards", "afterwards-00001")
 	c.get(t, "afterwards", "/sleep?ms=0")
 }
 
@@ -245,7 +245,7 @@ func TestImageMissing(t *testing.T) {
 	if err := k.changed(t.Context(), "unpulled", nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	awaitObserved(t, k, "unpulled", "unpulled-00001")
+	awaitObserved(t, k.objects(), "unpulled", "unpulled-00001")
 	const missing = "dev.local/aisle-missing:1"
 	awaitFailed(t, k, "unpulled", missing, func() error {
 		return k.changedImage(t.Context(), "unpulled", missing, nil, nil)
@@ -272,7 +272,7 @@ func TestWrongModelDigest(t *testing.T) {
 		if err := change(); err != nil {
 			t.Fatal(err)
 		}
-		awaitObserved(t, k, "mistaken", "mistaken-00001")
+		awaitObserved(t, k.objects(), "mistaken", "mistaken-00001")
 		env["MODEL_DIGEST"] = wrongDigest
 		awaitFailed(t, k, "mistaken", wrongDigest, change, func() string {
 			if a := c.post(t, "mistaken", "/v1/classify", "application/json", product); a.err != nil || a.status != http.StatusOK {
@@ -347,7 +347,7 @@ func TestServiceDeletedUnderLoad(t *testing.T) {
 		if err := k.changed(t.Context(), name, nil, nil); err != nil {
 			t.Fatal(err)
 		}
-		awaitObserved(t, k, name, name+"-00001")
+		awaitObserved(t, k.objects(), name, name+"-00001")
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()

@@ -25,6 +25,8 @@ type place interface {
 	engine() *engineProcess
 	// onCluster is the place as a Knative cluster, or nil.
 	onCluster() *cluster
+	// objects are the place's Kubernetes objects.
+	objects() *api
 	// stop ends the place, or what the suite made there.
 	stop(within time.Duration) error
 	// dump shows what is known of a failure.

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"aisle.dev/aisle/internal/client"
 )
 
 // echoed is what the fixture says of a request.
@@ -247,11 +249,11 @@ func TestLogs(t *testing.T) {
 	own := pods(t, shared, "echo")
 	for _, name := range []string{"echo", "default/echo", "echo-00001", own[0].Name} {
 		var text strings.Builder
-		if err := shared.Logs(t.Context(), &text, name, false); err != nil || !strings.Contains(text.String(), "fixture: started echo-00001") {
+		if err := shared.Logs(t.Context(), &text, client.LogsOf(name)); err != nil || !strings.Contains(text.String(), "fixture: started echo-00001") {
 			t.Errorf("logs of %s: %q, %v", name, text.String(), err)
 		}
 	}
-	if err := shared.Logs(t.Context(), io.Discard, "nobody", false); err == nil || !strings.Contains(err.Error(), "default/echo") {
+	if err := shared.Logs(t.Context(), io.Discard, client.LogsOf("nobody")); err == nil || !strings.Contains(err.Error(), "default/echo") {
 		t.Errorf("logs of nobody: %v; want the services named", err)
 	}
 	// Followed, across a crash and the next pod.
@@ -259,7 +261,7 @@ func TestLogs(t *testing.T) {
 	defer enough()
 	text := &logBuffer{}
 	followed := make(chan error, 1)
-	go func() { followed <- shared.Logs(ctx, text, "forking", true) }()
+	go func() { followed <- shared.Logs(ctx, text, client.LogQuery{Name: "forking", Follow: true}) }()
 	c.get(t, "forking", "/sleep?ms=0")
 	c.do(t.Context(), http.MethodPost, "forking", "/crash", "").want(t, http.StatusBadGateway)
 	c.get(t, "forking", "/sleep?ms=0")

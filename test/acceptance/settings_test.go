@@ -60,7 +60,7 @@ func TestSettingsOfAnotherCluster(t *testing.T) {
 		fmt.Fprint(w, `{"data":{"initial-scale":"0","stable-window":"60s"}}`)
 	}))
 	defer server.Close()
-	c := &cluster{server: server.URL, http: server.Client()}
+	c := &cluster{api: api{server: server.URL, http: server.Client()}}
 	settings := func(window string) map[string]any {
 		return map[string]any{
 			"metadata": map[string]any{"name": "config-autoscaler", "namespace": "knative-serving"},

@@ -180,11 +180,18 @@ func (le *Lease[P]) Release() {
 	})
 }
 
-// Open adds a pod, which takes requests from now on.
+// Open adds a pod, which takes requests from now on. One that was closed may be
+// opened again; the channel that its Close returned then means nothing.
 func (l *Lane[P]) Open(pod P) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.pods = append(l.pods, &place[P]{pod: pod})
+	at := &place[P]{pod: pod}
+	if i := slices.IndexFunc(l.rest, func(at *place[P]) bool { return at.pod == pod }); i >= 0 {
+		at = l.rest[i]
+		at.closed = nil
+		l.rest = slices.Delete(l.rest, i, i+1)
+	}
+	l.pods = append(l.pods, at)
 	l.refuse = nil
 	l.serve()
 }

@@ -321,3 +321,32 @@ func BenchmarkTry(b *testing.B) {
 		l.Try().Release()
 	}
 }
+
+// A pod that is ready again goes on with the requests that it had: they count
+// against its places, and the last one to leave it ends its next drain.
+func TestOpenAgain(t *testing.T) {
+	l := New[string](2, 0, never)
+	l.Open("a")
+	before := acquire(t, l)
+	l.Close("a")
+	if l.Try() != nil {
+		t.Fatal("a place in a closed pod")
+	}
+	l.Open("a")
+	after := acquire(t, l)
+	if l.Try() != nil || l.Held("a") != 2 {
+		t.Errorf("%d held of two places", l.Held("a"))
+	}
+	done := l.Close("a")
+	after.Release()
+	select {
+	case <-done:
+		t.Fatal("drained with a request left")
+	default:
+	}
+	before.Release()
+	<-done
+	if _, held := l.Counts(); held != 0 {
+		t.Errorf("%d held", held)
+	}
+}

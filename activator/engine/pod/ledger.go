@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 )
@@ -96,7 +95,7 @@ func Reap(dir string, patience time.Duration) ([]Leftover, error) {
 	if err := awaitGone(pids, patience); err != nil {
 		return killed, err
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	if err := removeAll(dir); err != nil {
 		return killed, fmt.Errorf("remove the folders of an earlier engine's pods: %w", err)
 	}
 	return killed, nil
@@ -111,23 +110,7 @@ func membersOf(r record) ([]int, error) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ESRCH):
 		return nil, fmt.Errorf("look for process %d: %w", r.PID, err)
 	}
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil, fmt.Errorf("list processes: %w", err)
-	}
-	var pids []int
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		s, err := readStat(pid)
-		if err != nil || s.state == 'Z' || s.group != r.PID || s.startTime < r.StartTime {
-			continue
-		}
-		pids = append(pids, pid)
-	}
-	return pids, nil
+	return members(r.PID, r.StartTime)
 }
 
 // awaitGone waits until none of the killed processes runs. They are not

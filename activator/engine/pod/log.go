@@ -3,7 +3,6 @@ package pod
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -13,55 +12,13 @@ import (
 )
 
 // Bounds of what pods' output may take up: two files of MaxLog per pod, and
-// the logs of KeptLogs pods per revision. A pod's output goes straight to its
-// file, with no copying in between, so MaxLog is enforced by [Trim], and
-// overshot by what a pod writes between two calls.
+// the logs of KeptLogs pods per revision.
 const (
 	MaxLog   = 8 << 20
 	KeptLogs = 10
 )
 
 const logSuffix = ".log"
-
-// OpenLog opens the log of a pod for appending.
-func OpenLog(dir, pod string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the log folder: %w", err)
-	}
-	return os.OpenFile(filepath.Join(dir, pod+logSuffix), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-}
-
-// Trim keeps a pod's log within its bound: when it has outgrown limit, it
-// becomes the older file and an empty one is begun. What the pod writes during
-// the copy can be lost.
-func Trim(dir, pod string, limit int64) error {
-	path := filepath.Join(dir, pod+logSuffix)
-	info, err := os.Stat(path)
-	if err != nil || info.Size() <= limit {
-		return err
-	}
-	src, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	// Of a log that overshot, the newest part is kept.
-	if _, err := src.Seek(-limit, io.SeekEnd); err != nil {
-		return err
-	}
-	dst, err := os.OpenFile(path+".1.new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(dst, io.LimitReader(src, limit))
-	if err = errors.Join(err, dst.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".1.new", path+".1"); err != nil {
-		return err
-	}
-	return src.Truncate(0) // the pod goes on at the start: it appends
-}
 
 // Prune removes all but the newest KeptLogs logs of a revision. The logs of
 // pods for which live is true stay.

@@ -67,6 +67,28 @@ func StartTime(pid int) (uint64, error) {
 	return s.startTime, err
 }
 
+// members lists the live processes of a process group that were started at
+// since or later, in ticks after boot.
+func members(group int, since uint64) ([]int, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
+	var pids []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		s, err := readStat(pid)
+		if err != nil || s.state == 'Z' || s.group != group || s.startTime < since {
+			continue
+		}
+		pids = append(pids, pid)
+	}
+	return pids, nil
+}
+
 // Usage returns a process's resident memory and the processor time that it has
 // used so far. Both are zero when it has gone.
 func Usage(pid int) (rssBytes int64, cpuSeconds float64) {

@@ -2,18 +2,21 @@
 //
 // It guarantees that
 //   - a process is started with exactly the environment it is given, in its
-//     own process group, with /dev/null as its input and a bounded log file as
-//     its output;
+//     own process group, with /dev/null as its input and a bounded log as its
+//     output, which it is slowed down to if it floods it;
 //   - it dies with the engine, whatever kills the engine (a parent-death
 //     signal, and a record that lets the next engine finish the job);
 //   - it is reaped as soon as it ends, and whatever it left in its process
-//     group is killed before its pid can be given to another process;
+//     group is killed before its pid can be given to another process; so is
+//     what left that group (setsid), where pods have control groups;
+//   - its memory, processor and processes are limited as it declares, where the
+//     engine may do so ([Machine.Lacks]); elsewhere the kernel that runs out of
+//     memory takes a pod rather than the engine;
 //   - its port is its own: no other pod and no other engine gets it, nor is it
 //     given out again while a request to the old pod could still be under way.
 //
-// It does not decide when a pod is started or stopped, and it isolates nothing:
-// a pod has the user, files and network of the engine. A grandchild that leaves
-// the process group (setsid) is not followed.
+// It does not decide when a pod is started or stopped, and it isolates nothing
+// else: a pod has the user, files and network of the engine.
 package pod
 
 import (
@@ -24,6 +27,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"aisle.dev/aisle/activator/engine/cgroup"
 )
 
 // Spawner starts processes. All forks happen on one operating-system thread
@@ -51,7 +56,9 @@ type Command struct {
 	Args []string // without the program's name
 	Dir  string
 	Env  []string // NAME=value
-	Log  *os.File // stdout and stderr; opened with O_APPEND
+
+	group *cgroup.Group // nil: none
+	log   *log          // takes stdout and stderr
 }
 
 var errClosed = errors.New("the engine is stopping")
@@ -121,11 +128,20 @@ func (s *Spawner) Close() {
 
 // spawn must run on the spawner's thread.
 func spawn(cmd Command, stdin *os.File) (*Process, error) {
+	sys := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if cmd.group != nil {
+		g, err := cmd.group.Open()
+		if err != nil {
+			return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
+		}
+		defer g.Close()
+		sys.UseCgroupFD, sys.CgroupFD = true, int(g.Fd())
+	}
 	proc, err := os.StartProcess(cmd.Path, append([]string{cmd.Path}, cmd.Args...), &os.ProcAttr{
 		Dir:   cmd.Dir,
 		Env:   append([]string{}, cmd.Env...), // not nil: nil would inherit the engine's
-		Files: []*os.File{stdin, cmd.Log, cmd.Log},
-		Sys:   &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
+		Files: []*os.File{stdin, cmd.log.in, cmd.log.in},
+		Sys:   sys,
 	})
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%s does not exist; build it first (make build)", cmd.Path)
@@ -133,7 +149,7 @@ func spawn(cmd Command, stdin *os.File) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
-	p := &Process{proc: proc, exited: make(chan struct{})}
+	p := &Process{proc: proc, group: cmd.group, log: cmd.log, exited: make(chan struct{})}
 	// Read before anything waits for the process: until then its pid cannot
 	// be another's, even if it has already ended.
 	if p.startTime, err = StartTime(proc.Pid); err != nil {
@@ -141,6 +157,13 @@ func spawn(cmd Command, stdin *os.File) (*Process, error) {
 		_, _ = proc.Wait()
 		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
+	// Whoever eats up the machine's memory, the engine is not to die of it.
+	// Nothing depends on it: some systems hide the file.
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", proc.Pid), []byte(oomScore), 0)
 	go p.reap()
 	return p, nil
 }
+
+// oomScore makes the kernel take a pod before anything else of the user's: on
+// top of a share of 0 to 1000 of the machine's memory.
+const oomScore = "500"

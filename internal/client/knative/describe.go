@@ -30,7 +30,7 @@ func (c *Cluster) Describe(ctx context.Context, kind, name string) (client.Descr
 	if err != nil {
 		return client.Description{}, err
 	}
-	pods, _, err := c.pods(ctx)
+	pods, err := c.pods(ctx)
 	if err != nil {
 		return client.Description{}, err
 	}

@@ -2,14 +2,14 @@
 // Serving, found as kubectl finds it: by a kubeconfig and a context.
 //
 // It reads: Knative's services, revisions and autoscalers, their pods, events
-// and logs. docs/cli-role.yaml allows just that, which a test holds it to. A
-// list is bounded, and so is the time of every request that is no stream.
+// and logs, through package objects, which also changes objects where a command
+// asks for that. docs/cli-role.yaml allows just that, which a test holds it to.
 // Kubernetes does not tell what a pod's requests, memory and CPU are; those are
 // left out.
 //
-// Only client-go's REST client is linked, with a scheme of the few types that
-// are read: its typed clients register every type of Kubernetes, which costs a
-// command 8 ms at its start.
+// Of client-go only the REST client and the reading of kubeconfigs are linked:
+// its typed clients register every type of Kubernetes, which costs a command
+// 8 ms at its start.
 package knative
 
 import (
@@ -28,10 +28,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
@@ -39,6 +35,7 @@ import (
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
 	"aisle.dev/aisle/internal/client"
+	"aisle.dev/aisle/internal/client/objects"
 	"aisle.dev/aisle/internal/problem"
 )
 
@@ -58,8 +55,7 @@ var ErrConfig = errors.New("kubeconfig")
 type Cluster struct {
 	context, namespace, server string
 	timeout                    time.Duration
-
-	core, serving, autoscaling *rest.RESTClient
+	objects                    *objects.Client
 }
 
 var (
@@ -127,28 +123,13 @@ func Open(o Options) (*Cluster, error) {
 	if u, err := url.Parse(rc.Host); err == nil {
 		c.server = u.Redacted()
 	}
-	rc.UserAgent, rc.QPS, rc.Burst, rc.WarningHandler = "aisle", 50, 50, rest.NoWarnings{}
+	rc.QPS, rc.Burst = 50, 50
 	shared, err := rest.HTTPClientFor(rc)
 	if err != nil {
 		return nil, fmt.Errorf("read the %w: context %s: %w", ErrConfig, c.context, err)
 	}
-	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, servingv1.AddToScheme, autoscalingv1alpha1.AddToScheme} {
-		if err := add(scheme); err != nil {
-			return nil, err
-		}
-	}
-	rc.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	for _, api := range []struct {
-		path string
-		gv   schema.GroupVersion
-		into **rest.RESTClient
-	}{{"/api", corev1.SchemeGroupVersion, &c.core}, {"/apis", servingv1.SchemeGroupVersion, &c.serving}, {"/apis", autoscalingv1alpha1.SchemeGroupVersion, &c.autoscaling}} {
-		its := rest.CopyConfig(rc)
-		its.APIPath, its.GroupVersion = api.path, &api.gv
-		if *api.into, err = rest.RESTClientForConfigAndClient(its, shared); err != nil {
-			return nil, fmt.Errorf("context %s: %w", c.context, err)
-		}
+	if c.objects, err = objects.New(rc, shared, c.timeout, c.explain); err != nil {
+		return nil, fmt.Errorf("context %s: %w", c.context, err)
 	}
 	return c, nil
 }
@@ -163,81 +144,34 @@ func (c *Cluster) In(namespace string) *Cluster {
 // Namespace is the one that names are looked up in.
 func (c *Cluster) Namespace() string { return c.namespace }
 
+// Objects are the cluster's, of any namespace.
+func (c *Cluster) Objects() *objects.Client { return c.objects }
+
 // Context is the kubeconfig's.
 func (c *Cluster) Context() string { return c.context }
 
-// Bounds of a list.
-const (
-	pageSize   = 500
-	maxObjects = 10_000
-)
-
-// listing is a list of Kubernetes' types.
-type listing interface {
-	runtime.Object
-	metav1.ListInterface
-}
-
-// list reads a whole list, page by page.
-func list[L listing, T any](ctx context.Context, c *Cluster, from *rest.RESTClient, resource, selector string, fresh func() L, items func(L) []T) (all []T, version string, err error) {
-	next := ""
-	for {
-		req := from.Get().NamespaceIfScoped(c.namespace, c.namespace != "").Resource(resource).Param("limit", fmt.Sprint(pageSize))
-		if selector != "" {
-			req.Param("labelSelector", selector)
-		}
-		if next != "" {
-			req.Param("continue", next)
-		}
-		page := fresh()
-		if err := c.within(ctx, func(ctx context.Context) error { return req.Do(ctx).Into(page) }); err != nil {
-			return nil, "", c.explain(err, "list "+resource)
-		}
-		all = append(all, items(page)...)
-		if next = page.GetContinue(); next == "" {
-			return all, page.GetResourceVersion(), nil
-		}
-		if len(all) >= maxObjects {
-			return nil, "", fmt.Errorf("there are more than %d %s; choose a namespace with -n", maxObjects, resource)
-		}
-	}
-}
-
-// within bounds a request in time.
-func (c *Cluster) within(ctx context.Context, ask func(context.Context) error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, c.timeout, errSlow)
-	defer cancel()
-	err := ask(ctx)
-	if err != nil && errors.Is(context.Cause(ctx), errSlow) {
-		return errSlow
-	}
-	return err
-}
-
-var errSlow = errors.New("no answer in time")
-
 func (c *Cluster) services(ctx context.Context) ([]servingv1.Service, error) {
-	all, _, err := list(ctx, c, c.serving, "services", "", func() *servingv1.ServiceList { return new(servingv1.ServiceList) }, func(l *servingv1.ServiceList) []servingv1.Service { return l.Items })
+	all, _, err := objects.List[servingv1.Service](ctx, c.objects, objects.Service, c.namespace, "")
 	return all, err
 }
 
 func (c *Cluster) revisions(ctx context.Context) ([]servingv1.Revision, error) {
-	all, _, err := list(ctx, c, c.serving, "revisions", "", func() *servingv1.RevisionList { return new(servingv1.RevisionList) }, func(l *servingv1.RevisionList) []servingv1.Revision { return l.Items })
+	all, _, err := objects.List[servingv1.Revision](ctx, c.objects, objects.Revision, c.namespace, "")
 	return all, err
 }
 
 func (c *Cluster) autoscalers(ctx context.Context) ([]autoscalingv1alpha1.PodAutoscaler, error) {
-	all, _, err := list(ctx, c, c.autoscaling, "podautoscalers", "", func() *autoscalingv1alpha1.PodAutoscalerList { return new(autoscalingv1alpha1.PodAutoscalerList) },
-		func(l *autoscalingv1alpha1.PodAutoscalerList) []autoscalingv1alpha1.PodAutoscaler { return l.Items })
+	all, _, err := objects.List[autoscalingv1alpha1.PodAutoscaler](ctx, c.objects, objects.PodAutoscaler, c.namespace, "")
 	return all, err
 }
 
-func (c *Cluster) pods(ctx context.Context) (all []corev1.Pod, version string, err error) {
-	return list(ctx, c, c.core, "pods", serviceLabel, func() *corev1.PodList { return new(corev1.PodList) }, func(l *corev1.PodList) []corev1.Pod { return l.Items })
+func (c *Cluster) pods(ctx context.Context) ([]corev1.Pod, error) {
+	all, _, err := objects.List[corev1.Pod](ctx, c.objects, objects.Pod, c.namespace, serviceLabel)
+	return all, err
 }
 
 func (c *Cluster) events(ctx context.Context) ([]corev1.Event, error) {
-	all, _, err := list(ctx, c, c.core, "events", "", func() *corev1.EventList { return new(corev1.EventList) }, func(l *corev1.EventList) []corev1.Event { return l.Items })
+	all, _, err := objects.List[corev1.Event](ctx, c.objects, objects.Event, c.namespace, "")
 	return all, err
 }
 
@@ -247,7 +181,7 @@ func (c *Cluster) Services(ctx context.Context) ([]client.Service, error) {
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
-	pods, _, err := c.pods(ctx)
+	pods, err := c.pods(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -264,7 +198,7 @@ func (c *Cluster) Revisions(ctx context.Context) ([]client.Revision, error) {
 	if err != nil {
 		return nil, err
 	}
-	pods, _, err := c.pods(ctx)
+	pods, err := c.pods(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -273,39 +207,35 @@ func (c *Cluster) Revisions(ctx context.Context) ([]client.Revision, error) {
 
 // Pods implements [client.Client]: those of Knative's services.
 func (c *Cluster) Pods(ctx context.Context) ([]client.Pod, error) {
-	all, _, err := c.pods(ctx)
+	all, err := c.pods(ctx)
 	return podViews(all), err
+}
+
+// Events are what the cluster's controllers told, oldest first.
+func (c *Cluster) Events(ctx context.Context) ([]client.Event, error) {
+	all, err := c.events(ctx)
+	return allEventViews(all), err
 }
 
 // Version implements [client.Client]; it fails where Knative is not installed.
 func (c *Cluster) Version(ctx context.Context) (client.Version, error) {
 	var v struct{ GitVersion string }
-	err := c.within(ctx, func(ctx context.Context) error {
-		text, err := c.core.Get().AbsPath("/version").DoRaw(ctx)
-		if err != nil {
-			return err
-		}
-		return json.Unmarshal(text, &v)
-	})
+	text, err := c.objects.Raw(ctx, "/version", "ask for the version")
 	if err != nil {
-		return client.Version{}, c.explain(err, "ask for the version")
+		return client.Version{}, err
 	}
-	err = c.within(ctx, func(ctx context.Context) error {
-		_, err := c.serving.Get().AbsPath("/apis/" + servingv1.SchemeGroupVersion.String()).DoRaw(ctx)
-		return err
-	})
-	if err != nil {
-		return client.Version{}, c.explain(err, "ask for Knative")
+	if err := json.Unmarshal(text, &v); err != nil {
+		return client.Version{}, c.explain(err, "read the version", objects.Service)
+	}
+	if _, err := c.objects.Raw(ctx, "/apis/"+servingv1.SchemeGroupVersion.String(), "ask for Knative"); err != nil {
+		return client.Version{}, err
 	}
 	return client.Version{Version: v.GitVersion, Engine: "knative", Address: c.server, Context: c.context}, nil
 }
 
 // URL is where a service says that it is reached.
 func (c *Cluster) URL(ctx context.Context, name string) (string, error) {
-	var s servingv1.Service
-	err := c.within(ctx, func(ctx context.Context) error {
-		return c.serving.Get().Namespace(c.namespace).Resource("services").Name(name).Do(ctx).Into(&s)
-	})
+	s, err := objects.Get[servingv1.Service](ctx, c.objects, objects.Service, c.namespace, name)
 	if apierrors.IsNotFound(err) {
 		all, lerr := c.services(ctx) // it knows whether Knative itself is missing
 		if lerr != nil {
@@ -314,7 +244,7 @@ func (c *Cluster) URL(ctx context.Context, name string) (string, error) {
 		return "", c.absent("service", name, all)
 	}
 	if err != nil {
-		return "", c.explain(err, "get service "+name)
+		return "", err
 	}
 	if s.Status.URL == nil {
 		why := "Knative has not said why"
@@ -347,11 +277,11 @@ with --gateway localhost:8081 (with Istio -n istio-system service/istio-ingressg
 }
 
 // explain turns an API server's error into what the user can do about it.
-func (c *Cluster) explain(err error, doing string) error {
+func (c *Cluster) explain(err error, doing string, k objects.Kind) error {
 	at := fmt.Sprintf("the cluster of context %s (%s)", c.context, c.server)
 	_, isNet := errors.AsType[net.Error](err) // connections, names, handshakes
 	switch {
-	case errors.Is(err, errSlow):
+	case errors.Is(err, objects.ErrSlow):
 		return fmt.Errorf("%s did not answer within %v; is it up, and is there a way to it from here? (%w)", at, c.timeout, client.ErrNotRunning)
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("%s: %w", doing, err)
@@ -359,19 +289,21 @@ func (c *Cluster) explain(err error, doing string) error {
 		return fmt.Errorf("%s does not accept who you are; log in again, or choose another --context (on GKE: gcloud auth login, gcloud container clusters get-credentials NAME)", at)
 	case apierrors.IsForbidden(err):
 		return fmt.Errorf("%s does not allow it: %w; docs/cli-role.yaml is a Role with what aisle asks for", at, err)
-	case apierrors.IsNotFound(err) && noResource(err):
-		return fmt.Errorf("%s has no Knative Serving (it does not know %s); install that first, or choose another --context (%w)", at, servingv1.SchemeGroupVersion, client.ErrNotRunning)
+	case objects.NoKind(err):
+		lacks := "Knative Serving"
+		switch k.Group {
+		case "":
+			k = objects.Service
+		case objects.Broker.Group, objects.PingSource.Group:
+			lacks = "Knative Eventing"
+		case objects.ImageMap.Group:
+			return fmt.Errorf("%s has no use for an ImageMap: it pulls images", at)
+		}
+		return fmt.Errorf("%s has no %s (it does not know %s); install that first, or choose another --context (%w)", at, lacks, k.GroupVersion(), client.ErrNotRunning)
 	case strings.Contains(err.Error(), "getting credentials: "): // by a program that the kubeconfig names; client-go has no type for it
 		return fmt.Errorf("%s was not asked: %w; log in again, or choose another --context (on GKE: gcloud auth login)", at, err)
 	case isNet:
 		return fmt.Errorf("%s cannot be reached: %w (%w)", at, err, client.ErrNotRunning)
 	}
 	return fmt.Errorf("%s: %s: %w", at, doing, err)
-}
-
-// noResource tells a kind that the API server does not know from an object that
-// is not there: the latter is named.
-func noResource(err error) bool {
-	s, ok := errors.AsType[*apierrors.StatusError](err)
-	return ok && (s.ErrStatus.Details == nil || s.ErrStatus.Details.Name == "")
 }

@@ -1,25 +1,20 @@
 package knative
 
 import (
-	"context"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"log"
 	"net"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
-	"sigs.k8s.io/yaml"
 
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/client/knative/knativetest"
@@ -41,7 +36,7 @@ func open(t *testing.T, o Options) *Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(c.core.Client.CloseIdleConnections)
+	t.Cleanup(c.objects.Close)
 	return c
 }
 
@@ -52,6 +47,12 @@ func kubeconfig(t *testing.T, server string, certificate *x509.Certificate) stri
 		t.Fatal(err)
 	}
 	return file
+}
+
+func followed(name string) client.LogQuery {
+	q := client.LogsOf(name)
+	q.Follow = true
+	return q
 }
 
 func check[T any](t *testing.T, err error, want, got T) {
@@ -91,8 +92,8 @@ func TestLists(t *testing.T) {
 		c := serve(t, s, "")
 		services, err := c.Services(t.Context())
 		check(t, err, []client.Service{
-			{Namespace: "aisle", Name: "composer", URL: "http://composer.test", LatestRevision: "composer-00001", Ready: true},
-			{Namespace: "aisle", Name: "title", URL: "http://title.aisle.cluster.test", LatestRevision: "title-00001", Reason: "RevisionFailed: Revision title-00002 failed", Pods: 1},
+			{Namespace: "aisle", Name: "composer", URL: "http://composer.test", LatestRevision: "composer-00001", LatestCreated: "composer-00001", Ready: true},
+			{Namespace: "aisle", Name: "title", URL: "http://title.aisle.cluster.test", LatestRevision: "title-00001", LatestCreated: "title-00002", Reason: "RevisionFailed: Revision title-00002 failed", Pods: 1},
 		}, services)
 		revisions, err := c.Revisions(t.Context())
 		check(t, err, []client.Revision{
@@ -169,7 +170,7 @@ func TestDescribe(t *testing.T) {
 	d, err := c.Describe(t.Context(), client.KindService, "title")
 	check(t, err, client.Description{
 		Kind: "service", Namespace: "aisle", Name: "title", Model: "sha256:feed",
-		Service:    &client.Service{Namespace: "aisle", Name: "title", URL: "http://title.aisle.cluster.test", LatestRevision: "title-00001", Reason: "RevisionFailed: Revision title-00002 failed", Pods: 1},
+		Service:    &client.Service{Namespace: "aisle", Name: "title", URL: "http://title.aisle.cluster.test", LatestRevision: "title-00001", LatestCreated: "title-00002", Reason: "RevisionFailed: Revision title-00002 failed", Pods: 1},
 		Traffic:    []client.Share{{Revision: "title-00001", Percent: 90}, {Revision: "title-00002", Percent: 10, Tag: "canary"}},
 		Conditions: []client.Condition{configuration, failed},
 		Revisions:  []client.Revision{stable, canary}, Pods: []client.Pod{healthy, crashing},
@@ -329,245 +330,4 @@ func TestConfigErrors(t *testing.T) {
 	}
 	names, err := Contexts(Options{Files: []string{"/absent", file}})
 	check(t, err, []string{"stranger", "test"}, names)
-}
-
-func TestLogs(t *testing.T) {
-	s := new(knativetest.Server)
-	s.Sample("http://composer.test")
-	c := serve(t, s, "")
-	said := "{\"level\":\"INFO\",\"msg\":\"ready\",\"model\":\"title\",\"digest\":\"sha256:feed\"}\none more line\n"
-	crashed := "classifier: the model package is another one\n"
-	for name, want := range map[string]string{
-		healthy.Name:        said,
-		"title-00002":       crashed, // of its life before
-		"aisle/title-00001": said,
-		"title":             "==> " + healthy.Name + " <==\n" + said + "==> " + crashing.Name + " <==\n" + crashed,
-		"composer":          "",
-	} {
-		var got strings.Builder
-		err := c.Logs(t.Context(), &got, name, false)
-		check(t, err, want, got.String())
-	}
-	if err := c.Logs(t.Context(), new(strings.Builder), "absent", true); err == nil || !strings.Contains(err.Error(), "its services are: composer, title") {
-		t.Errorf("of nobody: %v", err)
-	}
-	s.Put("/pods", knativetest.Object{ // the oldest; its log cannot be read
-		"metadata": knativetest.Object{"name": "z", "namespace": "aisle", "labels": knativetest.Object{serviceLabel: "title", revisionLabel: "title-00001"}},
-		"spec":     knativetest.Object{"containers": []knativetest.Object{{"name": "c"}}},
-		"status":   knativetest.Object{"containerStatuses": []knativetest.Object{{"name": "c", "state": knativetest.Object{"running": knativetest.Object{}}}}},
-	})
-	var got strings.Builder
-	err := c.Logs(t.Context(), &got, "title-00001", false)
-	check(t, nil, "==> "+healthy.Name+" <==\n"+said, got.String())
-	if err == nil || !strings.Contains(err.Error(), "read the log of pod z") {
-		t.Errorf("one that cannot be read: %v", err)
-	}
-	full := errors.New("disk full")
-	if err := c.Logs(t.Context(), writer(func([]byte) error { return full }), "title-00001", false); !errors.Is(err, full) {
-		t.Errorf("to a writer that fails: %v", err)
-	}
-}
-
-type writer func([]byte) error
-
-func (w writer) Write(p []byte) (int, error) { return len(p), w(p) }
-
-// Whoever reads slowly, such as a pager, gets all of it.
-func TestLogsSlowReader(t *testing.T) {
-	s := new(knativetest.Server)
-	s.Sample("http://composer.test")
-	const line = "a line that does not fit into what lies between, many times over"
-	s.Log("aisle", healthy.Name, "classifier", slices.Repeat([]string{line}, tailLines)...)
-	srv := httptest.NewServer(s)
-	t.Cleanup(srv.Close)
-	const timeout = 100 * time.Millisecond
-	c := open(t, Options{Files: []string{kubeconfig(t, srv.URL, nil)}, Timeout: timeout})
-	size, paused := 0, false
-	err := c.Logs(t.Context(), writer(func(p []byte) error {
-		if size += len(p); !paused {
-			paused = true
-			<-time.After(2 * timeout)
-		}
-		return nil
-	}), healthy.Name, false)
-	check(t, err, tailLines*(len(line)+1), size)
-}
-
-// A line that ends with its log is ended before the next header.
-func TestLines(t *testing.T) {
-	var got strings.Builder
-	out := &lines{w: &got, several: true}
-	for _, s := range []struct{ pod, text string }{{"a", "1\n2"}, {"b", "3\n"}, {"a", "4"}, {"a", "5\n"}} {
-		if err := out.copy(s.pod, strings.NewReader(s.text)); err != nil {
-			t.Error(err)
-		}
-	}
-	check(t, nil, "==> a <==\n1\n2\n==> b <==\n3\n==> a <==\n45\n", got.String())
-}
-
-// There may be any number of pods in the time of a follow, but not at once.
-func TestFollowMany(t *testing.T) {
-	s := new(knativetest.Server)
-	c := serve(t, s, "")
-	pod := func(name, id string) {
-		s.Put("/pods", knativetest.Object{
-			"metadata": knativetest.Object{"name": name, "namespace": "aisle", "labels": knativetest.Object{serviceLabel: "title"}},
-			"spec":     knativetest.Object{"containers": []knativetest.Object{{"name": "c"}}},
-			"status":   knativetest.Object{"containerStatuses": []knativetest.Object{{"name": "c", "containerID": id, "state": knativetest.Object{"running": knativetest.Object{}}}}},
-		})
-	}
-	s.Log("aisle", "a", "c", "begun")
-	s.EndLog("aisle", "a", "c")
-	const lives = 2 * maxFollowed
-	pod("a", "1")
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	seen := 0
-	err := c.Logs(ctx, writer(func([]byte) error {
-		if seen++; seen == lives {
-			cancel()
-		} else {
-			pod("a", fmt.Sprint(seen+1))
-		}
-		return nil
-	}), "title", true)
-	check(t, err, lives, seen)
-
-	for i := range maxFollowed + 1 {
-		name := fmt.Sprint("b", i)
-		s.Log("aisle", name, "c", "begun")
-		pod(name, name)
-	}
-	if err := c.Logs(t.Context(), writer(func([]byte) error { return nil }), "title", true); err == nil || !strings.Contains(err.Error(), "name a revision or a pod") {
-		t.Errorf("too many at once: %v", err)
-	}
-}
-
-// A follow takes in lines, new pods and restarts, whether or not the server
-// ends its watches, and ends with its context.
-func TestFollow(t *testing.T) {
-	for _, watched := range []int{0, 1} {
-		s := &knativetest.Server{MaxWatch: watched}
-		c := serve(t, s, "")
-		pod := func(name, id string, state knativetest.Object) {
-			s.Put("/pods", knativetest.Object{
-				"metadata": knativetest.Object{"name": name, "namespace": "aisle", "labels": knativetest.Object{serviceLabel: "title"}},
-				"spec":     knativetest.Object{"containers": []knativetest.Object{{"name": queueProxy}, {"name": "c"}}},
-				"status":   knativetest.Object{"containerStatuses": []knativetest.Object{{"name": "c", "containerID": id, "state": state}}},
-			})
-		}
-		running, waiting := knativetest.Object{"running": knativetest.Object{}}, knativetest.Object{"waiting": knativetest.Object{"reason": "ContainerCreating"}}
-		pod("a", "1", running)
-		s.Log("aisle", "a", "c", "first")
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		var mu sync.Mutex // guards text
-		var text strings.Builder
-		wrote := make(chan struct{}, 1)
-		ended := make(chan error, 1)
-		go func() {
-			ended <- c.Logs(ctx, writer(func(p []byte) error {
-				mu.Lock()
-				defer mu.Unlock()
-				text.Write(p)
-				select {
-				case wrote <- struct{}{}:
-				default:
-				}
-				return nil
-			}), "title", true)
-		}()
-		// until waits for what has been written so far.
-		until := func(want string) {
-			t.Helper()
-			for {
-				mu.Lock()
-				got := text.String()
-				mu.Unlock()
-				if got == want {
-					return
-				}
-				select {
-				case <-wrote:
-				case err := <-ended:
-					t.Fatalf("ended with %v after %q", err, got)
-				case <-time.After(20 * time.Second):
-					t.Fatalf("%q, want %q", got, want)
-				}
-			}
-		}
-		until("first\n")
-		s.Log("aisle", "a", "c", "second")
-		until("first\nsecond\n")
-		pod("b", "", waiting) // nothing to read yet
-		s.Log("aisle", "b", "c", "new")
-		pod("b", "2", running)
-		until("first\nsecond\n==> b <==\nnew\n")
-		s.EndLog("aisle", "b", "c")
-		pod("b", "3", running) // restarted: its log is complete at once
-		until("first\nsecond\n==> b <==\nnew\nnew\n")
-		s.Delete("/pods", "aisle", "b")
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("at its end: %v", err)
-		}
-		if watched > 0 && s.Asked("/api/v1/namespaces/aisle/pods") < 4 {
-			t.Error("the server ended no watch")
-		}
-	}
-}
-
-// The Role in docs allows what a client asks for, and nothing besides.
-func TestRole(t *testing.T) {
-	text, err := os.ReadFile("../../../docs/cli-role.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var role struct{ Rules []knativetest.Rule }
-	if err := yaml.Unmarshal(text, &role); err != nil || len(role.Rules) == 0 {
-		t.Fatalf("%v: %+v", err, role)
-	}
-	s := &knativetest.Server{Rules: role.Rules}
-	s.Sample("http://composer.test")
-	c := serve(t, s, "")
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	_, services := c.Services(ctx)
-	_, revisions := c.Revisions(ctx)
-	_, pods := c.Pods(ctx)
-	_, url := c.URL(ctx, "composer")
-	_, version := c.Version(ctx)
-	_, describe := c.Describe(ctx, client.KindService, "title")
-	watching := make(chan error, 1)
-	go func() { watching <- c.Logs(ctx, writer(func([]byte) error { return nil }), "title", true) }()
-	for tick := time.NewTicker(time.Millisecond); !slices.Contains(s.Used(), "watch /pods"); {
-		select {
-		case err := <-watching:
-			t.Fatal("the follow ended: ", err)
-		case <-tick.C:
-		}
-	}
-	cancel()
-	if err := errors.Join(services, revisions, pods, url, version, describe, <-watching); err != nil {
-		t.Error(err)
-	}
-	var allowed []string
-	for _, r := range role.Rules {
-		for _, group := range r.APIGroups {
-			for _, resource := range r.Resources {
-				for _, verb := range r.Verbs {
-					allowed = append(allowed, verb+" "+group+"/"+resource)
-				}
-			}
-		}
-	}
-	used := map[string]bool{}
-	for _, u := range s.Used() {
-		used[u] = true
-	}
-	for _, a := range allowed {
-		if !used[a] {
-			t.Errorf("docs/cli-role.yaml allows %q, which nothing asks for", a)
-		}
-	}
 }

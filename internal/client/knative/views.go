@@ -48,24 +48,32 @@ func because(reason, message string) string {
 	return reason + ": " + message
 }
 
+// owner is a namespace and a name in it.
+type owner struct{ namespace, name string }
+
 func serviceViews(all []servingv1.Service, pods []client.Pod) []client.Service {
 	var views []client.Service
+	ready := map[owner]int{}
+	for _, p := range pods {
+		if p.Phase == "Ready" {
+			ready[owner{p.Namespace, p.Service}]++
+		}
+	}
 	for _, o := range all {
-		ready := readyOf(o.Status.Conditions)
+		is := readyOf(o.Status.Conditions)
 		s := client.Service{
 			Namespace: o.Namespace, Name: o.Name, LatestRevision: cmp.Or(o.Status.LatestReadyRevisionName, o.Status.LatestCreatedRevisionName),
-			Ready: ready.IsTrue() && o.Generation == o.Status.ObservedGeneration, Reason: trouble(ready),
+			Ready: is.IsTrue() && o.Generation == o.Status.ObservedGeneration, Reason: trouble(is), Pods: ready[owner{o.Namespace, o.Name}],
+			LatestCreated: o.Status.LatestCreatedRevisionName, Created: o.CreationTimestamp.Time,
+		}
+		if len(o.Spec.Template.Spec.Containers) > 0 {
+			s.Image = o.Spec.Template.Spec.Containers[0].Image
 		}
 		if o.Status.URL != nil {
 			s.URL = o.Status.URL.String()
 		}
 		if s.Reason == "" && !s.Ready {
 			s.Reason = "Knative has not looked at it yet"
-		}
-		for _, p := range pods {
-			if p.Namespace == s.Namespace && p.Service == s.Name && p.Phase == "Ready" {
-				s.Pods++
-			}
 		}
 		views = append(views, s)
 	}
@@ -77,6 +85,15 @@ func serviceViews(all []servingv1.Service, pods []client.Pod) []client.Service {
 
 func revisionViews(all []servingv1.Revision, scalers []autoscalingv1alpha1.PodAutoscaler, pods []client.Pod) []client.Revision {
 	var views []client.Revision
+	its := map[owner][]client.Pod{}
+	for _, p := range pods {
+		of := owner{p.Namespace, p.Revision}
+		its[of] = append(its[of], p)
+	}
+	scaled := map[owner]*autoscalingv1alpha1.PodAutoscaler{}
+	for i := range scalers {
+		scaled[owner{scalers[i].Namespace, scalers[i].Name}] = &scalers[i]
+	}
 	for _, o := range all {
 		r := client.Revision{Namespace: o.Namespace, Name: o.Name, Service: o.Labels[serviceLabel], Concurrency: -1, Waiting: -1}
 		if len(o.Spec.Containers) > 0 {
@@ -87,10 +104,7 @@ func revisionViews(all []servingv1.Revision, scalers []autoscalingv1alpha1.PodAu
 				r.Image = s.ImageDigest
 			}
 		}
-		for _, p := range pods {
-			if p.Namespace != r.Namespace || p.Revision != r.Name {
-				continue
-			}
+		for _, p := range its[owner{r.Namespace, r.Name}] {
 			switch p.Phase {
 			case "Ready":
 				r.Ready++
@@ -102,9 +116,8 @@ func revisionViews(all []servingv1.Revision, scalers []autoscalingv1alpha1.PodAu
 			}
 		}
 		r.MinScale, r.MaxScale = bound(o.Annotations, autoscaling.MinScaleAnnotation.Get), bound(o.Annotations, autoscaling.MaxScaleAnnotation.Get)
-		i := slices.IndexFunc(scalers, func(s autoscalingv1alpha1.PodAutoscaler) bool { return s.Namespace == o.Namespace && s.Name == o.Name })
-		if i >= 0 {
-			wanted(&r, &scalers[i])
+		if s := scaled[owner{o.Namespace, o.Name}]; s != nil {
+			wanted(&r, s)
 		}
 		if not := trouble(readyOf(o.Status.Conditions)); not != "" {
 			r.Why = not
@@ -202,21 +215,27 @@ func conditionViews(prefix string, all []apis.Condition) []client.Condition {
 // eventViews are the last events of objects that are named, or whose name
 // begins with one that is named: a revision's Deployment, its pods.
 func eventViews(all []corev1.Event, namespace string, exactly string, begin []string) []client.Event {
+	its := slices.DeleteFunc(slices.Clone(all), func(e corev1.Event) bool {
+		name := e.InvolvedObject.Name
+		is := name == exactly || slices.ContainsFunc(begin, func(b string) bool { return name == b || strings.HasPrefix(name, b+"-") })
+		return e.InvolvedObject.Namespace != namespace || !is
+	})
+	views := allEventViews(its)
+	return views[max(0, len(views)-maxEvents):]
+}
+
+// allEventViews are events, oldest first.
+func allEventViews(all []corev1.Event) []client.Event {
 	var views []client.Event
 	for _, e := range all {
-		name := e.InvolvedObject.Name
-		its := name == exactly || slices.ContainsFunc(begin, func(b string) bool { return name == b || strings.HasPrefix(name, b+"-") })
-		if e.InvolvedObject.Namespace != namespace || !its {
-			continue
-		}
 		count := max(1, int(e.Count))
 		if e.Series != nil {
 			count = int(e.Series.Count)
 		}
-		views = append(views, client.Event{Type: e.Type, Object: e.InvolvedObject.Kind + " " + name, Reason: e.Reason, Message: e.Message, Count: count, Last: lastSeen(&e)})
+		views = append(views, client.Event{Type: e.Type, Object: e.InvolvedObject.Kind + " " + e.InvolvedObject.Name, Reason: e.Reason, Message: e.Message, Count: count, Last: lastSeen(&e)})
 	}
 	slices.SortStableFunc(views, func(a, b client.Event) int { return a.Last.Compare(b.Last) })
-	return views[max(0, len(views)-maxEvents):]
+	return views
 }
 
 // maxEvents of a description.

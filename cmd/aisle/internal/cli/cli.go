@@ -125,6 +125,8 @@ makes one category of their answers.`,
   aisle classify --title "Blue denim jeans"     # one product
   aisle send --wait products.csv                # a file of products
   aisle get pods --watch                        # see pods come and go
+  aisle apply -f title.yaml --wait              # add a service, or change it
+  aisle explain p1                              # why a product got its category
   aisle --context prod -n aisle get revisions   # the same on a Knative cluster`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -133,7 +135,7 @@ makes one category of their answers.`,
 	root.PersistentFlags().StringVar(&a.dataDir, "data-dir", "", "the engine's folder (default $AISLE_DATA_DIR, else $XDG_STATE_HOME/aisle, else ~/.local/state/aisle)")
 	a.clusterFlags(root)
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
-	root.AddGroup(&cobra.Group{ID: "products", Title: "Products:"}, &cobra.Group{ID: "running", Title: "Running:"})
+	root.AddGroup(&cobra.Group{ID: "products", Title: "Products:"}, &cobra.Group{ID: "running", Title: "Running:"}, &cobra.Group{ID: "events", Title: "Events:"})
 	root.SetHelpCommandGroupID("running")
 	root.SetCompletionCommandGroupID("running")
 	add := func(group string, commands ...*cobra.Command) {
@@ -143,7 +145,8 @@ makes one category of their answers.`,
 		}
 	}
 	add("products", a.classify(), a.send(), a.evaluate())
-	add("running", a.up(), a.demo(), a.get(), a.describe(), a.logs(), a.version())
+	add("running", a.up(), a.demo(), a.apply(), a.delete(), a.get(), a.describe(), a.logs(), a.version())
+	add("events", a.events(), a.results(), a.explain())
 	root.AddCommand(&cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: "Exit codes:\n" + ExitCodes})
 	return root
 }

@@ -16,6 +16,7 @@ import (
 	"aisle.dev/aisle/cmd/aisle/internal/screen"
 	"aisle.dev/aisle/internal/category"
 	"aisle.dev/aisle/internal/client"
+	"aisle.dev/aisle/internal/client/objects"
 )
 
 func environment(pairs ...string) func(string) string {
@@ -165,17 +166,17 @@ func TestWatchOnAPipe(t *testing.T) {
 	}
 	place := &changing{lists: lists, end: cancel}
 	a := &app{Streams: Streams{Getenv: environment()}, out: screen.Screen{Writer: &out, Width: 200}}
-	if err := a.watch(ctx, place, kinds(nil, "")[2], "json"); err != nil {
+	if err := a.watch(ctx, place, objects.Pod, getting{format: "table"}); err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(out.String(), `"name": "a"`); n != 2 {
+	if n := strings.Count(out.String(), "NAME"); n != 2 {
 		t.Errorf("the list was written %d times, want 2:\n%s", n, out.String())
 	}
 }
 
 // changing answers with one list after the other, then ends.
 type changing struct {
-	client.Client
+	place
 	lists [][]client.Pod
 	end   func()
 }

@@ -4,259 +4,333 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
-	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/watch"
 
 	"aisle.dev/aisle/cmd/aisle/internal/screen"
-	"aisle.dev/aisle/internal/client"
+	"aisle.dev/aisle/internal/client/objects"
 )
 
-// kind is something that get lists.
-type kind struct {
-	name    string
-	aliases []string
-	columns []screen.Column
-	list    func(context.Context, client.Client) (any, error)
-	rows    func(any) [][]screen.Cell // of what list gives
-}
-
-var right = true
-
-// unknown is what a place does not tell; a column of nothing else is left out.
-var unknown = screen.Cell{Text: "-", Colour: screen.Dim}
-
-// kinds shows names of the usual namespace without it.
-func kinds(now func() time.Time, usual string) []kind {
-	named := func(namespace, name string) screen.Cell {
-		if namespace != "" && namespace != usual {
-			name = namespace + "/" + name
-		}
-		return screen.Cell{Text: name, Colour: screen.Bold}
-	}
-	return []kind{
-		{"services", []string{"service", "svc"},
-			[]screen.Column{{Name: "NAME"}, {Name: "READY"}, {Name: "PODS", Right: right}, {Name: "REVISION"}, {Name: "URL"}, {Name: "REASON"}},
-			func(ctx context.Context, c client.Client) (any, error) { return c.Services(ctx) },
-			func(list any) [][]screen.Cell {
-				var rows [][]screen.Cell
-				for _, s := range list.([]client.Service) {
-					ready := screen.Cell{Text: "yes", Colour: screen.Green}
-					if !s.Ready {
-						ready = screen.Cell{Text: "no", Colour: screen.Red}
-					}
-					rows = append(rows, []screen.Cell{named(s.Namespace, s.Name), ready, count(s.Pods), {Text: s.LatestRevision}, {Text: s.URL}, {Text: s.Reason}})
-				}
-				return rows
-			}},
-		{"revisions", []string{"revision", "rev"},
-			[]screen.Column{{Name: "NAME"}, {Name: "WANT", Right: right}, {Name: "READY", Right: right}, {Name: "STARTING", Right: right}, {Name: "DRAINING", Right: right},
-				{Name: "SCALE"}, {Name: "REQUESTS", Right: right}, {Name: "WAITING", Right: right}, {Name: "SINCE", Right: right}, {Name: "WHY"}},
-			func(ctx context.Context, c client.Client) (any, error) { return c.Revisions(ctx) },
-			func(list any) [][]screen.Cell {
-				var rows [][]screen.Cell
-				for _, r := range list.([]client.Revision) {
-					scale := fmt.Sprintf("%d-%d", r.MinScale, r.MaxScale)
-					if r.MaxScale == 0 {
-						scale = fmt.Sprintf("%d-", r.MinScale)
-					}
-					requests := unknown
-					if r.Concurrency >= 0 {
-						requests = screen.Cell{Text: strconv.FormatFloat(r.Concurrency, 'f', -1, 64)}
-					}
-					rows = append(rows, []screen.Cell{named(r.Namespace, r.Name), count(r.Want), count(r.Ready), count(r.Starting), count(r.Draining),
-						{Text: scale}, requests, count(r.Waiting), ago(now, r.Since), {Text: r.Why}})
-				}
-				return rows
-			}},
-		{"pods", []string{"pod", "po"},
-			[]screen.Column{{Name: "NAME"}, {Name: "PHASE"}, {Name: "REQUESTS", Right: right}, {Name: "READY AFTER", Right: right}, {Name: "MEMORY", Right: right},
-				{Name: "CPU", Right: right}, {Name: "AGE", Right: right}, {Name: "PID", Right: right}, {Name: "ADDRESS"}, {Name: "REASON"}},
-			func(ctx context.Context, c client.Client) (any, error) { return c.Pods(ctx) },
-			func(list any) [][]screen.Cell {
-				var rows [][]screen.Cell
-				for _, p := range list.([]client.Pod) {
-					phase := screen.Cell{Text: p.Phase}
-					switch p.Phase {
-					case "Ready":
-						phase.Colour = screen.Green
-					case "Starting":
-						phase.Colour = screen.Cyan
-					case "Draining":
-						phase.Colour = screen.Yellow
-					}
-					readyAfter := ""
-					if p.ReadyMs > 0 {
-						readyAfter = fmt.Sprintf("%.0f ms", p.ReadyMs)
-					}
-					memory, cpu, pid, reason := unknown, unknown, unknown, unknown
-					if p.PID > 0 {
-						memory, cpu = screen.Cell{Text: fmt.Sprintf("%.0f MB", float64(p.RSSBytes)/1e6)}, screen.Cell{Text: fmt.Sprintf("%.1fs", p.CPUSeconds)}
-						pid = count(p.PID)
-					}
-					if p.Reason != "" {
-						reason = screen.Cell{Text: p.Reason, Colour: screen.Red}
-					}
-					rows = append(rows, []screen.Cell{named(p.Namespace, p.Name), phase, count(p.InFlight), {Text: readyAfter},
-						memory, cpu, ago(now, p.Started), pid, {Text: p.Address}, reason})
-				}
-				return rows
-			}},
-	}
-}
-
-// known leaves out the columns of which nothing is known.
-func known(columns []screen.Column, rows [][]screen.Cell) (some []screen.Column, cut [][]screen.Cell) {
-	cut = make([][]screen.Cell, len(rows))
-	for i, c := range columns {
-		if !slices.ContainsFunc(rows, func(row []screen.Cell) bool { return row[i] != unknown }) {
-			continue
-		}
-		some = append(some, c)
-		for j, row := range rows {
-			cut[j] = append(cut[j], row[i])
-		}
-	}
-	return some, cut
-}
-
-func count(n int) screen.Cell {
-	if n < 0 {
-		return unknown
-	}
-	return screen.Cell{Text: strconv.Itoa(n)}
-}
-
-func ago(now func() time.Time, t time.Time) screen.Cell {
-	if t.IsZero() {
-		return screen.Cell{}
-	}
-	return screen.Cell{Text: screen.Short(max(0, now().Sub(t)))}
+// getting is what get was asked.
+type getting struct {
+	format, selector string
+	watch, pending   bool
+	names            []ref
 }
 
 func (a *app) get() *cobra.Command {
-	var format string
-	var watch bool
+	var g getting
 	cmd := &cobra.Command{
-		Use:   "get KIND",
-		Short: "List services, revisions or pods",
-		Long: `List what runs: services (what can be asked), revisions (what the autoscaler
-made of each, and why) or pods (processes on this machine, or a cluster's pods).
-A cluster does not tell how many requests a pod has, nor what it uses.`,
+		Use:   "get KIND [NAME...]",
+		Short: "List services, revisions, pods, brokers, triggers, events and more",
+		Long: `List what there is of a kind, or the named ones of it:
+
+  services (svc)       what can be asked
+  revisions (rev)      what the autoscaler made of each, and why
+  pods (po)            processes on this machine, or a cluster's pods
+  brokers, triggers, pingsources
+                       where events go
+  events (ev)          on this machine what the brokers keep, --pending what waits
+                       for what; on a cluster what its controllers told
+  configmaps (cm), secrets, imagemaps
+
+A cluster does not tell how many requests a pod has, nor what it uses. With
+-o json and -o yaml objects come as Kubernetes has them, a List where there may
+be several.`,
 		Example: `  aisle get services
-  aisle get revisions
   aisle get pods --watch
-  aisle get services -o json
-  aisle --context prod get services -A`,
-	}
-	for i, k := range kinds(time.Now, "") {
-		cmd.AddCommand(&cobra.Command{
-			Use:     k.name,
-			Aliases: k.aliases,
-			Short:   "List " + k.name,
-			Example: fmt.Sprintf("  aisle get %s\n  aisle get %s --watch\n  aisle get %s -o json", k.name, k.name, k.name),
-			Args:    none,
-			RunE: func(cmd *cobra.Command, _ []string) error {
-				place, err := a.place()
-				if err != nil {
-					return err
-				}
-				k := kinds(time.Now, a.usual(place))[i]
-				if watch {
-					return a.watch(cmd.Context(), place, k, format)
-				}
-				text, _, err := a.listing(cmd.Context(), place, k, format)
-				if err != nil {
-					return err
-				}
-				_, err = a.out.Write(text)
+  aisle get revisions -l serving.knative.dev/service=title -o wide
+  aisle get triggers on-product -o yaml
+  aisle get svc/title rev/title-00001 -o json
+  aisle get events --pending
+  aisle --context prod get services -A -o name`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usagef("say what to list: services, revisions, pods, brokers, triggers, pingsources or events")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if _, err := labels.Parse(g.selector); err != nil {
+				return usagef("-l %s: %v; use LABEL=VALUE, several with a comma between", g.selector, err)
+			}
+			if eventsNamed(args[0]) {
+				return a.getEvents(cmd.Context(), g, args[1:])
+			}
+			if g.pending {
+				return usagef("--pending is of events: aisle get events --pending")
+			}
+			k, names, err := refs(args)
+			if err != nil {
 				return err
-			},
-		})
+			}
+			if g.names = names; len(names) > 0 && g.selector != "" {
+				return usagef("use names or -l, not both")
+			}
+			place, err := a.place()
+			if err != nil {
+				return err
+			}
+			if a.named(place) == "" && slices.ContainsFunc(names, func(r ref) bool { return r.namespace == "" }) {
+				return usagef("say of which namespace a name is: NAMESPACE/NAME, or -n without -A")
+			}
+			if g.watch {
+				return a.watch(cmd.Context(), place, k, g)
+			}
+			return a.list(cmd.Context(), place, k, g)
+		},
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			return a.completeNames(cmd, args, append(kindNames(), "events"))
+		},
 	}
-	for _, sub := range cmd.Commands() {
-		output(sub, &format, "table", "json", "yaml")
-		sub.Flags().BoolVarP(&a.at.all, "all-namespaces", "A", false, "of all namespaces")
-		sub.Flags().BoolVarP(&watch, "watch", "w", false, "show it again whenever it changes, until Ctrl-C")
-	}
-	cmd.RunE = func(_ *cobra.Command, args []string) error {
-		if len(args) > 0 {
-			return usagef("%q is not a kind; use services, revisions or pods", args[0])
-		}
-		return usagef("say what to list: services, revisions or pods")
-	}
+	output(cmd, &g.format, "table", "wide", "json", "yaml", "name")
+	f := cmd.Flags()
+	f.BoolVarP(&a.at.all, "all-namespaces", "A", false, "of all namespaces")
+	f.BoolVarP(&g.watch, "watch", "w", false, "go on with what changes, until Ctrl-C")
+	f.StringVarP(&g.selector, "selector", "l", "", "only those with these labels, such as app=x,tier!=y")
+	f.BoolVar(&g.pending, "pending", false, "of events: those that wait, and for what")
 	return cmd
+}
+
+func (g getting) table() bool { return g.format == "table" || g.format == "wide" }
+
+// list shows what there is, or the named ones.
+func (a *app) list(ctx context.Context, p place, k objects.Kind, g getting) error {
+	if g.table() && len(g.kinds(k)) == 1 {
+		text, _, err := a.listing(ctx, p, k, g)
+		if err != nil {
+			return err
+		}
+		_, err = a.out.Write(text)
+		return errors.Join(err, a.missing(ctx, p, k, g))
+	}
+	if g.table() {
+		return usagef("a table is of one kind; ask for one, or use -o json, -o yaml or -o name")
+	}
+	all, err := a.read(ctx, p, k, g)
+	if err != nil && len(all) == 0 {
+		return err
+	}
+	return errors.Join(a.writeObjects(all, g.format, len(g.names) == 1), err)
+}
+
+// kinds are those that are asked for.
+func (g getting) kinds(k objects.Kind) []string {
+	all := []string{k.Full()}
+	for _, r := range g.names {
+		if !slices.Contains(all, r.kind.Full()) {
+			all = append(all, r.kind.Full())
+		}
+	}
+	return all
+}
+
+// missing says which of the named ones are not there.
+func (a *app) missing(ctx context.Context, p place, k objects.Kind, g getting) error {
+	if len(g.names) == 0 {
+		return nil
+	}
+	_, err := a.read(ctx, p, k, g)
+	return err
+}
+
+// read gives the objects that are meant, those that are there, and an error of
+// the named ones that are not.
+func (a *app) read(ctx context.Context, p place, k objects.Kind, g getting) ([]unstructured.Unstructured, error) {
+	if len(g.names) == 0 {
+		all, err := p.Objects().Untyped(ctx, k, a.listed(p), g.selector)
+		return all, err
+	}
+	var all []unstructured.Unstructured
+	var failed []error
+	for _, r := range g.names {
+		raw, err := objects.Get[json.RawMessage](ctx, p.Objects(), r.kind, r.in(a.named(p)), r.name)
+		if err != nil {
+			if !apierrors.IsNotFound(err) || objects.NoKind(err) {
+				return nil, err
+			}
+			failed = append(failed, a.absent(ctx, p, r))
+			continue
+		}
+		o, err := objects.Decode(r.kind, *raw)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, *o)
+	}
+	return all, errors.Join(failed...)
+}
+
+// absent says that there is no such object, and which there are.
+func (a *app) absent(ctx context.Context, p place, r ref) error {
+	namespace := r.in(a.named(p))
+	there := "there is none"
+	all, err := p.Objects().Untyped(ctx, r.kind, namespace, "")
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, o := range all[:min(len(all), 20)] {
+		names = append(names, o.GetName())
+	}
+	if len(names) > 0 {
+		slices.Sort(names)
+		there = "there are: " + strings.Join(names, ", ")
+	}
+	return fmt.Errorf("there is no %s %q in namespace %s; %s", r.kind.Singular(), r.name, namespace, there)
+}
+
+// shown is an object as people are given it: who set which field is of no use
+// to them.
+func shown(o unstructured.Unstructured) map[string]any {
+	o.SetManagedFields(nil)
+	return o.Object
+}
+
+// writeObjects writes objects as Kubernetes has them; alone: without a List.
+func (a *app) writeObjects(all []unstructured.Unstructured, format string, alone bool) error {
+	if format == "name" {
+		for _, o := range all {
+			if _, err := fmt.Fprintln(a.out, fullName(&o)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if alone && len(all) == 1 {
+		return writeAs(a.out, format, shown(all[0]))
+	}
+	items := []any{}
+	for _, o := range all {
+		items = append(items, shown(o))
+	}
+	return writeAs(a.out, format, map[string]any{"apiVersion": "v1", "kind": "List", "metadata": map[string]any{}, "items": items})
+}
+
+// fullName is an object's name with its kind, as kubectl's -o name.
+func fullName(o *unstructured.Unstructured) string {
+	gvk := o.GroupVersionKind()
+	return strings.TrimSuffix(strings.ToLower(gvk.Kind)+"."+gvk.Group, ".") + "/" + o.GetName()
 }
 
 // unsteady are the columns that change all the time: no reason to write a list
 // to a log again.
 var unsteady = map[string]bool{"AGE": true, "SINCE": true, "CPU": true, "MEMORY": true}
 
-// listing renders one list; key is what of it is worth telling a change of.
-func (a *app) listing(ctx context.Context, place client.Client, k kind, format string) (text []byte, key string, err error) {
-	list, err := k.list(ctx, place)
+// listing renders one table; key is what of it is worth telling a change of.
+func (a *app) listing(ctx context.Context, p place, k objects.Kind, g getting) (text []byte, key string, err error) {
+	t := tableOf(k)
+	rows, err := t.rows(ctx, p, a.listed(p), time.Now)
 	if err != nil {
 		return nil, "", err
 	}
-	rows := k.rows(list)
-	for _, row := range rows {
-		for i, c := range k.columns {
+	if g.selector != "" {
+		chosen, err := p.Objects().Untyped(ctx, k, a.listed(p), g.selector)
+		if err != nil {
+			return nil, "", err
+		}
+		its := map[[2]string]bool{}
+		for _, o := range chosen {
+			its[[2]string{o.GetNamespace(), o.GetName()}] = true
+		}
+		rows = slices.DeleteFunc(rows, func(r row) bool { return !its[[2]string{r.namespace, r.name}] })
+	}
+	if len(g.names) > 0 {
+		rows = slices.DeleteFunc(rows, func(r row) bool {
+			return !slices.ContainsFunc(g.names, func(n ref) bool { return n.name == r.name && n.in(a.named(p)) == r.namespace })
+		})
+		if len(rows) == 0 {
+			return nil, "", nil // what is missing is said otherwise
+		}
+	}
+	for _, r := range rows {
+		key += r.namespace + "/" + r.name + "\x00"
+		for i, c := range t.columns {
 			if !unsteady[c.Name] {
-				key += row[i].Text + "\x00"
+				key += r.cells[i].Text + "\x00"
 			}
 		}
 	}
 	var buf bytes.Buffer
-	if format != "table" {
-		if raw, _ := json.Marshal(list); string(raw) == "null" {
-			list = []struct{}{} // an empty list is a list
-		}
-		err := writeAs(&buf, format, list)
-		return buf.Bytes(), key, err
-	}
 	s := a.out
 	s.Writer = &buf
 	if len(rows) == 0 {
-		s.Printf("no %s%s%s\n", k.name, a.where(place), map[string]string{"pods": ": nothing runs until a request comes"}[k.name])
+		s.Printf("no %s%s%s\n", k.Plural, a.where(p), map[string]string{"pods": ": nothing runs until a request comes"}[k.Plural])
 		return buf.Bytes(), key, nil
 	}
-	columns, rows := known(k.columns, rows)
-	screen.Write(s, columns, rows)
+	columns, cells := t.layout(rows, a.named(p), g.format == "wide")
+	screen.Write(s, columns, cells)
 	return buf.Bytes(), key, nil
 }
 
-// refresh is how often a watched list is asked for, and a cluster's.
+// refresh is how often a watched table is asked for, and a cluster's: the
+// figures in it change without any object's change.
 const (
 	refresh        = 250 * time.Millisecond
 	clusterRefresh = time.Second
 )
 
-// watch shows the list whenever it is another: drawn again in place on a
-// terminal, appended elsewhere.
-func (a *app) watch(ctx context.Context, place client.Client, k kind, format string) error {
-	every := refresh
-	if a.onCluster() {
-		every = clusterRefresh
+// watch goes on with what changes, until Ctrl-C.
+func (a *app) watch(ctx context.Context, p place, k objects.Kind, g getting) error {
+	if len(g.kinds(k)) > 1 {
+		return usagef("--watch is of one kind")
 	}
+	if g.table() {
+		every := refresh
+		if a.onCluster() {
+			every = clusterRefresh
+		}
+		return a.redraw(ctx, every, func() ([]byte, string, error) { return a.listing(ctx, p, k, g) })
+	}
+	err := objects.Follow(ctx, p.Objects(), k, a.listed(p), g.selector, func(_ watch.EventType, raw *json.RawMessage) error {
+		if raw == nil {
+			return nil
+		}
+		o, err := objects.Decode(k, *raw)
+		if err != nil {
+			return err
+		}
+		if len(g.names) > 0 && !slices.ContainsFunc(g.names, func(n ref) bool { return n.name == o.GetName() && n.in(a.named(p)) == o.GetNamespace() }) {
+			return nil
+		}
+		if g.format == "yaml" {
+			a.out.Printf("---\n")
+		}
+		return a.writeObjects([]unstructured.Unstructured{*o}, g.format, true)
+	})
+	if ctx.Err() != nil {
+		return nil // Ctrl-C is how a watch ends
+	}
+	return err
+}
+
+// redraw shows a table whenever it is another: drawn again in place on a
+// terminal, appended elsewhere.
+func (a *app) redraw(ctx context.Context, every time.Duration, listing func() (text []byte, key string, err error)) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	shown, first := "", true
-	redrawn := a.out.Terminal && format == "table"
 	for {
-		text, key, err := a.listing(ctx, place, k, format)
+		text, key, err := listing()
 		if ctx.Err() != nil {
 			return nil // Ctrl-C is how a watch ends
 		}
 		if err != nil {
 			return err
 		}
-		if redrawn {
+		if a.out.Terminal {
 			text = append([]byte("\x1b[H\x1b[2J"), text...)
 		}
-		if first || redrawn || key != shown {
+		if first || a.out.Terminal || key != shown {
 			if _, err := a.out.Write(text); err != nil {
 				return err
 			}

@@ -26,7 +26,7 @@ func (a *app) logger(verbose bool) (log *slog.Logger, told func()) {
 	return slog.New(h), func() { h.tell(a.err) }
 }
 
-// inVain holds back the engine's records of fields that one machine ignores.
+// inVain holds back what the engine says of fields that one machine ignores.
 type inVain struct {
 	slog.Handler
 
@@ -48,12 +48,16 @@ func (h *inVain) Handle(ctx context.Context, r slog.Record) error {
 		}
 		return true
 	})
+	h.add(field, reason)
+	return nil
+}
+
+func (h *inVain) add(field, reason string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if line := field[strings.LastIndexByte(field, '.')+1:] + ": " + reason; !slices.Contains(h.said, line) {
 		h.said = append(h.said, line)
 	}
-	return nil
 }
 
 func (h *inVain) tell(s screen.Screen) {
@@ -64,7 +68,7 @@ func (h *inVain) tell(s screen.Screen) {
 	}
 	s.Printf("Ignored on one machine:\n")
 	for _, line := range h.said {
-		s.Printf("  %s\n", line)
+		s.Printf("  %s\n", screen.Clean(line))
 	}
 	h.said = nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/client/knative"
+	"aisle.dev/aisle/internal/client/objects"
 )
 
 // engineDir is the folder of the engine that a command means.
@@ -35,6 +36,7 @@ func (a *app) engineDir() (string, error) {
 type place interface {
 	client.Client
 	client.Describer
+	Objects() *objects.Client
 }
 
 // clusterFlags say which cluster is meant, in kubectl's words. Without a
@@ -121,12 +123,24 @@ func (a *app) place() (place, error) {
 	return e, nil
 }
 
-// usual is the namespace that names are shown without.
-func (a *app) usual(p place) string {
+// named is the namespace that names are of, and are shown without; "" where
+// all namespaces of a cluster are meant.
+func (a *app) named(p place) string {
 	if c, ok := p.(*knative.Cluster); ok {
 		return c.Namespace()
 	}
-	return "default"
+	return cmp.Or(a.at.namespace, "default")
+}
+
+// listed is the namespace that lists are of; "" is all of them.
+func (a *app) listed(p place) string {
+	if c, ok := p.(*knative.Cluster); ok {
+		return c.Namespace()
+	}
+	if a.at.all {
+		return ""
+	}
+	return a.at.namespace
 }
 
 // where says in which namespace of a cluster there is nothing.
@@ -206,9 +220,9 @@ func urlOf(service, namespace, address string) *url.URL {
 }
 
 // completing is how long somebody waits who has pressed Tab.
-const completing = 3 * time.Second
+const completing = 2 * time.Second
 
 // serviceNames completes services' names.
 func (a *app) serviceNames(cmd *cobra.Command) ([]string, cobra.ShellCompDirective) {
-	return a.names(cmd, "services"), cobra.ShellCompDirectiveNoFileComp
+	return a.names(cmd, objects.Service), cobra.ShellCompDirectiveNoFileComp
 }

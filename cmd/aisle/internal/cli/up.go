@@ -26,6 +26,7 @@ const defaultManifests = "manifests/overlays/local"
 // machine is the flags of the commands that run an engine.
 type machine struct {
 	manifests, address, root string
+	sync, nats               string
 	verbose                  bool
 }
 
@@ -34,6 +35,8 @@ func (m *machine) flags(cmd *cobra.Command) {
 	f.StringVarP(&m.manifests, "kustomize", "k", "", "kustomize folder to run (default "+defaultManifests+")")
 	f.StringVar(&m.address, "addr", "", "host:port where services are reached (default "+engine.DefaultAddress+"; port 0 picks a free one)")
 	f.StringVar(&m.root, "root", "", "folder that holds bin/ and models/ (default: found upwards from the kustomize folder)")
+	f.StringVar(&m.sync, "sync", "system", "when an accepted event is on the disk: always (before the sender is told), or as the operating `system` writes it")
+	f.StringVar(&m.nats, "nats", "", "URL of a NATS server with JetStream to keep events in (default: one in this process)")
 	f.BoolVarP(&m.verbose, "verbose", "v", false, "log decisions too, not only what is wrong")
 }
 
@@ -53,9 +56,13 @@ func (a *app) load(m *machine, log *slog.Logger, started func(client.Version)) (
 			return nil, err
 		}
 	}
+	if m.sync != "always" && m.sync != "system" {
+		return nil, fmt.Errorf("--sync is %q; write always or system", m.sync)
+	}
 	return engine.New(engine.Options{
 		Manifests: m.manifests, Root: m.root, DataDir: dir, Address: m.address,
 		Version: built(), Logger: log, Started: started,
+		SyncAlways: m.sync == "always", NATS: m.nats,
 	})
 }
 

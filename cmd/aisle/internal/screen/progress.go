@@ -95,5 +95,12 @@ func Short(d time.Duration) string {
 		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
 	}
 	d = d.Round(time.Minute)
-	return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+	switch hours := int(d.Hours()); {
+	case hours < 48:
+		return fmt.Sprintf("%dh%02dm", hours, int(d.Minutes())%60)
+	case hours < 8*24:
+		return fmt.Sprintf("%dd%02dh", hours/24, hours%24)
+	default:
+		return fmt.Sprintf("%dd", hours/24)
+	}
 }

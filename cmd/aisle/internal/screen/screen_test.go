@@ -122,7 +122,8 @@ func TestNumbers(t *testing.T) {
 			t.Errorf("Thousands(%d) = %s, want %s", n, got, want)
 		}
 	}
-	for d, want := range map[time.Duration]string{1500 * time.Millisecond: "1.5s", 42 * time.Second: "42s", 245 * time.Second: "4m05s", 2*time.Hour + 3*time.Minute: "2h03m"} {
+	for d, want := range map[time.Duration]string{1500 * time.Millisecond: "1.5s", 42 * time.Second: "42s", 245 * time.Second: "4m05s", 2*time.Hour + 3*time.Minute: "2h03m",
+		47*time.Hour + 59*time.Minute: "47h59m", 50 * time.Hour: "2d02h", 7*24*time.Hour + 23*time.Hour: "7d23h", 400 * 24 * time.Hour: "400d"} {
 		if got := screen.Short(d); got != want {
 			t.Errorf("Short(%v) = %s, want %s", d, got, want)
 		}

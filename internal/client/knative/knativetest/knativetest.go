@@ -1,18 +1,16 @@
 // Package knativetest is an API server for tests, as much of one as a client
-// sees that reads: lists in pages, watches from a version, pods' logs and their
-// following, discovery, tokens, RBAC, and errors as Kubernetes' Status objects.
-// Objects are JSON. It validates nothing and runs no controllers.
+// sees: lists in pages, watches from a version or refused, server-side apply
+// and delete, pods' logs and their following, discovery, tokens, RBAC, and
+// errors as Kubernetes' Status objects. Objects are JSON. It validates nothing
+// by itself, keeps no fields' managers, and runs no controllers but the one that
+// a test gives it.
 package knativetest
 
 import (
 	"cmp"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
-	"io"
 	"maps"
-	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -33,9 +31,15 @@ type Server struct {
 	Token     string        // wanted of every request; empty: none
 	Rules     []Rule        // what is allowed; nil: everything
 	NoKnative bool          // Knative is not installed
+	Without   []string      // groups that it does not have
 	Stall     chan struct{} // when not nil, no request is answered before it is closed
 	PageSize  int           // at most, of a list; 0: as asked
 	MaxWatch  int           // events of one watch before the server ends it; 0: no limit
+	Expire    int           // so many watches are refused as too old, by turns with HTTP 410 and in the stream
+
+	Managed   map[string]string     // by name: the manager whose fields an apply that is not forced conflicts with
+	Invalid   map[string]string     // by name: why an apply is refused
+	Reconcile func(o Object) Object // what a controller makes of an applied object; nil: nothing
 
 	mu      sync.Mutex // guards what follows
 	version int
@@ -46,6 +50,7 @@ type Server struct {
 	ended   map[string]bool     // logs that are complete
 	used    map[string]bool     // "verb group/resource"
 	asked   map[string]int      // requests by path
+	watches int                 // that were asked for
 }
 
 type change struct {
@@ -58,6 +63,8 @@ type change struct {
 var resources = map[string]string{
 	"/services": "Service", "serving.knative.dev/services": "Service", "serving.knative.dev/revisions": "Revision",
 	"autoscaling.internal.knative.dev/podautoscalers": "PodAutoscaler", "/pods": "Pod", "/events": "Event",
+	"/configmaps": "ConfigMap", "/secrets": "Secret", "networking.k8s.io/networkpolicies": "NetworkPolicy", "/namespaces": "Namespace",
+	"eventing.knative.dev/brokers": "Broker", "eventing.knative.dev/triggers": "Trigger", "sources.knative.dev/pingsources": "PingSource", "aisle.dev/imagemaps": "ImageMap",
 }
 
 // Put adds or replaces an object: resource is GROUP/PLURAL.
@@ -89,7 +96,8 @@ func (s *Server) set(resource string, o Object, kind string) {
 	o, meta := maps.Clone(o), maps.Clone(o["metadata"].(Object))
 	o["metadata"] = meta
 	meta["resourceVersion"] = strconv.Itoa(s.version)
-	key := fmt.Sprintf("%s/%v/%v", resource, meta["namespace"], meta["name"])
+	namespace, _ := meta["namespace"].(string) // a Namespace has none
+	key := fmt.Sprintf("%s/%s/%v", resource, namespace, meta["name"])
 	if kind == "ADDED" && s.objects[key] != nil {
 		kind = "MODIFIED"
 	}
@@ -162,23 +170,30 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/version":
 		reply(w, Object{"major": "1", "minor": "35", "gitVersion": "v1.35.4"})
 		return
-	case r.URL.Path == "/apis/serving.knative.dev/v1" && !s.NoKnative:
-		reply(w, Object{"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "serving.knative.dev/v1", "resources": []Object{}})
+	case len(path) == 2 && path[0] == "api" || len(path) == 3 && path[0] == "apis":
+		s.discover(w, path)
 		return
 	}
 	q, ok := parse(path)
-	if !ok || resources[q.resource] == "" || s.NoKnative && strings.Contains(q.resource, "knative.dev/") || q.resource == "/services" {
+	if !ok || !s.has(q.resource) {
 		status(w, http.StatusNotFound, "NotFound", "the server could not find the requested resource", Object{})
 		return
 	}
-	if q.name != "" {
+	switch {
+	case r.Method == http.MethodPatch && q.name != "":
+		q.verb = "patch"
+	case r.Method == http.MethodDelete && q.name != "":
+		q.verb = "delete"
+	case r.Method != http.MethodGet:
+		status(w, http.StatusMethodNotAllowed, "MethodNotAllowed", "the server does not allow this method on the requested resource", Object{})
+		return
+	case q.name != "":
 		q.verb = "get"
-	} else if r.FormValue("watch") == "true" {
+	case r.FormValue("watch") == "true" || r.FormValue("watch") == "1":
 		q.verb = "watch"
 	}
 	if !s.allowed(r.URL.Path, q) {
-		group, plural, _ := strings.Cut(q.resource, "/")
-		status(w, http.StatusForbidden, "Forbidden", fmt.Sprintf("%s.%s is forbidden: User \"tester\" cannot %s resource %q in API group %q in the namespace %q", plural, group, q.verb, plural, group, q.namespace), Object{"kind": plural})
+		s.forbid(w, q)
 		return
 	}
 	switch {
@@ -188,11 +203,26 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		status(w, http.StatusNotFound, "NotFound", "the server could not find the requested resource", Object{})
 	case q.verb == "get":
 		s.get(w, q)
+	case q.verb == "patch":
+		s.apply(w, r, q)
+	case q.verb == "delete":
+		s.remove(w, r, q)
 	case q.verb == "watch":
 		s.watch(w, r, q)
 	default:
 		s.list(w, r, q)
 	}
+}
+
+func (s *Server) forbid(w http.ResponseWriter, q query) {
+	group, plural, _ := strings.Cut(q.resource, "/")
+	status(w, http.StatusForbidden, "Forbidden", fmt.Sprintf("%s.%s is forbidden: User \"tester\" cannot %s resource %q in API group %q in the namespace %q", plural, group, q.verb, plural, group, q.namespace), Object{"kind": plural})
+}
+
+// has is whether a resource is served. Of Kubernetes' own Services nobody asks.
+func (s *Server) has(resource string) bool {
+	group, _, _ := strings.Cut(resource, "/")
+	return resources[resource] != "" && resource != "/services" && !slices.Contains(s.Without, group) && !(s.NoKnative && strings.HasSuffix(group, "knative.dev"))
 }
 
 // query is what a path asks for.
@@ -306,6 +336,19 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, q query) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	enc, flush, sent := json.NewEncoder(w), http.NewResponseController(w), 0
+	s.mu.Lock()
+	s.watches++
+	n := s.watches
+	s.mu.Unlock()
+	if n <= s.Expire {
+		const old = "too old resource version"
+		if n%2 == 1 {
+			status(w, http.StatusGone, "Expired", old, nil)
+		} else {
+			_ = enc.Encode(Object{"type": "ERROR", "object": failure(http.StatusGone, "Expired", old, nil)}) // the client has gone
+		}
+		return
+	}
 	for {
 		s.mu.Lock()
 		if s.changed == nil {
@@ -338,66 +381,6 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, q query) {
 	}
 }
 
-func (s *Server) log(w http.ResponseWriter, r *http.Request, q query) {
-	key := q.namespace + "/" + q.name + "/" + r.FormValue("container")
-	if r.FormValue("previous") == "true" {
-		key += "!"
-	}
-	s.mu.Lock()
-	o := s.objects["/pods/"+q.namespace+"/"+q.name]
-	text, any := s.logs[key]
-	at := len(text)
-	s.mu.Unlock()
-	switch {
-	case o == nil:
-		s.missing(w, query{resource: "/pods", name: q.name})
-		return
-	case !any:
-		status(w, http.StatusBadRequest, "BadRequest", fmt.Sprintf("container %q in pod %q is waiting to start: ContainerCreating", r.FormValue("container"), q.name), nil)
-		return
-	}
-	w.Header().Set("Content-Type", "text/plain")
-	limit, err := strconv.Atoi(r.FormValue("limitBytes"))
-	if err != nil {
-		limit = math.MaxInt
-	}
-	if tail, err := strconv.Atoi(r.FormValue("tailLines")); err == nil {
-		text = text[max(0, len(text)-tail):]
-	}
-	for flush := http.NewResponseController(w); ; {
-		for _, line := range text {
-			line += "\n"
-			line = line[:min(len(line), limit)]
-			limit -= len(line)
-			if _, err := io.WriteString(w, line); err != nil || limit == 0 {
-				return
-			}
-		}
-		if r.FormValue("follow") != "true" || flush.Flush() != nil {
-			return
-		}
-		s.mu.Lock()
-		if s.changed == nil {
-			s.changed = make(chan struct{})
-		}
-		changed, ended := s.changed, s.ended[key]
-		text = s.logs[key][at:]
-		at += len(text)
-		s.mu.Unlock()
-		if len(text) > 0 {
-			continue
-		}
-		if ended {
-			return
-		}
-		select {
-		case <-changed:
-		case <-r.Context().Done():
-			return
-		}
-	}
-}
-
 func reply(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(v) // the client has gone
@@ -407,33 +390,13 @@ func reply(w http.ResponseWriter, v any) {
 func status(w http.ResponseWriter, code int, reason, message string, details Object) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(failure(code, reason, message, details)) // likewise
+}
+
+func failure(code int, reason, message string, details Object) Object {
 	s := Object{"kind": "Status", "apiVersion": "v1", "metadata": Object{}, "status": "Failure", "message": message, "reason": reason, "code": code}
 	if details != nil {
 		s["details"] = details
 	}
-	_ = json.NewEncoder(w).Encode(s) // likewise
-}
-
-// Kubeconfig is a file of two contexts for a server: "test", the current one,
-// in namespace "aisle", and "stranger", whose token is wrong. Tokens are only
-// sent to a server with a certificate.
-func Kubeconfig(server string, certificate *x509.Certificate, token string) []byte {
-	cluster := Object{"server": server}
-	if certificate != nil {
-		cluster["certificate-authority-data"] = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
-	}
-	user := func(name, token string) Object { return Object{"name": name, "user": Object{"token": token}} }
-	text, err := json.Marshal(Object{
-		"apiVersion": "v1", "kind": "Config", "current-context": "test",
-		"clusters": []Object{{"name": "c", "cluster": cluster}},
-		"users":    []Object{user("tester", token), user("stranger", "wrong")},
-		"contexts": []Object{
-			{"name": "test", "context": Object{"cluster": "c", "user": "tester", "namespace": "aisle"}},
-			{"name": "stranger", "context": Object{"cluster": "c", "user": "stranger"}},
-		},
-	})
-	if err != nil {
-		panic(err) // it is made of strings
-	}
-	return text
+	return s
 }

@@ -1,0 +1,130 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
+	"github.com/nats-io/nats.go"
+	eventingbroker "knative.dev/eventing/pkg/broker"
+
+	"aisle.dev/aisle/internal/event"
+)
+
+// errorBody is how much of a failure's answer is kept: knativeerrordata holds
+// 1,024 bytes of base64.
+const errorBody = 768
+
+// attempt delivers an event once, and stores what came of it.
+func (d *dispatcher) attempt(ctx context.Context, t *trigger, x *delivery) {
+	r := result{delivery: x}
+	r.end, r.wait = d.b.attempt(ctx, t, x)
+	if r.end == retryLater && x.key != "" {
+		// It stays held, so that no later event of its key that is held
+		// overtakes it if the process is killed.
+		r.end = retryHeld
+	}
+	d.done <- r
+}
+
+func (b *Broker) attempt(ctx context.Context, t *trigger, x *delivery) (ending, time.Duration) {
+	ttl, _ := eventingbroker.GetTTL(x.ev.Context) // there is one: see Broker.accept
+	_ = eventingbroker.DeleteTTL(x.ev.Context)    // fails for names alone that are none
+
+	start := time.Now()
+	reply, o := b.post(ctx, t.subscriber, t.policy, x.ev)
+	b.metrics.attempted(t, o, time.Since(start))
+	if ctx.Err() != nil && o.err != nil {
+		return stopped, 0
+	}
+	var err error
+	switch {
+	case o.err != nil:
+		v := t.policy.after(x.attempt, o)
+		b.log.Debug("an event was not taken", "trigger", t.name, "id", x.ev.ID(), "attempt", x.attempt, "dead", v.dead, "wait", v.wait, "err", o.err)
+		if !v.dead {
+			return retryLater, v.wait
+		}
+		err = b.deadLetter(ctx, t, x, o)
+	case reply != nil:
+		// Before the event counts as delivered: else a kill would lose it.
+		_ = eventingbroker.SetTTL(reply.Context, ttl)
+		hop(*reply)
+		err = b.accept(ctx, t.stream, []ce.Event{*reply}, nats.Header{
+			triggerHeader: {t.name.String()}, attemptHeader: {strconv.Itoa(x.attempt)}, causeHeader: {strconv.FormatUint(x.seq, 10)},
+		})
+	}
+	if err != nil {
+		b.log.Error("what came of an event cannot be stored; it will be delivered again", "trigger", t.name, "id", x.ev.ID(), "err", err)
+		return retryLater, ownRetry
+	}
+	failpoint("before acknowledgement")
+	return settled, 0
+}
+
+// post sends an event and reads the reply, if there is one.
+func (b *Broker) post(ctx context.Context, to target, p policy, ev ce.Event) (*ce.Event, outcome) {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	h, body, err := event.Encode(ev, p.structured || inStructured(ev))
+	if err != nil {
+		return nil, outcome{status: http.StatusBadRequest, err: err}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to.url.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, outcome{status: http.StatusBadRequest, err: err}
+	}
+	maps.Copy(req.Header, h)
+	req.Header.Set("Prefer", "reply")
+	// RoundTrip follows no redirect, as Knative's does not.
+	resp, err := b.opts.Transport.RoundTrip(req)
+	if err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("there was no answer within %v", p.timeout)
+		}
+		return nil, outcome{err: err, data: []byte(err.Error())}
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		data, _ := io.ReadAll(io.LimitReader(resp.Body, errorBody)) // what there is of it
+		return nil, outcome{status: resp.StatusCode, retryAfter: retryAfter(resp.Header, time.Now()), data: data,
+			err: fmt.Errorf("the subscriber answered %d: %.200s", resp.StatusCode, strings.TrimSpace(string(data)))}
+	}
+	reply, err := b.reply(resp)
+	if err != nil {
+		// What Knative's broker says of a reply that is no event.
+		return nil, outcome{status: http.StatusBadGateway, err: err, data: []byte(err.Error())}
+	}
+	return reply, outcome{status: resp.StatusCode}
+}
+
+// reply reads the event in a subscriber's answer; nil if it is empty.
+func (b *Broker) reply(resp *http.Response) (*ce.Event, error) {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, b.opts.MaxEvent+1))
+	if err != nil {
+		return nil, fmt.Errorf("the reply cannot be read: %w", err)
+	}
+	if int64(len(body)) > b.opts.MaxEvent {
+		return nil, fmt.Errorf("the reply is larger than %d bytes", b.opts.MaxEvent)
+	}
+	isEvent := resp.Header.Get("Ce-Specversion") != "" || strings.HasPrefix(resp.Header.Get("Content-Type"), "application/cloudevents")
+	if !isEvent {
+		if len(body) > 0 {
+			return nil, errors.New("the reply is not empty and no CloudEvent")
+		}
+		return nil, nil
+	}
+	ev, _, err := event.Decode(resp.Header, body)
+	if err != nil {
+		return nil, fmt.Errorf("the reply: %w", err)
+	}
+	return &ev, nil
+}

@@ -1,0 +1,107 @@
+package broker
+
+import (
+	"context"
+	"encoding/base64"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
+)
+
+// Attributes of a dead letter, as Knative has them
+// (pkg/kncloudevents/attributes, which links too much).
+const (
+	errorDest = "knativeerrordest"
+	errorCode = "knativeerrorcode"
+	errorData = "knativeerrordata"
+)
+
+// Headers of a message beside those of its event.
+const (
+	onlyHeader    = "Aisle-Only"    // the one Trigger, NAMESPACE/NAME, that an event sent again is for
+	triggerHeader = "Aisle-Trigger" // of a dead letter or a reply: the Trigger that it is of
+	brokerHeader  = "Aisle-Broker"  // of a dead letter: its Broker
+	attemptHeader = "Aisle-Attempts"
+	causeHeader   = "Aisle-Cause" // of a reply, and of a dead letter: the sequence of the event in its Broker
+)
+
+// minimalWindow is how long JetStream remembers message ids: only dead letters
+// have one, and a duplicate of those comes soon.
+const minimalWindow = 2 * time.Minute
+
+func (b *Broker) openDeadLetters(ctx context.Context) error {
+	_, err := b.store.openStream(ctx, jetstream.StreamConfig{
+		Name: deadLetterStream, Subjects: []string{deadLetterSubject}, Description: "Dead letters of all Triggers",
+		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy,
+		Discard: jetstream.DiscardNew, MaxBytes: b.opts.MaxBytes, Duplicates: minimalWindow,
+	})
+	return err
+}
+
+// deadLetter gives an event up: to the dead-letter sink, and to the list of
+// dead letters unless a sink that is none of our Brokers has taken it. An
+// error means that it is nowhere yet.
+func (b *Broker) deadLetter(ctx context.Context, t *trigger, x *delivery, o outcome) error {
+	dead := x.ev.Clone()
+	code := strconv.Itoa(o.status)
+	if o.status == 0 {
+		code = "-1" // Knative's for no answer
+	}
+	data := base64.StdEncoding.EncodeToString(o.data[:min(len(o.data), errorBody)])
+	for name, v := range map[string]string{errorDest: t.subscriber.url.String(), errorCode: code, errorData: data} {
+		if v != "" {
+			dead.SetExtension(name, v)
+		}
+	}
+	b.log.Warn("an event is given up", "trigger", t.name, "id", dead.ID(), "type", dead.Type(), "attempts", x.attempt, "err", o.err)
+	if t.sink != nil {
+		taken, err := b.toSink(ctx, t, dead)
+		if err != nil {
+			b.log.Error("the dead-letter sink did not take an event; it is kept among the dead letters", "trigger", t.name, "id", dead.ID(), "err", err)
+		}
+		if taken {
+			b.metrics.dead.WithLabelValues(t.name.Namespace, t.broker.Name, t.name.Name).Inc()
+			return nil
+		}
+	}
+	m, err := toMessage(deadLetterSubject, dead)
+	if err != nil {
+		return err
+	}
+	m.Header.Set(triggerHeader, t.name.String())
+	m.Header.Set(brokerHeader, t.broker.String())
+	m.Header.Set(attemptHeader, strconv.Itoa(x.attempt))
+	m.Header.Set(causeHeader, strconv.FormatUint(x.seq, 10))
+	m.Header.Set(jetstream.MsgIDHeader, t.stream.name+"/"+t.consumer+"/"+strconv.FormatUint(x.seq, 10))
+	if err := b.store.room(int64(m.Size())); err != nil {
+		return err
+	}
+	if _, err := b.store.publish(ctx, []*message{m}); err != nil {
+		return err
+	}
+	b.metrics.dead.WithLabelValues(t.name.Namespace, t.broker.Name, t.name.Name).Inc()
+	return nil
+}
+
+// toSink hands a dead letter to its sink. It is taken for good by a sink that
+// is not one of our Brokers: those pass events on, and keep none.
+func (b *Broker) toSink(ctx context.Context, t *trigger, dead ce.Event) (taken bool, err error) {
+	if t.sink.broker.Name != "" {
+		return false, b.Accept(ctx, t.sink.broker, dead)
+	}
+	_, o := b.post(ctx, *t.sink, t.policy, dead)
+	return o.err == nil, o.err
+}
+
+// decodeErrorData undoes knativeerrordata, of which Knative keeps 1,024 bytes:
+// what is cut off in the middle is left out.
+func decodeErrorData(s string) []byte {
+	data, err := base64.StdEncoding.DecodeString(s[:len(s)/4*4])
+	if err != nil {
+		return []byte(s)
+	}
+	return data
+}

@@ -1,0 +1,317 @@
+package broker
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
+	"k8s.io/apimachinery/pkg/types"
+
+	"aisle.dev/aisle/internal/event"
+)
+
+var other = types.NamespacedName{Namespace: "default", Name: "other"}
+
+// admin asks the admin handler.
+func (h *harness) admin(method, path string, into any) int {
+	h.t.Helper()
+	w := httptest.NewRecorder()
+	h.Admin().ServeHTTP(w, httptest.NewRequest(method, path, nil))
+	if into != nil && w.Code < 300 {
+		if err := json.Unmarshal(w.Body.Bytes(), into); err != nil {
+			h.t.Fatalf("%s %s: %v in %s", method, path, err, w.Body)
+		}
+	}
+	return w.Code
+}
+
+// deadLetterList waits for n dead letters.
+func (h *harness) deadLetterList(n int) []DeadLetter {
+	h.t.Helper()
+	var list struct{ Items []DeadLetter }
+	for range 100_000 {
+		if h.admin("GET", "/v1/events/deadletters", &list); len(list.Items) >= n {
+			return list.Items
+		}
+	}
+	h.t.Fatalf("%d dead letters, want %d", len(list.Items), n)
+	return nil
+}
+
+// What a subscriber may do wrong: each event is tried as often as it should
+// be, and is then a dead letter that says why.
+func TestBadSubscribers(t *testing.T) {
+	const quick = "  delivery: {retry: 2, backoffPolicy: linear, backoffDelay: PT0.1S, timeout: PT0.1S}"
+	tests := []struct {
+		name     string
+		answer   http.HandlerFunc // nil: there is none
+		attempts int
+		code     int
+		says     string
+	}{
+		{"nowhere", nil, 3, -1, "no such host"},
+		{"never", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, 3, -1, "no answer within"},
+		{"fails", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "out of cheese", 500) }, 3, 500, "out of cheese"},
+		{"refuses", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "what is this?", 400) }, 1, 400, "what is this?"},
+		{"redirects", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://elsewhere/", 302) }, 1, 302, ""},
+		{"garbage", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("\xff\x00")) }, 3, 502, "no CloudEvent"},
+		{"half an event", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", event.ContentType)
+			_, _ = w.Write([]byte(`{"specversion":"1.0","id"`))
+		}, 3, 502, "ends too early"},
+		{"large", func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.CopyN(w, zeros{}, 2<<20)
+		}, 3, 502, "larger than 1048576 bytes"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHarness(t, Options{MaxEvent: 1 << 20}, shopBroker, triggerTo("sort", quick), triggerTo("fine", ""))
+			fine, got := collect()
+			h.subscribe("fine"+host, fine)
+			var tries atomic.Int32
+			if tt.answer != nil {
+				h.subscribe("sort"+host, func(w http.ResponseWriter, r *http.Request) {
+					tries.Add(1)
+					tt.answer(w, r)
+				})
+			}
+			h.send("1", "Ce-Subject", "p1")
+			received(t, got) // the other Trigger is not held up
+			d := h.deadLetterList(1)[0]
+			want := DeadLetter{ID: 1, Time: d.Time, Trigger: "default/sort", Broker: "default/shop", Attempts: tt.attempts, EventID: "1",
+				Source: "/test", Type: "test", Subject: "p1", Size: 2, Dest: "http://sort.default.svc.cluster.local/", Code: tt.code, Data: d.Data}
+			if fmt.Sprint(d) != fmt.Sprint(want) || !strings.Contains(string(d.Data), tt.says) {
+				t.Errorf("dead letter %+v, data %q\nwant %+v, data %q", d, d.Data, want, tt.says)
+			}
+			if tt.answer != nil && int(tries.Load()) != tt.attempts {
+				t.Errorf("%d attempts, want %d", tries.Load(), tt.attempts)
+			}
+		})
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+func TestDeadLetterSink(t *testing.T) {
+	const failing = "  delivery: {deadLetterSink: {ref: {apiVersion: %s, kind: %s, name: %s}}}"
+	otherBroker := strings.ReplaceAll(shopBroker, "shop", "other")
+	taker := strings.ReplaceAll(triggerTo("taker", ""), "broker: shop", "broker: other")
+	h := newHarness(t, Options{}, shopBroker, otherBroker, taker,
+		triggerTo("a", fmt.Sprintf(failing, "eventing.knative.dev/v1", "Broker", "other")),
+		triggerTo("b", fmt.Sprintf(failing, "serving.knative.dev/v1", "Service", "undertaker")))
+	for _, s := range []string{"a", "b"} {
+		h.subscribe(s+host, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 422) })
+	}
+	take, viaBroker := collect()
+	h.subscribe("taker"+host, take)
+	take, direct := collect()
+	h.subscribe("undertaker"+host, take)
+	h.send("1")
+	for name, got := range map[string]chan ce.Event{"a": viaBroker, "b": direct} {
+		ext := received(t, got).Extensions()
+		if ext[errorDest] != "http://"+name+host+"/" || ext[errorCode] != "422" || string(decodeErrorData(ext[errorData].(string))) != "no\n" {
+			t.Errorf("dead letter of %s: %v", name, ext)
+		}
+	}
+	// What another has taken is not kept; what a Broker has taken is, for who
+	// looks.
+	if list := h.deadLetterList(1); len(list) != 1 || list[0].Trigger != "default/a" {
+		t.Errorf("dead letters: %+v", list)
+	}
+}
+
+func TestReplayAndPurge(t *testing.T) {
+	h := newHarness(t, Options{}, shopBroker, triggerTo("sort", "  delivery: {retry: 0}"), triggerTo("fine", ""))
+	var well atomic.Bool
+	take, got := collect()
+	h.subscribe("sort"+host, func(w http.ResponseWriter, r *http.Request) {
+		if !well.Load() {
+			w.WriteHeader(500)
+			return
+		}
+		take(w, r)
+	})
+	fine, fineGot := collect()
+	h.subscribe("fine"+host, fine)
+	for i := range 4 {
+		h.send(strconv.Itoa(i))
+		received(t, fineGot)
+	}
+	list := h.deadLetterList(4)
+	well.Store(true)
+	path := func(i int) string { return fmt.Sprintf("/v1/events/deadletters/%d", list[i].ID) }
+	if code := h.admin("POST", path(1)+"/replay", nil); code != 200 {
+		t.Fatalf("replay: %d", code)
+	}
+	ev := received(t, got)
+	if ev.ID() != list[1].EventID || ev.Extensions()[errorCode] != nil {
+		t.Errorf("sent again: %v", ev)
+	}
+	if code := h.admin("DELETE", path(3), nil); code != 200 {
+		t.Errorf("purge: %d", code)
+	}
+	for _, i := range []int{1, 3} {
+		if code := h.admin("GET", path(i), nil); code != 404 {
+			t.Errorf("dead letter %d is still there: %d", i, code)
+		}
+	}
+	if code := h.admin("GET", path(0), nil); code != 200 {
+		t.Errorf("look into one: %d", code)
+	}
+	var count struct{ Count int }
+	if h.admin("POST", "/v1/events/deadletters/replay?trigger=default/other", &count); count.Count != 0 {
+		t.Errorf("%d of another Trigger sent again", count.Count)
+	}
+	if h.admin("POST", "/v1/events/deadletters/replay", &count); count.Count != 2 {
+		t.Errorf("%d sent again, want 2", count.Count)
+	}
+	received(t, got)
+	received(t, got)
+	var rest struct{ Items []DeadLetter }
+	if h.admin("GET", "/v1/events/deadletters", &rest); len(rest.Items) != 0 {
+		t.Errorf("left: %+v", rest.Items)
+	}
+	select {
+	case ev := <-fineGot:
+		t.Errorf("the Trigger that had it gets %v again", ev)
+	default:
+	}
+}
+
+// A reply goes back to the Broker; one that is answered for ever ends.
+func TestReplies(t *testing.T) {
+	h := newHarness(t, Options{}, shopBroker, triggerTo("sort", "  filter: {attributes: {type: test}}"), triggerTo("results", "  filter: {attributes: {type: answer}}"),
+		triggerTo("echo", "  filter: {attributes: {type: loop}}"))
+	h.subscribe("sort"+host, func(w http.ResponseWriter, r *http.Request) {
+		ev, structured, err := event.Read(w, r, 1<<20)
+		if err != nil || r.Header.Get("Prefer") != "reply" {
+			t.Errorf("read: %v, Prefer %q", err, r.Header.Get("Prefer"))
+		}
+		ev.SetType("answer")
+		_ = event.Write(w, ev, structured)
+	})
+	var echoes atomic.Int32
+	h.subscribe("echo"+host, func(w http.ResponseWriter, r *http.Request) {
+		echoes.Add(1)
+		ev, _, err := event.Read(w, r, 1<<20)
+		if err != nil {
+			t.Error(err)
+		}
+		_ = event.Write(w, ev, true)
+	})
+	take, got := collect()
+	h.subscribe("results"+host, take)
+	h.send("1")
+	if ev := received(t, got); ev.ID() != "1" || ev.Type() != "answer" {
+		t.Errorf("reply: %v", ev)
+	}
+	h.send("2", "Ce-Type", "loop", "Ce-Knativebrokerttl", "10")
+	h.send("3")
+	received(t, got)
+	h.stop() // waits for what is under way
+	if n := echoes.Load(); n < 1 || n > 9 {
+		t.Errorf("%d echoes, want at most 9", n)
+	}
+}
+
+func TestOrdered(t *testing.T) {
+	trigger := strings.Replace(triggerTo("sort", "  delivery: {retry: 20, backoffPolicy: linear, backoffDelay: PT0.1S}"), "namespace: default}", "namespace: default, annotations: {"+OrderAnnotation+": ordered}}", 1)
+	dir := t.TempDir()
+	h := newHarness(t, Options{Dir: dir}, shopBroker, trigger)
+	var mu sync.Mutex
+	by, tries := map[string][]string{}, map[string]int{}
+	all := make(chan struct{}, 1000)
+	h.subscribe("sort"+host, func(w http.ResponseWriter, r *http.Request) {
+		key, id := r.Header.Get("Ce-Partitionkey"), r.Header.Get("Ce-Id")
+		mu.Lock()
+		defer mu.Unlock()
+		// Each third fails twice before it is taken.
+		if n, _ := strconv.Atoi(id); n%3 == 0 && tries[id] < 2 {
+			tries[id]++
+			w.WriteHeader(503)
+			return
+		}
+		by[key] = append(by[key], id)
+		all <- struct{}{}
+	})
+	const n = 200
+	want := map[string][]string{}
+	for i := range n {
+		id, key := strconv.Itoa(i), strconv.Itoa(i%5)
+		h.send(id, "Ce-Partitionkey", key)
+		want[key] = append(want[key], id)
+		if i == n/2 { // in the midst of it the broker is another one
+			h.stop()
+			h.start(shopBroker, trigger)
+		}
+	}
+	for range n {
+		<-all
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for key := range want {
+		if got := strings.Join(by[key], " "); got != strings.Join(want[key], " ") {
+			t.Errorf("key %s:\n%s", key, got)
+		}
+	}
+}
+
+// places says how many deliveries are useful, and hears what waits.
+type places struct {
+	n       atomic.Int32
+	waiting chan int
+}
+
+func (p *places) Places(string) int { return int(p.n.Load()) }
+func (p *places) Waiting(_ string, n int) {
+	select {
+	case p.waiting <- n:
+	default:
+	}
+}
+
+func TestPlaces(t *testing.T) {
+	p := &places{waiting: make(chan int, 1000)}
+	p.n.Store(2)
+	h := newHarness(t, Options{Subscribers: p}, shopBroker, triggerTo("sort", ""))
+	var at, most atomic.Int32
+	step := make(chan struct{})
+	took := make(chan struct{}, 100)
+	h.subscribe("sort"+host, func(http.ResponseWriter, *http.Request) {
+		most.Store(max(most.Load(), at.Add(1)))
+		<-step
+		at.Add(-1)
+		took <- struct{}{}
+	})
+	for i := range 10 {
+		h.send(strconv.Itoa(i))
+	}
+	for n := range p.waiting {
+		if n == 8 { // two are being delivered
+			break
+		}
+	}
+	close(step)
+	for range 10 {
+		<-took
+	}
+	if most.Load() != 2 {
+		t.Errorf("%d at once, want 2", most.Load())
+	}
+	for n := range p.waiting {
+		if n == 0 {
+			break
+		}
+	}
+}

@@ -1,0 +1,435 @@
+package broker
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	// ackWait is after how long the store hands an event out again of which
+	// it has heard nothing: so soon are the events that were in flight when the
+	// process was killed delivered again.
+	ackWait = 5 * time.Second
+	// beat is how often the store hears of events that are under way.
+	beat = ackWait / 3
+
+	maxPending = 10_000 // events of a Trigger handed out or waiting for a retry
+	maxPulls   = 64     // pull requests of a Trigger; a few are ever used
+
+	// ownPlaces bounds deliveries at once to a host that Subscribers says
+	// nothing about.
+	ownPlaces = 32
+
+	// Bounds of what a dispatcher holds: events beyond those being delivered,
+	// so that the next one is at hand and the number waiting is known; more
+	// where order matters, so that a key that is blocked seldom blocks others.
+	ahead        = 64
+	aheadOrdered = 1024
+	maxHeld      = 32 << 20 // bytes, after which no more are fetched
+
+	// ownRetry is the wait after a failure that is not the subscriber's.
+	ownRetry = ackWait
+)
+
+// dispatcher delivers the events of one Trigger. One goroutine owns its state;
+// each attempt has its own.
+//
+// An event is held from when the store hands it out until it is acknowledged
+// or given back. What is handed out twice, because this process was too slow
+// to say that it is under way, is recognised by its sequence and not delivered
+// twice.
+type dispatcher struct {
+	b       *Broker
+	stream  *stream
+	trigger atomic.Pointer[trigger] // a changed Trigger takes effect with the next event
+	cancel  context.CancelFunc
+	ended   chan struct{}
+
+	msgs    chan *nats.Msg
+	done    chan result
+	wake    chan struct{} // capacity 1
+	relinks atomic.Int64  // how often the connection was made anew
+
+	// What follows is the loop's.
+	inbox       string
+	next        string // where pull requests go
+	linked      int64  // relinks, when outstanding was last right
+	held        map[uint64]*delivery
+	bytes       int
+	ready       []*delivery
+	lanes       map[string]*lane // of ordered delivery, by partitionkey
+	running     int
+	outstanding int    // events asked for and not yet here
+	pulled      uint64 // sequence of the newest event that was handed out
+	before      uint64 // sequence up to which events were handed out by an earlier process
+	missing     int    // of these, how many are to come before ordered ones start
+	settled     bool   // they are here
+}
+
+// delivery is an event that is held.
+type delivery struct {
+	msg     *nats.Msg
+	seq     uint64
+	attempt int // from 1: how often it was handed out
+	ev      ce.Event
+	key     string // partitionkey, of ordered delivery
+}
+
+// lane is the events of one partitionkey.
+type lane struct {
+	current uint64 // being delivered, or waiting for its retry; 0: none
+	queue   []*delivery
+}
+
+// result is what an attempt's goroutine reports: what the store is to be told
+// of the event. The loop tells it, since it may have got the event again
+// meanwhile.
+type result struct {
+	*delivery
+	end  ending
+	wait time.Duration // of retryLater and retryHeld
+}
+
+type ending int
+
+const (
+	stopped    ending = iota // say nothing: the store hands the event out again
+	settled                  // acknowledge it
+	retryLater               // have it handed out again after wait
+	retryHeld                // likewise, but hold it meanwhile
+	retryNow                 // the wait of retryHeld is over
+)
+
+func (b *Broker) newDispatcher(ctx context.Context, t *trigger) (*dispatcher, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	d := &dispatcher{
+		b: b, stream: t.stream, cancel: cancel, ended: make(chan struct{}),
+		msgs: make(chan *nats.Msg, 8192), done: make(chan result, 256), wake: make(chan struct{}, 1),
+		inbox: b.store.nc.NewInbox(), next: "$JS.API.CONSUMER.MSG.NEXT." + t.stream.name + "." + t.consumer,
+		held: map[uint64]*delivery{}, lanes: map[string]*lane{},
+	}
+	d.trigger.Store(t)
+	cons, err := b.store.js.Consumer(ctx, t.stream.name, t.consumer)
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("deliver to Trigger %s: %w", t.name, err)
+	}
+	info := cons.CachedInfo()
+	d.before, d.pulled, d.missing = info.Delivered.Stream, info.Delivered.Stream, info.NumAckPending
+	sub, err := b.store.nc.ChanSubscribe(d.inbox, d.msgs)
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("deliver to Trigger %s: %w", t.name, err)
+	}
+	go func() {
+		defer close(d.ended)
+		d.run(ctx)
+		_ = sub.Unsubscribe() // fails where the connection is closed
+	}()
+	return d, nil
+}
+
+func (d *dispatcher) nudge() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run delivers until ctx ends, and then waits for what is being delivered.
+func (d *dispatcher) run(ctx context.Context) {
+	// Attempts outlive ctx by the time to drain.
+	attempts, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer d.b.waiting.forget(d)
+	beats := time.NewTimer(time.Hour)
+	beats.Stop()
+	beating := false
+	for ctx.Err() == nil {
+		t := d.trigger.Load()
+		places := d.places(t)
+		d.settle(t)
+		for d.running < places && len(d.ready) > 0 {
+			x := d.ready[0]
+			d.ready = d.ready[1:]
+			d.running++
+			wg.Go(func() { d.attempt(attempts, t, x) })
+		}
+		d.pull(t, places)
+		d.b.waiting.set(d, t.subscriber.url.Host, d.waits())
+		if !beating && len(d.held) > 0 {
+			beats.Reset(beat)
+			beating = true
+		}
+		select {
+		case <-ctx.Done():
+		case m := <-d.msgs:
+			d.take(t, m)
+		case r := <-d.done:
+			d.finish(r)
+		case <-d.wake:
+		case <-beats.C:
+			beating = false
+			d.inProgress()
+		}
+	}
+	d.drain(cut)
+}
+
+// drain waits for the attempts that are running. What was not begun the store
+// hands out again to the next process.
+func (d *dispatcher) drain(cut func()) {
+	timer := time.NewTimer(d.b.opts.Drain)
+	defer timer.Stop()
+	beats := time.NewTicker(beat)
+	defer beats.Stop()
+	for d.running > 0 {
+		select {
+		case r := <-d.done:
+			d.finish(r)
+		case <-beats.C:
+			d.inProgress()
+		case <-timer.C:
+			cut()
+		}
+	}
+}
+
+func (d *dispatcher) places(t *trigger) int {
+	if s := d.b.opts.Subscribers; s != nil {
+		if n := s.Places(t.subscriber.url.Host); n > 0 {
+			return n
+		}
+	}
+	return ownPlaces
+}
+
+// pull asks the store for as many events as there is room for. Requests do not
+// expire: nothing is asked again while nothing comes.
+func (d *dispatcher) pull(t *trigger, places int) {
+	if n := d.relinks.Load(); n != d.linked { // what was asked for was forgotten
+		d.linked, d.outstanding = n, 0
+	}
+	window := places + ahead
+	if t.ordered {
+		window = max(window, aheadOrdered)
+	}
+	if d.outstanding > window/4 || d.bytes > maxHeld {
+		return
+	}
+	n := window - len(d.held) - d.outstanding
+	if n <= 0 {
+		return
+	}
+	if err := d.b.store.nc.PublishRequest(d.next, d.inbox, fmt.Appendf(nil, `{"batch":%d}`, n)); err != nil {
+		d.b.log.Error("events cannot be fetched out of the store", "trigger", t.name, "err", err)
+		return
+	}
+	d.outstanding += n
+}
+
+// take begins with what the store sent.
+func (d *dispatcher) take(t *trigger, m *nats.Msg) {
+	md, err := m.Metadata()
+	if err != nil { // a status: the request has ended
+		d.b.log.Debug("the store ended a request for events", "trigger", t.name, "status", m.Header.Get("Status"), "says", m.Header.Get("Description"))
+		d.outstanding = 0
+		return
+	}
+	d.outstanding = max(d.outstanding-1, 0)
+	seq := md.Sequence.Stream
+	if x := d.held[seq]; x != nil {
+		x.msg = m // the newer one is to be acknowledged
+		return
+	}
+	if seq <= d.before {
+		d.missing--
+	}
+	d.pulled = max(d.pulled, seq)
+	x := &delivery{msg: m, seq: seq, attempt: int(md.NumDelivered)}
+	if x.attempt > 1 {
+		d.b.metrics.redelivered.WithLabelValues(t.name.Namespace, t.broker.Name, t.name.Name).Inc()
+	}
+	if x.ev, err = fromMessage(m.Header, m.Data); err != nil {
+		d.b.log.Error("an event in the store cannot be read; it is left out", "trigger", t.name, "sequence", seq, "err", err)
+		_ = m.Term() // fails where the connection is closed: it comes again
+		return
+	}
+	if only := m.Header.Get(onlyHeader); only != "" && only != t.name.String() || only == "" && !t.filter.takes(x.ev) {
+		_ = m.Ack() // likewise
+		return
+	}
+	d.held[seq] = x
+	d.bytes += len(m.Data)
+	if t.ordered {
+		x.key, _ = x.ev.Extensions()["partitionkey"].(string)
+	}
+	if x.key == "" {
+		d.ready = append(d.ready, x)
+		return
+	}
+	l := d.lanes[x.key]
+	if l == nil {
+		l = &lane{}
+		d.lanes[x.key] = l
+	}
+	if l.current == seq { // here for its retry
+		d.ready = append(d.ready, x)
+		return
+	}
+	at, _ := slices.BinarySearchFunc(l.queue, seq, func(x *delivery, seq uint64) int { return cmp.Compare(x.seq, seq) })
+	l.queue = slices.Insert(l.queue, at, x)
+	d.advance(x.key)
+}
+
+// advance lets the next event of a key be delivered, if none is.
+func (d *dispatcher) advance(key string) {
+	l := d.lanes[key]
+	switch {
+	case l == nil || l.current != 0 || d.missing > 0:
+	case len(l.queue) == 0:
+		delete(d.lanes, key)
+	default:
+		l.current = l.queue[0].seq
+		d.ready = append(d.ready, l.queue[0])
+		l.queue = l.queue[1:]
+	}
+}
+
+// settle ends the wait for the ordered events that an earlier process had
+// begun, when they are here, or when they do not fit: those here are the
+// oldest.
+func (d *dispatcher) settle(t *trigger) {
+	if d.missing > 0 && (len(d.held) >= aheadOrdered || !t.ordered) {
+		d.missing = 0
+	}
+	if d.missing > 0 || d.settled {
+		return
+	}
+	d.settled = true
+	for _, key := range slices.Sorted(maps.Keys(d.lanes)) {
+		d.advance(key)
+	}
+}
+
+// finish ends an attempt. What it tells the store gets lost where the
+// connection is closed, and then the event comes again.
+func (d *dispatcher) finish(r result) {
+	switch r.end {
+	case stopped:
+	case settled:
+		_ = r.msg.Ack()
+	case retryLater:
+		_ = r.msg.NakWithDelay(r.wait)
+	case retryHeld:
+		d.running--
+		time.AfterFunc(r.wait, func() {
+			select {
+			case d.done <- result{delivery: r.delivery, end: retryNow}:
+			case <-d.ended:
+			}
+		})
+		return
+	case retryNow: // its key stays blocked until it is here again
+		_ = r.msg.Nak()
+		d.release(r.delivery)
+		return
+	}
+	d.running--
+	d.release(r.delivery)
+	if l := d.lanes[r.key]; l != nil {
+		l.current = 0
+		d.advance(r.key)
+	}
+}
+
+func (d *dispatcher) release(x *delivery) {
+	if d.held[x.seq] != nil {
+		d.bytes -= len(x.msg.Data)
+		delete(d.held, x.seq)
+	}
+}
+
+// inProgress tells the store of all events that are held.
+func (d *dispatcher) inProgress() {
+	for _, x := range d.held {
+		_ = x.msg.InProgress() // fails where the connection is closed: it comes again
+	}
+}
+
+// waits is how many events wait for a place. Those beyond what is held are all
+// counted, whether the Trigger takes them or not.
+func (d *dispatcher) waits() int {
+	n := len(d.ready)
+	for _, l := range d.lanes {
+		n += len(l.queue)
+	}
+	if last := d.stream.last.Load(); d.outstanding == 0 && last > d.pulled {
+		n += int(last - d.pulled)
+	}
+	return n
+}
+
+// waiting sums up what the dispatchers say waits for a host.
+type waiting struct {
+	report Subscribers // nil: nobody asks
+
+	mu sync.Mutex // guards by; held while reporting, so that reports come in order
+	by map[string]map[*dispatcher]int
+}
+
+func (w *waiting) set(d *dispatcher, host string, n int) {
+	if w.report == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.by == nil {
+		w.by = map[string]map[*dispatcher]int{}
+	}
+	if w.by[host] == nil {
+		w.by[host] = map[*dispatcher]int{}
+	}
+	if old, ok := w.by[host][d]; ok && old == n {
+		return
+	}
+	w.by[host][d] = n
+	w.say(host)
+}
+
+func (w *waiting) forget(d *dispatcher) {
+	if w.report == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for host, by := range w.by {
+		if _, ok := by[d]; ok {
+			delete(by, d)
+			w.say(host)
+		}
+	}
+}
+
+// say reports a host's sum. REQUIRES: w.mu is held.
+func (w *waiting) say(host string) {
+	sum := 0
+	for _, n := range w.by[host] {
+		sum += n
+	}
+	if len(w.by[host]) == 0 {
+		delete(w.by, host)
+	}
+	w.report.Waiting(host, sum)
+}

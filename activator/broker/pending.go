@@ -1,0 +1,102 @@
+package broker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Pending is what a Trigger has yet to deliver, and what it waits for.
+type Pending struct {
+	Trigger  string    `json:"trigger"`         // NAMESPACE/NAME
+	Broker   string    `json:"broker"`          // likewise
+	Events   int       `json:"events"`          // where nothing is deferred, those not yet looked at are all counted, whether the Trigger takes them or not
+	Retrying int       `json:"retrying"`        // of Events: tried before
+	Oldest   time.Time `json:"oldest,omitzero"` // when the first of them was accepted
+	Until    time.Time `json:"until,omitzero"`  // when they are delivered at the latest; zero: not known
+	Reason   string    `json:"reason,omitempty"`
+}
+
+// listPending lists the Triggers for which something waits, by name.
+func (b *Broker) listPending(w http.ResponseWriter, r *http.Request) error {
+	items := []Pending{}
+	for _, t := range b.config.Load().triggers {
+		p, err := b.pending(r.Context(), t)
+		if err != nil {
+			return err
+		}
+		if p.Events > 0 {
+			items = append(items, p)
+		}
+	}
+	slices.SortFunc(items, func(a, b Pending) int { return cmp.Compare(a.Trigger, b.Trigger) })
+	return answer(w, map[string]any{"items": items})
+}
+
+func (b *Broker) pending(ctx context.Context, t *trigger) (Pending, error) {
+	p := Pending{Trigger: t.name.String(), Broker: t.broker.String()}
+	released := ""
+	if g, ok := b.gates.Load(t.name); ok {
+		waiting, decision := g.(*gate).state()
+		if !decision.Release {
+			p.Events, p.Oldest = waiting.Waiting, waiting.Oldest
+			p.Until, p.Reason = decision.Next, decision.Why
+			return p, nil
+		}
+		released = "; released: " + decision.Why
+	}
+	st, err := b.store.js.Stream(ctx, t.stream.name)
+	if err != nil {
+		return p, fmt.Errorf("look at the stream of Broker %s: %w", t.broker, err)
+	}
+	cons, err := st.Consumer(ctx, t.consumer)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return p, nil // it has just been deleted
+	}
+	if err != nil {
+		return p, fmt.Errorf("look at what waits for Trigger %s: %w", t.name, err)
+	}
+	info := cons.CachedInfo()
+	p.Events, p.Retrying = int(info.NumPending)+info.NumAckPending, info.NumRedelivered
+	if p.Events == 0 {
+		return p, nil
+	}
+	p.Reason = "being delivered" + released
+	if t.deferral != nil && released == "" {
+		p.Reason = "not looked at yet" // Run has just begun with it
+	}
+	if p.Retrying > 0 {
+		p.Reason = fmt.Sprintf("%d were tried before%s", p.Retrying, released)
+	}
+	switch m, err := st.GetMsg(ctx, info.AckFloor.Stream+1); {
+	case err == nil:
+		p.Oldest = m.Time
+	case !errors.Is(err, jetstream.ErrMsgNotFound): // it may just have gone
+		return p, fmt.Errorf("look at what waits for Trigger %s: %w", t.name, err)
+	}
+	return p, nil
+}
+
+// PingSource is how a PingSource stands.
+type PingSource struct {
+	Name    string    `json:"name"` // NAMESPACE/NAME
+	Last    time.Time `json:"last,omitzero"`
+	Next    time.Time `json:"next,omitzero"`
+	Trouble string    `json:"trouble,omitempty"` // why its sink has not taken the last event
+}
+
+func (b *Broker) listPingSources(w http.ResponseWriter, _ *http.Request) error {
+	items := []PingSource{}
+	for _, s := range b.config.Load().pings {
+		if status, known := b.pings.Status(s.Key()); known {
+			items = append(items, PingSource{s.Key(), status.Last, status.Next, status.Trouble})
+		}
+	}
+	return answer(w, map[string]any{"items": items})
+}

@@ -1,0 +1,334 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
+	"golang.org/x/sys/unix"
+)
+
+// What was accepted and not delivered before a stop is delivered after it, and
+// how often it was tried is remembered.
+func TestRestart(t *testing.T) {
+	trigger := triggerTo("sort", "  delivery: {retry: 3, backoffPolicy: linear, backoffDelay: PT0.1S}")
+	h := newHarness(t, Options{}, shopBroker, trigger)
+	tries := make(chan struct{}, 100)
+	h.subscribe("sort"+host, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(500)
+		tries <- struct{}{}
+	})
+	h.send("1")
+	<-tries
+	<-tries
+	h.stop()
+	h.start(shopBroker, trigger)
+	d := h.deadLetterList(1)[0]
+	if n := 2 + len(tries); d.Attempts != 4 || n < 3 || n > 4 {
+		t.Errorf("dead after %d attempts, of which %d came, want 4", d.Attempts, n)
+	}
+	if last, err := h.Last(shop); err != nil || last != 1 {
+		t.Errorf("the newest event is %d, %v", last, err)
+	}
+}
+
+// A killed process loses nothing that it said was accepted, and what it was
+// delivering is delivered again soon.
+func TestKilled(t *testing.T) {
+	if dir := os.Getenv("BROKER_TEST_VICTIM"); dir != "" {
+		victim(t, dir)
+		return
+	}
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilled$", "-test.v")
+	cmd.Env = append(os.Environ(), "BROKER_TEST_VICTIM="+dir)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	_ = cmd.Run() // it kills itself
+	n := strings.Count(out.String(), "accepted ")
+	if n < 100 {
+		t.Fatalf("the other process accepted %d events:\n%s", n, &out)
+	}
+	h := newHarness(t, Options{Dir: dir}, shopBroker, triggerTo("sort", ""))
+	got := map[string]bool{}
+	take, ch := collect()
+	h.subscribe("sort"+host, take)
+	for len(got) < n {
+		got[received(t, ch).ID()] = true
+	}
+}
+
+// victim accepts events, and is killed while it delivers some.
+func victim(t *testing.T, dir string) {
+	h := newHarness(t, Options{Dir: dir}, shopBroker, triggerTo("sort", ""))
+	h.subscribe("sort"+host, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	for i := range 200 {
+		h.send(strconv.Itoa(i))
+		fmt.Println("accepted", i)
+	}
+	_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+	select {}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	open := func(t *testing.T, dir string) error {
+		b, err := Open(t.Context(), Options{Dir: dir})
+		if err == nil {
+			_ = b.Close()
+		}
+		return err
+	}
+	t.Run("two on one directory", func(t *testing.T) {
+		h := newHarness(t, Options{})
+		if err := open(t, h.opts.Dir); err == nil || !strings.Contains(err.Error(), "another process uses the store") {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("a directory that is a file", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "x")
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := open(t, path); err == nil || !strings.Contains(err.Error(), "not a directory") {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("no server", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := Open(ctx, Options{NATS: "nats://127.0.0.1:1"}); err == nil || !strings.Contains(err.Error(), "connect to NATS") {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("nothing given", func(t *testing.T) {
+		if err := open(t, ""); err == nil || !strings.Contains(err.Error(), "neither Dir nor NATS") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// A damaged store: what is left is delivered and it is said how much is gone,
+// or the store is refused by name. None is ever begun anew without a word.
+func TestDamagedStore(t *testing.T) {
+	const log = "jetstream/$G/streams/broker_default_shop/"
+	tests := []struct {
+		name, file string
+		damage     func(*testing.T, string)
+		left       int    // of 100 events, at least
+		says       string // in the log, or in Open's error if left is 0
+	}{
+		{"the end of the events is cut off", log + "msgs/1.blk", truncate, 40, "lost events"},
+		{"the end of the events is zeros", log + "msgs/1.blk", zero, 40, "lost events"},
+		{"the events are gone", log + "msgs/1.blk", remove, 0, "could not locate msg block"},
+		{"the index is cut off", log + "msgs/index.db", truncate, 100, ""},
+		{"what it is is cut off", log + "meta.inf", truncate, 0, "broker_default_shop"},
+		{"a Trigger's state is cut off", log + "obs/trigger_default_sort/o.dat", truncate, 0, "trigger_default_sort"},
+		{"a Trigger's state is zeros", log + "obs/trigger_default_sort/o.dat", zero, 0, "trigger_default_sort"},
+		{"what a Trigger is is cut off", log + "obs/trigger_default_sort/meta.inf", truncate, 0, "trigger_default_sort"},
+		{"killed when its files were being made", log + "../broker_default_new/msgs/x", makeEmpty, 100, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // they wait for the store's time-out
+			trigger := triggerTo("sort", "")
+			h := newHarness(t, Options{Drain: time.Millisecond}, shopBroker, trigger)
+			h.subscribe("sort"+host, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+			for i := range 100 {
+				h.send(strconv.Itoa(i))
+			}
+			h.stop()
+			tt.damage(t, filepath.Join(h.opts.Dir, filepath.FromSlash(tt.file)))
+			said := &lockedBuffer{}
+			h.opts.Registry = nil
+			h.opts.Logger = slog.New(slog.NewTextHandler(said, nil))
+			b, err := Open(t.Context(), h.opts)
+			if err != nil {
+				if tt.left > 0 || !strings.Contains(err.Error(), tt.says) {
+					t.Fatalf("Open: %v", err)
+				}
+				return
+			}
+			_ = b.Close()
+			take, got := collect()
+			h.subscribe("sort"+host, take)
+			h.start(shopBroker, trigger)
+			h.send("after")
+			ids := map[string]bool{}
+			for !ids["after"] || len(ids) <= tt.left {
+				select {
+				case ev := <-got:
+					ids[ev.ID()] = true
+				case <-time.After(20 * time.Second):
+					t.Fatalf("%d events, want more than %d; log:\n%s", len(ids), tt.left, said)
+				}
+			}
+			if !strings.Contains(said.String(), tt.says) {
+				t.Errorf("the log does not say %q:\n%s", tt.says, said)
+			}
+		})
+	}
+}
+
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func makeEmpty(t *testing.T, path string) {
+	t.Helper()
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func remove(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func truncate(t *testing.T, path string) {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err == nil {
+		err = os.Truncate(path, info.Size()/2)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func zero(t *testing.T, path string) {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(make([]byte, info.Size()/2), info.Size()/2); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Objects that go and come: what belongs to a Trigger goes with it, what a
+// Broker holds waits for it.
+func TestApplyAgain(t *testing.T) {
+	trigger := triggerTo("sort", "")
+	h := newHarness(t, Options{Drain: time.Millisecond}, shopBroker, trigger, triggerTo("fine", ""))
+	fine, fineGot := collect()
+	h.subscribe("fine"+host, fine)
+	h.subscribe("sort"+host, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	h.send("1")
+	received(t, fineGot)
+	apply := func(manifests ...string) {
+		t.Helper()
+		if err := h.Apply(t.Context(), parse(t, manifests...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A changed Trigger.
+	apply(shopBroker, trigger, triggerTo("fine", "  filter: {attributes: {type: other}}"))
+	h.send("2")
+	h.send("3", "Ce-Type", "other")
+	if ev := received(t, fineGot); ev.ID() != "3" {
+		t.Errorf("got %v, which the changed filter does not take", ev)
+	}
+	// No Broker at all, and back again: what was not delivered is there.
+	apply()
+	if resp := h.post("/default/shop", map[string]string{"Ce-Specversion": "1.0", "Ce-Id": "x", "Ce-Source": "/s", "Ce-Type": "t"}, ""); resp.StatusCode != 404 {
+		t.Errorf("a Broker that is gone: %d", resp.StatusCode)
+	}
+	take, got := collect()
+	h.subscribe("sort"+host, take)
+	apply(shopBroker, trigger)
+	ids := map[string]bool{}
+	for len(ids) < 3 {
+		ids[received(t, got).ID()] = true
+	}
+	// Without its Trigger an event is nobody's; a new one gets new ones.
+	apply(shopBroker)
+	h.send("4")
+	apply(shopBroker, trigger)
+	h.send("5")
+	for {
+		var ev ce.Event
+		if ev = received(t, got); ev.ID() == "5" {
+			break
+		}
+		if ev.ID() == "4" {
+			t.Error("a new Trigger gets what came before it")
+		}
+	}
+}
+
+// A disk that is full: events are refused with the reason, what was accepted
+// is delivered, and when there is room again all goes on.
+func TestDiskFull(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=12m"); err != nil {
+		t.Skipf("a small file system cannot be mounted: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	h := newHarness(t, Options{Dir: filepath.Join(dir, "events")}, shopBroker, triggerTo("sort", ""))
+	header := map[string]string{"Ce-Specversion": "1.0", "Ce-Source": "/s", "Ce-Type": "t"}
+	accepted := 0
+	fill := func() *http.Response {
+		for {
+			header["Ce-Id"] = strconv.Itoa(accepted)
+			resp := h.post("/default/shop", header, strings.Repeat("x", 50<<10))
+			if resp.StatusCode != http.StatusAccepted {
+				return resp
+			}
+			accepted++
+		}
+	}
+	ballast := filepath.Join(dir, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 4<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	resp := fill()
+	text, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode != http.StatusInsufficientStorage || !bytes.Contains(text, []byte("is full")) || accepted < 20 {
+		t.Fatalf("after %d events: %d %s", accepted, resp.StatusCode, text)
+	}
+	before := accepted
+	remove(t, ballast)
+	if fill(); accepted == before {
+		t.Error("there is room again, and no event is accepted")
+	}
+	take, got := collect()
+	h.subscribe("sort"+host, take)
+	ids := map[string]bool{}
+	for len(ids) < accepted {
+		ids[received(t, got).ID()] = true
+	}
+}

@@ -1,0 +1,81 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Run delivers events until ctx ends, and then waits for the deliveries that
+// are under way, at most Options.Drain. Ingress refuses from then on.
+func (b *Broker) Run(ctx context.Context) error {
+	running := map[types.NamespacedName]*dispatcher{}
+	var failed error
+	pinging := make(chan struct{})
+	pings, stopPings := context.WithCancel(ctx)
+	defer stopPings()
+	go func() {
+		defer close(pinging)
+		b.pings.Run(pings)
+	}()
+	for ctx.Err() == nil && failed == nil {
+		failed = b.reconcile(ctx, running)
+		next := time.NewTimer(b.trimHistory(ctx))
+		select {
+		case <-ctx.Done():
+		case <-b.changed:
+		case <-b.trimNow:
+		case <-next.C:
+		}
+		next.Stop()
+	}
+	// 1. Nothing new comes in. 2. Deliveries end. The store stays open: what
+	// subscribers reply is still to be written.
+	b.stopping.Store(true)
+	stopPings()
+	<-pinging
+	b.closeGates(func(*gate) bool { return true })
+	for _, d := range running {
+		d.cancel()
+	}
+	for _, d := range running {
+		<-d.ended
+	}
+	if errors.Is(failed, context.Canceled) {
+		return nil
+	}
+	return failed
+}
+
+// reconcile makes the dispatchers those of the Triggers applied.
+func (b *Broker) reconcile(ctx context.Context, running map[types.NamespacedName]*dispatcher) error {
+	c := b.config.Load()
+	b.closeGates(func(g *gate) bool { return c.triggers[g.trigger.name] != g.trigger })
+	for name, d := range running {
+		if t := c.triggers[name]; t == nil || t.stream != d.stream || t.deferral != nil {
+			d.cancel()
+			<-d.ended
+			b.metrics.forget(d.trigger.Load())
+			delete(running, name)
+		}
+	}
+	for name, t := range c.triggers {
+		if t.deferral != nil {
+			b.openGate(ctx, t)
+			continue
+		}
+		if d := running[name]; d != nil {
+			d.trigger.Store(t)
+			d.nudge()
+			continue
+		}
+		d, err := b.newDispatcher(ctx, t)
+		if err != nil {
+			return err
+		}
+		running[name] = d
+	}
+	return nil
+}

@@ -1,0 +1,258 @@
+package engine
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/uuid"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+
+	"aisle.dev/aisle/activator/engine/kube"
+	"aisle.dev/aisle/activator/engine/objects"
+	"aisle.dev/aisle/activator/scale"
+	"aisle.dev/aisle/internal/manifest"
+)
+
+// Apply implements [kube.Backend]: it takes an object as it is written, in the
+// place of the one of its name, and makes what it describes run. What is wrong
+// with it is a [*manifest.Invalid].
+func (c *control) Apply(raw *unstructured.Unstructured, dry bool) (made manifest.Object, created bool, warnings []string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := c.known()
+	set, err := manifest.Check([]*unstructured.Unstructured{raw}, known)
+	if err != nil {
+		return nil, false, nil, err
+	}
+	for _, i := range set.Ignored {
+		warnings = append(warnings, fmt.Sprintf("%s: ignored on one machine: %s", i.Path, i.Reason))
+	}
+	o := set.Objects()[0]
+	if event, ok := o.(*unstructured.Unstructured); ok {
+		whole, ignored, err := admitEvent(event)
+		if err != nil {
+			return nil, false, nil, err
+		}
+		for _, i := range ignored {
+			warnings = append(warnings, fmt.Sprintf("%s: %s", i.Path, i.Reason))
+		}
+		o = whole
+	}
+	key := objects.KeyOf(o)
+	if ks, ok := o.(*servingv1.Service); ok {
+		if err := c.engine.checkServices([]*servingv1.Service{ks}, append(known.Services, ks), known.Sources(), c.deciders); err != nil {
+			return nil, false, nil, &manifest.Invalid{Problems: []manifest.Problem{{Object: key.String(), Reason: err.Error()}}}
+		}
+	}
+	old := c.store.Get(key)
+	made = c.engine.admit(o, old, time.Now())
+	if dry || old != nil && equality.Semantic.DeepEqual(old, made) {
+		return made, old == nil, warnings, nil
+	}
+	origin, _ := c.store.Origin(key)
+	origin.Orphan = false
+	if err := c.store.Write(objects.Change{Key: key, Object: made, Origin: origin}); err != nil {
+		return nil, false, nil, err
+	}
+	err = c.changed(key)
+	return c.store.Get(key), old == nil, warnings, err
+}
+
+// Delete implements [kube.Backend].
+func (c *control) Delete(key objects.Key) (gone manifest.Object, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	gone = c.store.Get(key)
+	if gone == nil {
+		return nil, nil
+	}
+	if rev, ok := gone.(*servingv1.Revision); ok {
+		if s := c.services[serviceOf(rev)]; rev.GetRoutingState() != servingv1.RoutingStateReserve || s != nil && s.running[rev.Name] != nil {
+			return nil, fmt.Errorf("revision %s has a share of its service's requests, a tag, or pods, or is still to be proven: %w", rev.Name, kube.ErrInUse)
+		}
+		if s := c.services[serviceOf(rev)]; s != nil {
+			s.revisions = slices.DeleteFunc(s.revisions, func(r *servingv1.Revision) bool { return r.Name == rev.Name })
+		}
+	}
+	if err := c.store.Write(objects.Change{Key: key}); err != nil {
+		return nil, err
+	}
+	return gone, c.changed(key)
+}
+
+// changed makes what follows from an object happen. REQUIRES: c.mu is held.
+func (c *control) changed(key objects.Key) error {
+	switch key.GroupVersionResource {
+	case objects.Services.GroupVersionResource:
+		if err := c.follow(types.NamespacedName{Namespace: key.Namespace, Name: key.Name}); err != nil {
+			return err
+		}
+		return c.prune()
+	case objects.Revisions.GroupVersionResource:
+		return c.prune()
+	case objects.ConfigMaps.GroupVersionResource, objects.Secrets.GroupVersionResource, objects.ImageMaps.GroupVersionResource:
+		return c.refresh()
+	}
+	if isEvent(key) {
+		return c.engine.events.apply(c.ctx, c.store)
+	}
+	return nil
+}
+
+// checkServices refuses Services that could not run: better now than when the
+// first request waits. all are those that are there.
+func (e *Engine) checkServices(some, all []*servingv1.Service, src manifest.Sources, deciders *scale.Config) error {
+	names := make([]string, len(all))
+	for i, s := range all {
+		names[i] = s.Namespace + "/" + s.Name
+	}
+	var errs []error
+	for _, ks := range some {
+		numbered := ks.DeepCopy()
+		setStatusAnnotation(numbered, generationKey, "1")
+		t, err := src.Reduce(makeRevision(numbered, time.Now()))
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		_, err = scale.New(scale.Revision{Namespace: t.Namespace, Name: t.Revision, Annotations: t.Annotations, ContainerConcurrency: t.ContainerConcurrency}, deciders)
+		for _, err := range []error{err, e.checkCommand(t), checkComposition(t, names)} {
+			if err != nil {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// admit gives a new object what an API server gives it, and what stays of the
+// one in whose place it comes.
+func (e *Engine) admit(o, old manifest.Object, now time.Time) manifest.Object {
+	o = o.DeepCopyObject().(manifest.Object)
+	o.SetManagedFields(nil)
+	o.SetOwnerReferences(nil)
+	o.SetFinalizers(nil)
+	o.SetDeletionTimestamp(nil)
+	o.SetUID(uuid.NewUUID())
+	o.SetCreationTimestamp(metav1.NewTime(now.Truncate(time.Second)))
+	o.SetGeneration(1)
+	o.SetResourceVersion("")
+	if old != nil {
+		o.SetUID(old.GetUID())
+		o.SetCreationTimestamp(old.GetCreationTimestamp())
+		o.SetGeneration(old.GetGeneration())
+		o.SetResourceVersion(old.GetResourceVersion())
+	}
+	switch o := o.(type) {
+	case *servingv1.Service:
+		o.Status = servingv1.ServiceStatus{}
+		before, _ := old.(*servingv1.Service)
+		if before == nil {
+			// Where an older layout of the data directory had counted so far.
+			n := e.counted[o.Namespace+"/"+o.Name] + 1
+			setStatusAnnotation(o, generationKey, strconv.FormatInt(n, 10))
+			break
+		}
+		before.Status.DeepCopyInto(&o.Status)
+		if !equality.Semantic.DeepEqual(before.Spec, o.Spec) {
+			o.Generation++
+		}
+		if !equality.Semantic.DeepEqual(before.Spec.Template, o.Spec.Template) {
+			setStatusAnnotation(o, generationKey, strconv.FormatInt(configurationGeneration(before)+1, 10))
+		}
+	case *unstructured.Unstructured:
+		delete(o.Object, "status")
+		if before, ok := old.(*unstructured.Unstructured); ok {
+			if status, ok := before.Object["status"]; ok {
+				o.Object["status"] = status
+			}
+			if !equality.Semantic.DeepEqual(before.Object["spec"], o.Object["spec"]) {
+				o.SetGeneration(o.GetGeneration() + 1)
+			}
+		}
+	case *corev1.ConfigMap, *corev1.Secret, *manifest.ImageMap:
+		o.SetGeneration(0) // Kubernetes counts none of them
+	}
+	return o
+}
+
+// sync applies a folder: what it has and had not when it was last applied, and
+// the end of what it had. What somebody has applied since stays as it is.
+func (c *control) sync(set *manifest.Set) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	var changes []objects.Change
+	there := map[objects.Key]bool{}
+	for _, o := range set.Objects() {
+		key := objects.KeyOf(o)
+		there[key] = true
+		text, err := json.Marshal(o)
+		if err != nil {
+			return fmt.Errorf("encode %s: %w", key, err)
+		}
+		sum := sha256.Sum256(text)
+		digest := hex.EncodeToString(sum[:])
+		if origin, ok := c.store.Origin(key); ok && origin.Folder == digest && !origin.Orphan {
+			continue
+		}
+		changes = append(changes, objects.Change{Key: key, Object: c.engine.admit(o, c.store.Get(key), now), Origin: objects.Origin{Folder: digest}})
+	}
+	for _, key := range c.store.Keys() {
+		origin, _ := c.store.Origin(key)
+		switch {
+		case origin.Folder == "" || there[key] || origin.Orphan:
+		case key.GroupVersionResource == objects.ConfigMaps.GroupVersionResource, key.GroupVersionResource == objects.Secrets.GroupVersionResource:
+			// A revision that requests still go to may need it: see prune.
+			origin.Orphan = true
+			changes = append(changes, objects.Change{Key: key, Object: c.store.Get(key).DeepCopyObject().(manifest.Object), Origin: origin})
+		default:
+			changes = append(changes, objects.Change{Key: key})
+		}
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	return c.store.Write(changes...)
+}
+
+// prune deletes the ConfigMaps and Secrets that the folder no longer has and no
+// revision needs any more. REQUIRES: c.mu is held.
+func (c *control) prune() error {
+	used := map[objects.Key]bool{}
+	for name, s := range c.services {
+		for _, r := range s.revisions {
+			configMaps, secrets := manifest.References(&r.Spec)
+			for _, n := range configMaps {
+				used[objects.ConfigMaps.Key(name.Namespace, n)] = true
+			}
+			for _, n := range secrets {
+				used[objects.Secrets.Key(name.Namespace, n)] = true
+			}
+		}
+	}
+	var changes []objects.Change
+	for _, key := range c.store.Keys() {
+		if origin, _ := c.store.Origin(key); origin.Orphan && !used[key] {
+			changes = append(changes, objects.Change{Key: key})
+		}
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	if err := c.store.Write(changes...); err != nil {
+		return err
+	}
+	return c.refresh()
+}

@@ -1,0 +1,144 @@
+package cli
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"aisle.dev/aisle/cmd/aisle/internal/screen"
+	"aisle.dev/aisle/internal/client"
+)
+
+// eventsNamed is whether get is asked for events.
+func eventsNamed(kind string) bool {
+	switch strings.ToLower(kind) {
+	case "events", "event", "ev":
+		return true
+	}
+	return false
+}
+
+// teller is a place that knows of events about objects.
+type teller interface {
+	Events(ctx context.Context) ([]client.Event, error)
+}
+
+// getEvents lists what waits at the brokers of this machine, or what a cluster's
+// controllers told.
+func (a *app) getEvents(ctx context.Context, g getting, names []string) error {
+	if len(names) > 0 || g.selector != "" {
+		return usagef("events have no names and labels to choose by; of one object they are in: aisle describe KIND NAME")
+	}
+	if g.format == "name" {
+		return usagef("-o name is of objects; use table, json or yaml")
+	}
+	p, err := a.place()
+	if err != nil {
+		return err
+	}
+	every, listing := refresh, func() ([]byte, string, error) { return nil, "", nil }
+	switch place := p.(type) {
+	case *client.Engine:
+		listing = func() ([]byte, string, error) {
+			all, err := place.Pending(ctx)
+			return a.eventsListing(g, append([]client.Pending{}, all...), pendingColumns, pendingRows(all, time.Now), "no event waits", err)
+		}
+	case teller:
+		if g.pending {
+			_, err := a.eventsAt()
+			return err
+		}
+		every, listing = clusterRefresh, func() ([]byte, string, error) {
+			all, err := place.Events(ctx)
+			return a.eventsListing(g, append([]client.Event{}, all...), clusterEventColumns, clusterEventRows(all, time.Now), "no events"+a.where(p), err)
+		}
+	}
+	if g.watch {
+		return a.redraw(ctx, every, listing)
+	}
+	text, _, err := listing()
+	if err != nil {
+		return err
+	}
+	_, err = a.out.Write(text)
+	return err
+}
+
+// eventsListing renders a list; key is what of it is worth telling a change of.
+func (a *app) eventsListing(g getting, all any, columns []screen.Column, rows [][]screen.Cell, nothing string, err error) (text []byte, key string, _ error) {
+	if err != nil {
+		return nil, "", err
+	}
+	var buf strings.Builder
+	for _, row := range rows {
+		for i, c := range columns {
+			if !unsteady[c.Name] {
+				key += row[i].Text + "\x00"
+			}
+		}
+	}
+	s := a.out
+	s.Writer = &buf
+	switch {
+	case !g.table():
+		err := writeAs(&buf, g.format, all)
+		return []byte(buf.String()), key, err
+	case len(rows) == 0:
+		s.Printf("%s\n", nothing)
+	default:
+		columns, rows = known(columns, rows)
+		screen.Write(s, columns, rows)
+	}
+	return []byte(buf.String()), key, nil
+}
+
+var pendingColumns = left("TRIGGER", "BROKER", ">EVENTS", ">RETRYING", ">OLDEST", ">AT THE LATEST IN", "WAITS FOR")
+
+func pendingRows(all []client.Pending, now func() time.Time) [][]screen.Cell {
+	var rows [][]screen.Cell
+	for _, p := range all {
+		until := unknown
+		if !p.Until.IsZero() {
+			until = screen.Cell{Text: screen.Short(max(0, p.Until.Sub(now())))}
+		}
+		rows = append(rows, []screen.Cell{{Text: strings.TrimPrefix(p.Trigger, "default/"), Colour: screen.Bold}, {Text: strings.TrimPrefix(p.Broker, "default/")},
+			count(p.Events), count(p.Retrying), orUnknown(ago(now, p.Oldest)), until, orUnknown(screen.Cell{Text: p.Reason})})
+	}
+	return rows
+}
+
+// showEventsOf shows what waits at a Broker or a Trigger, and its dead letters.
+func (a *app) showEventsOf(ctx context.Context, e *client.Engine, d client.Description) error {
+	name := d.Namespace + "/" + d.Name
+	pending, err := e.Pending(ctx)
+	if err != nil {
+		a.out.Printf("\n%s\n%s\n", a.out.Paint(screen.Yellow, "Not read"), screen.CleanLines(err.Error()))
+		return nil
+	}
+	trigger := ""
+	if d.Kind == "trigger" {
+		trigger = name
+	}
+	dead, _, err := e.DeadLetters(ctx, trigger)
+	if err != nil {
+		return err
+	}
+	var its []client.Pending
+	for _, p := range pending {
+		if p.Trigger == name || p.Broker == name && trigger == "" {
+			its = append(its, p)
+		}
+	}
+	var letters []client.DeadLetter
+	for _, l := range dead {
+		if trigger != "" || l.Broker == name {
+			letters = append(letters, l)
+		}
+	}
+	a.section("Waiting", pendingColumns, pendingRows(its, time.Now))
+	a.section("Dead letters", deadColumns, deadRows(letters[max(0, len(letters)-maxShown):], time.Now))
+	return nil
+}
+
+// maxShown dead letters of a description, the newest.
+const maxShown = 15

@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+
+	ce "github.com/cloudevents/sdk-go/v2/event"
+	"github.com/spf13/cobra"
+
+	"aisle.dev/aisle/cmd/aisle/internal/delivery"
+	"aisle.dev/aisle/cmd/aisle/internal/screen"
+	"aisle.dev/aisle/internal/category"
+	"aisle.dev/aisle/internal/client"
+	"aisle.dev/aisle/internal/event"
+)
+
+func (a *app) results() *cobra.Command {
+	var format, since string
+	var follow bool
+	cmd := &cobra.Command{
+		Use:   "results",
+		Short: "Show the categories that products got by events, and follow them",
+		Long: `Show the category events that this machine's brokers keep, oldest first. With
+--follow it goes on with those that come; where the engine starts again it goes
+on from where it was. The number of each is what --since names.
+
+With -o ndjson each line is the event in the JSON format of CloudEvents.`,
+		Example: `  aisle results
+  aisle results -f
+  aisle results -f --since 1200 -o ndjson | jq -r .data.category.label`,
+		Args: none,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			e, err := a.eventsAt()
+			if err != nil {
+				return err
+			}
+			w := &resultWriter{app: a, format: format, lines: eventLines{app: a, array: format == "json"}}
+			err = e.Results(cmd.Context(), since, follow, w.add)
+			if follow && cmd.Context().Err() != nil {
+				err = nil // Ctrl-C is how a follow ends
+			}
+			if err != nil {
+				return err
+			}
+			return w.end()
+		},
+	}
+	output(cmd, &format, "table", "json", "ndjson")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with those that come, until Ctrl-C")
+	cmd.Flags().StringVar(&since, "since", "", "only those after this number")
+	return cmd
+}
+
+// resultWriter writes category events as they come.
+type resultWriter struct {
+	*app
+	format string
+	lines  eventLines
+	stream *screen.Stream
+}
+
+func (w *resultWriter) add(r client.Result) error {
+	ev, _, err := event.Decode(http.Header{"Content-Type": {"application/cloudevents+json"}}, r.Data)
+	if err != nil {
+		return fmt.Errorf("read result %s: %w", screen.Clean(r.ID), err)
+	}
+	if w.format != "table" {
+		return w.lines.add(delivery.Answer{Event: ev})
+	}
+	if w.stream == nil {
+		w.stream = screen.NewStream(w.out, []screen.Column{{Name: "NUMBER", Min: 8, Right: true}, {Name: "TIME", Min: 8}, {Name: "PRODUCT", Min: 12, Share: 2},
+			{Name: "CATEGORY", Min: 12, Share: 4, Left: true}, {Name: "SURE", Min: 4, Right: true}, {Name: "LEGS", Min: 16, Share: 4}, {Name: "MS", Min: 6, Right: true}})
+		w.stream.Header()
+	}
+	w.stream.Row(resultRow(r.ID, ev)...)
+	return nil
+}
+
+func (w *resultWriter) end() error {
+	if w.format == "table" {
+		if w.stream == nil {
+			w.out.Printf("no results yet\n")
+		}
+		return nil
+	}
+	return w.lines.end()
+}
+
+// resultRow is a category event in one line.
+func resultRow(number string, ev ce.Event) []screen.Cell {
+	var r category.Result
+	row := []screen.Cell{{Text: number, Colour: screen.Dim}, {Text: ev.Time().Local().Format("15:04:05")}, {Text: ev.ID()}}
+	if err := json.Unmarshal(ev.Data(), &r); err != nil {
+		return append(row, screen.Cell{Text: "not readable: " + err.Error(), Colour: screen.Red}, screen.Cell{}, screen.Cell{}, screen.Cell{})
+	}
+	if r.ID != "" {
+		row[2].Text = r.ID
+	}
+	var legs []string
+	for _, l := range r.Legs {
+		switch l.Outcome {
+		case category.Answered:
+			legs = append(legs, fmt.Sprintf("%s %.2f %s", l.Name, l.Confidence, l.Label))
+		case category.LegFailed:
+			legs = append(legs, l.Name+" failed")
+		}
+	}
+	what, how := screen.Cell{Text: "no category", Colour: screen.Red}, screen.Cell{}
+	if r.Category != nil {
+		what, how = screen.Cell{Text: strings.Join(r.Category.Path, " > "), Colour: screen.Bold}, sure(r.Category.Confidence)
+	}
+	return append(row, what, how, screen.Cell{Text: strings.Join(legs, ", ")}, screen.Cell{Text: fmt.Sprintf("%.1f", r.DurationMs)})
+}
