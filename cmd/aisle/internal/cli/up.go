@@ -146,7 +146,12 @@ kills.
 
 Services are reached at http://SERVICE.NAMESPACE.localhost:PORT. Where the
 resolver does not know such names: curl -H 'Host: SERVICE.NAMESPACE.localhost'
-http://127.0.0.1:PORT.`,
+http://127.0.0.1:PORT.
+
+What the folder describes is applied, and kept in the data directory: what was
+applied by other commands since stays, and what leaves the folder goes. Events
+are accepted at http://broker-ingress.knative-eventing.localhost:PORT/NAMESPACE/BROKER
+and are in the store when the answer is 202.`,
 		Example: `  aisle up
   aisle up --addr 127.0.0.1:9090
   aisle up -k manifests/overlays/local --data-dir /tmp/aisle`,
