@@ -19,7 +19,9 @@ import (
 //	DELETE /v1/events/deadletters/ID           off the list for good
 //	DELETE /v1/events/deadletters              all of them (trigger=): {"count":N}
 //	GET    /v1/events/pending                  {"items":[Pending...]}: what waits for what, by Trigger
-//	GET    /v1/events/pingsources              {"items":[PingSource...]}: their last and next ticks
+//	GET    /v1/events/results                  Server-Sent Events; see results.Results.Follow
+//	GET    /v1/events/explain/ID               why a product got its category; see results.Results.Explain
+//	GET    /v1/events/pingsources              {"items":[Ticks...]}: of PingSources
 func (b *Broker) Admin() http.Handler {
 	mux := http.NewServeMux()
 	handle := func(pattern string, h func(http.ResponseWriter, *http.Request) error) {
@@ -34,6 +36,8 @@ func (b *Broker) Admin() http.Handler {
 	handle("DELETE /v1/events/deadletters/{id}", b.eachDeadLetter(b.purge))
 	handle("DELETE /v1/events/deadletters", b.eachDeadLetter(b.purge))
 	handle("GET /v1/events/pending", b.listPending)
+	handle("GET /v1/events/results", b.results.Follow)
+	handle("GET /v1/events/explain/{id...}", b.results.Explain)
 	handle("GET /v1/events/pingsources", b.listPingSources)
 	return mux
 }

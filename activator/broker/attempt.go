@@ -84,6 +84,11 @@ func (b *Broker) post(ctx context.Context, to target, p policy, ev ce.Event) (*c
 	}
 	maps.Copy(req.Header, h)
 	req.Header.Set("Prefer", "reply")
+	for _, name := range []string{"traceparent", "tracestate"} {
+		if v, ok := ev.Extensions()[name].(string); ok {
+			req.Header.Set(name, v)
+		}
+	}
 	// RoundTrip follows no redirect, as Knative's does not.
 	resp, err := b.opts.Transport.RoundTrip(req)
 	if err != nil {

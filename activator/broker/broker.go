@@ -40,6 +40,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"aisle.dev/aisle/activator/broker/ping"
+	"aisle.dev/aisle/activator/broker/results"
 	"aisle.dev/aisle/internal/product"
 	"aisle.dev/aisle/internal/serve"
 )
@@ -90,6 +91,8 @@ type Broker struct {
 	gates   sync.Map // types.NamespacedName of a Trigger that defers its events → *gate
 
 	stopping atomic.Bool // ingress refuses
+	results  *results.Results
+	end      context.CancelFunc // ends who follows results
 
 	apply   sync.Mutex             // one Apply at a time
 	config  atomic.Pointer[config] // what was applied last; never nil
@@ -128,6 +131,9 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 		changed: make(chan struct{}, 1), trimNow: make(chan struct{}, 1),
 	}
 	b.waiting.report = o.Subscribers
+	var ending context.Context
+	ending, b.end = context.WithCancel(context.WithoutCancel(ctx))
+	b.results = results.New(ending, kept{b})
 	b.pings = ping.NewRunner(b.sendPing, &pingMemory{js: st.js}, o.Logger)
 	b.config.Store(&config{})
 	if err := b.openDeadLetters(ctx); err != nil {
@@ -138,6 +144,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 
 // Close ends what Open started. Nothing of b may be in use any more.
 func (b *Broker) Close() error {
+	b.end()
 	b.stopping.Store(true)
 	return b.store.close()
 }

@@ -25,7 +25,7 @@ const (
 	triggerHeader = "Aisle-Trigger" // of a dead letter or a reply: the Trigger that it is of
 	brokerHeader  = "Aisle-Broker"  // of a dead letter: its Broker
 	attemptHeader = "Aisle-Attempts"
-	causeHeader   = "Aisle-Cause" // of a reply, and of a dead letter: the sequence of the event in its Broker
+	causeHeader   = "Aisle-Cause" // of a reply: the sequence of the event that it answers
 )
 
 // minimalWindow is how long JetStream remembers message ids: only dead letters
@@ -74,7 +74,6 @@ func (b *Broker) deadLetter(ctx context.Context, t *trigger, x *delivery, o outc
 	m.Header.Set(triggerHeader, t.name.String())
 	m.Header.Set(brokerHeader, t.broker.String())
 	m.Header.Set(attemptHeader, strconv.Itoa(x.attempt))
-	m.Header.Set(causeHeader, strconv.FormatUint(x.seq, 10))
 	m.Header.Set(jetstream.MsgIDHeader, t.stream.name+"/"+t.consumer+"/"+strconv.FormatUint(x.seq, 10))
 	if err := b.store.room(int64(m.Size())); err != nil {
 		return err

@@ -23,6 +23,7 @@ type gate struct {
 	trigger *trigger
 	cancel  context.CancelFunc
 	ended   chan struct{}
+	look    chan struct{} // capacity 1: decide again
 
 	mu       sync.Mutex // guards what follows
 	waiting  deferral.Snapshot
@@ -38,8 +39,10 @@ const (
 	maxHold = time.Minute
 
 	// passBy is how many events that are not for the Trigger may pile up
-	// before it: they keep history from being trimmed.
-	passBy = 10_000
+	// before it: they keep history from being trimmed. passAtOnce bounds how
+	// many are held while they are let by.
+	passBy     = 10_000
+	passAtOnce = 16
 )
 
 // openGate makes sure that a Trigger that defers its events is worked for.
@@ -48,7 +51,7 @@ func (b *Broker) openGate(ctx context.Context, t *trigger) {
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	g := &gate{b: b, trigger: t, cancel: cancel, ended: make(chan struct{})}
+	g := &gate{b: b, trigger: t, cancel: cancel, ended: make(chan struct{}), look: make(chan struct{}, 1)}
 	b.gates.Store(t.name, g)
 	go func() {
 		defer close(g.ended)
@@ -127,8 +130,14 @@ func (g *gate) hold(ctx context.Context) error {
 		waiting.Full = g.trigger.stream.bytes.Load() > g.b.opts.MaxBytes/4*3
 		now := time.Now().Round(0) // without its monotonic part: it is compared with times of the store
 		d := g.trigger.deferral.Decide(now, waiting)
-		if !d.Release && waiting.Waiting == 0 && (others >= passBy || others > 0 && waiting.Full) {
-			d = deferral.Decision{Release: true, Why: "events that are not for the Trigger pass"}
+		if waiting.Waiting == 0 && (others >= passBy || others > 0 && waiting.Full) {
+			n, err := g.pass(ctx, others)
+			if err != nil {
+				return err
+			}
+			if others -= n; others > 0 { // the store hands them out in a moment
+				time.AfterFunc(drainedEvery, g.nudge)
+			}
 		}
 		g.decide(waiting, d)
 		if d.Release {
@@ -144,6 +153,7 @@ func (g *gate) hold(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-fire:
+		case <-g.look:
 		case s := <-arrived:
 			switch {
 			case s.err != nil:
@@ -155,6 +165,45 @@ func (g *gate) hold(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+func (g *gate) nudge() {
+	select {
+	case g.look <- struct{}{}:
+	default:
+	}
+}
+
+// pass acknowledges the next n events, of which none is for the Trigger. It
+// says how many it got.
+func (g *gate) pass(ctx context.Context, n int) (passed int, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("let by what is not for Trigger %s: %w", g.trigger.name, err)
+		}
+	}()
+	cons, err := g.b.store.js.Consumer(ctx, g.trigger.stream.name, g.trigger.consumer)
+	if err != nil {
+		return 0, err
+	}
+	for passed < n {
+		batch, err := cons.FetchNoWait(min(n-passed, passAtOnce))
+		if err != nil {
+			return passed, err
+		}
+		got := 0
+		for m := range batch.Messages() {
+			if err := m.DoubleAck(ctx); err != nil { // at the end of it none may count as under way
+				return passed, err
+			}
+			got++
+		}
+		if got == 0 {
+			return passed, batch.Error()
+		}
+		passed += got
+	}
+	return passed, nil
 }
 
 // seen is an event that was read, and not handed out.

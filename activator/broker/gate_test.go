@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"aisle.dev/aisle/activator/broker/deferral"
+	"aisle.dev/aisle/internal/client"
 )
 
 // deferred is a Trigger that defers its events, by more annotations.
@@ -36,11 +37,11 @@ func ask[T any](h *harness, path string) T {
 }
 
 // waits is what waits for the only Trigger, when it is as wanted.
-func (h *harness) waits(wanted func(Pending) bool) Pending {
+func (h *harness) waits(wanted func(client.Pending) bool) client.Pending {
 	h.t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; {
-		list := ask[struct{ Items []Pending }](h, "/v1/events/pending").Items
-		p := Pending{}
+		list := ask[struct{ Items []client.Pending }](h, "/v1/events/pending").Items
+		p := client.Pending{}
 		if len(list) > 0 {
 			p = list[0]
 		}
@@ -54,12 +55,15 @@ func (h *harness) waits(wanted func(Pending) bool) Pending {
 	}
 }
 
-func number(n int) func(Pending) bool { return func(p Pending) bool { return p.Events == n } }
+// number of events wait, and a gate says until when.
+func number(n int) func(client.Pending) bool {
+	return func(p client.Pending) bool { return p.Events == n && (n == 0 || !p.Until.IsZero()) }
+}
 
 // shut waits until the gate of the only Trigger is.
 func (h *harness) shut() {
 	h.t.Helper()
-	h.waits(func(Pending) bool {
+	h.waits(func(client.Pending) bool {
 		shut := false
 		for _, g := range h.gates.Range {
 			_, d := g.(*gate).state()
@@ -114,7 +118,7 @@ func TestDeferralSurvivesARestart(t *testing.T) {
 	before := h.waits(number(2))
 	h.stop()
 	h.start(manifests...)
-	if after := h.waits(func(p Pending) bool { return p.Events == 2 && !p.Until.IsZero() }); after != before {
+	if after := h.waits(number(2)); after != before {
 		t.Errorf("after a restart %+v waits, before it was %+v", after, before)
 	}
 	h.send("3")
@@ -171,7 +175,7 @@ func TestDeferralChanges(t *testing.T) {
 		}
 	}
 	apply(deferred("sort", `aisle.dev/defer-backlog: "2"`, ""))
-	h.waits(func(p Pending) bool { return strings.Contains(p.Reason, "for 2 events") })
+	h.waits(func(p client.Pending) bool { return strings.Contains(p.Reason, "for 2 events") })
 	apply(triggerTo("sort", "")) // not deferred any more
 	if ev := received(t, got); ev.ID() != "1" {
 		t.Errorf("event %s came", ev.ID())

@@ -86,8 +86,29 @@ func (b *Broker) ingest(w http.ResponseWriter, r *http.Request, name types.Names
 	if err != nil {
 		return err
 	}
+	for i := range evs {
+		joinTrace(&evs[i], r.Header)
+	}
 	return b.admit(r.Context(), to, evs, nil)
 }
+
+// joinTrace gives an event that is in no trace the trace that brought it: it
+// is stored with the event, so that its deliveries are in it too
+// (CloudEvents' distributed tracing extension).
+func joinTrace(ev *ce.Event, h http.Header) {
+	if _, ok := ev.Extensions()["traceparent"]; ok {
+		return
+	}
+	if parent := h.Get("Traceparent"); parent != "" && len(parent) <= maxTrace {
+		ev.SetExtension("traceparent", parent)
+		if state := h.Get("Tracestate"); state != "" && len(state) <= maxTrace {
+			ev.SetExtension("tracestate", state)
+		}
+	}
+}
+
+// maxTrace is what W3C Trace Context asks to pass on of a tracestate at least.
+const maxTrace = 512
 
 // Accept stores events for a Broker, all or none of them known to be, as
 // Ingress does. Its errors are Ingress's answers, as *problem.Error.
@@ -108,7 +129,7 @@ func (b *Broker) admit(ctx context.Context, to *stream, evs []ce.Event, header n
 	}
 	if bound := b.opts.MaxBytes / 8 * 7; to.bytes.Load() > bound {
 		if b.trim(ctx, to, b.opts.MaxBytes/8); to.bytes.Load() > bound {
-			return full()
+			return b.full(to)
 		}
 	}
 	for _, ev := range evs {
@@ -117,7 +138,13 @@ func (b *Broker) admit(ctx context.Context, to *stream, evs []ce.Event, header n
 	return b.accept(ctx, to, evs, header)
 }
 
-func full() error {
+// full refuses an event. What waits behind a gate may have filled the Broker.
+func (b *Broker) full(to *stream) error {
+	for _, v := range b.gates.Range {
+		if g := v.(*gate); g.trigger.stream == to {
+			g.nudge()
+		}
+	}
 	return &problem.Error{Status: http.StatusTooManyRequests, RetryAfter: fullRetryAfter,
 		Detail: "the Broker holds as many events as it may that are yet to be delivered"}
 }
@@ -165,7 +192,7 @@ func (b *Broker) put(ctx context.Context, to *stream, msgs []*message, size int6
 	}
 	switch {
 	case errors.Is(err, errFull):
-		return full()
+		return b.full(to)
 	case errors.Is(err, errTooLarge):
 		return problem.New(http.StatusRequestEntityTooLarge, "an event is larger than the store takes")
 	case err != nil:

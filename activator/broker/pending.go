@@ -7,25 +7,17 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"aisle.dev/aisle/internal/client"
 )
 
-// Pending is what a Trigger has yet to deliver, and what it waits for.
-type Pending struct {
-	Trigger  string    `json:"trigger"`         // NAMESPACE/NAME
-	Broker   string    `json:"broker"`          // likewise
-	Events   int       `json:"events"`          // where nothing is deferred, those not yet looked at are all counted, whether the Trigger takes them or not
-	Retrying int       `json:"retrying"`        // of Events: tried before
-	Oldest   time.Time `json:"oldest,omitzero"` // when the first of them was accepted
-	Until    time.Time `json:"until,omitzero"`  // when they are delivered at the latest; zero: not known
-	Reason   string    `json:"reason,omitempty"`
-}
-
-// listPending lists the Triggers for which something waits, by name.
+// listPending lists the Triggers for which something waits, by name. Where
+// nothing is deferred, events that were not yet looked at are all counted,
+// whether the Trigger takes them or not.
 func (b *Broker) listPending(w http.ResponseWriter, r *http.Request) error {
-	items := []Pending{}
+	items := []client.Pending{}
 	for _, t := range b.config.Load().triggers {
 		p, err := b.pending(r.Context(), t)
 		if err != nil {
@@ -35,12 +27,12 @@ func (b *Broker) listPending(w http.ResponseWriter, r *http.Request) error {
 			items = append(items, p)
 		}
 	}
-	slices.SortFunc(items, func(a, b Pending) int { return cmp.Compare(a.Trigger, b.Trigger) })
+	slices.SortFunc(items, func(a, b client.Pending) int { return cmp.Compare(a.Trigger, b.Trigger) })
 	return answer(w, map[string]any{"items": items})
 }
 
-func (b *Broker) pending(ctx context.Context, t *trigger) (Pending, error) {
-	p := Pending{Trigger: t.name.String(), Broker: t.broker.String()}
+func (b *Broker) pending(ctx context.Context, t *trigger) (client.Pending, error) {
+	p := client.Pending{Trigger: t.name.String(), Broker: t.broker.String()}
 	released := ""
 	if g, ok := b.gates.Load(t.name); ok {
 		waiting, decision := g.(*gate).state()
@@ -83,19 +75,11 @@ func (b *Broker) pending(ctx context.Context, t *trigger) (Pending, error) {
 	return p, nil
 }
 
-// PingSource is how a PingSource stands.
-type PingSource struct {
-	Name    string    `json:"name"` // NAMESPACE/NAME
-	Last    time.Time `json:"last,omitzero"`
-	Next    time.Time `json:"next,omitzero"`
-	Trouble string    `json:"trouble,omitempty"` // why its sink has not taken the last event
-}
-
 func (b *Broker) listPingSources(w http.ResponseWriter, _ *http.Request) error {
-	items := []PingSource{}
+	items := []client.Ticks{}
 	for _, s := range b.config.Load().pings {
 		if status, known := b.pings.Status(s.Key()); known {
-			items = append(items, PingSource{s.Key(), status.Last, status.Next, status.Trouble})
+			items = append(items, client.Ticks{Name: s.Key(), Last: status.Last.UTC(), Next: status.Next.UTC(), Trouble: status.Trouble})
 		}
 	}
 	return answer(w, map[string]any{"items": items})

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"knative.dev/eventing/pkg/apis/sources/v1"
+
+	"aisle.dev/aisle/internal/client"
 )
 
 const everySecond = `
@@ -40,7 +42,7 @@ func TestPingSourceToABroker(t *testing.T) {
 		}
 		ids[ev.ID()] = ev.Time()
 	}
-	list := ask[struct{ Items []PingSource }](h, "/v1/events/pingsources").Items
+	list := ask[struct{ Items []client.Ticks }](h, "/v1/events/pingsources").Items
 	if len(list) != 1 || list[0].Name != "default/clock" || list[0].Last.IsZero() || list[0].Trouble != "" {
 		t.Errorf("listed is %+v", list)
 	}

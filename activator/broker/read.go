@@ -103,7 +103,7 @@ func (s *store) messages(ctx context.Context, name string, from, upTo uint64, he
 		if upTo > 0 && cons.CachedInfo().NumPending == 0 { // the last ones may be gone
 			return
 		}
-		msgs, err := cons.Messages()
+		msgs, err := cons.Messages(jetstream.PullMaxMessages(ahead))
 		if err != nil {
 			yield(stored{}, err)
 			return

@@ -37,6 +37,7 @@ func (b *Broker) Run(ctx context.Context) error {
 	// 1. Nothing new comes in. 2. Deliveries end. The store stays open: what
 	// subscribers reply is still to be written.
 	b.stopping.Store(true)
+	b.end()
 	stopPings()
 	<-pinging
 	b.closeGates(func(*gate) bool { return true })

@@ -20,6 +20,7 @@ import (
 
 	"aisle.dev/aisle/activator/engine/lane"
 	"aisle.dev/aisle/internal/problem"
+	"aisle.dev/aisle/internal/tracing"
 )
 
 // call is one request on its way through a revision to a pod.
@@ -30,6 +31,7 @@ type call struct {
 	body    *callerBody // nil for a request without one
 	code    int         // answered; 0 before
 	closing bool        // the connection ends with the answer
+	moved   []*revision // that it was sent on to: see successor
 
 	mu     sync.Mutex          // guards what follows
 	caller http.ResponseWriter // nil once the answer is over: its connection is the next request's
@@ -96,12 +98,21 @@ func (r *revision) serve(w http.ResponseWriter, req *http.Request) {
 		cancel(nil)
 		now := time.Now()
 		r.stats.HandleEvent(stats.ReqEvent{Time: now, Type: stats.ReqOut})
-		r.metrics.answered(c.code)
+		for _, next := range c.moved {
+			next.stats.HandleEvent(stats.ReqEvent{Time: now, Type: stats.ReqOut})
+			next.gate.leave()
+		}
+		r.metrics.answered(c.code, now.Sub(c.arrived))
 		if r.log.Enabled(req.Context(), slog.LevelDebug) {
-			r.log.Debug("request", "method", req.Method, "path", req.URL.Path, "code", c.code, "ms", float64(now.Sub(c.arrived).Microseconds())/1000)
+			r.log.Debug("request", "method", req.Method, "path", req.URL.Path, "code", c.code, "ms", millis(now.Sub(c.arrived)))
 		}
 	}()
 	ctx = context.WithValue(ctx, callKey{}, c)
+	if r.tracer != nil {
+		var end func()
+		ctx, end = r.traced(ctx, req, c)
+		defer end()
+	}
 	req = req.WithContext(ctx)
 	if req.Body != nil && req.Body != http.NoBody {
 		c.body = &callerBody{ReadCloser: req.Body}
@@ -118,6 +129,7 @@ func (r *revision) newReverseProxy() *httputil.ReverseProxy {
 			pr.Out.Host = pr.In.Host
 			pr.Out.URL.RawQuery = pr.In.URL.RawQuery // ReverseProxy drops what it cannot parse; nothing is decided by it here
 			pr.SetXForwarded()
+			tracing.Inject(pr.In.Context(), pr.Out.Header)
 		},
 		Transport:    r,
 		BufferPool:   bufferPool{},
@@ -139,6 +151,13 @@ func (r *revision) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := ctx.Value(callKey{}).(*call)
 	for try := 1; ; try++ {
 		lease, err := r.acquire(ctx, c)
+		if errors.Is(err, errMoved) {
+			if next := r.successor(c); next != nil {
+				next.stats.HandleEvent(stats.ReqEvent{Time: time.Now(), Type: stats.ReqIn})
+				return next.RoundTrip(req)
+			}
+			err = &problem.Error{Status: http.StatusServiceUnavailable, RetryAfter: time.Second, Detail: r.service + ": " + errMoved.Error() + "; try again"}
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -147,9 +166,7 @@ func (r *revision) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp, sent, err := r.ask(req, p)
 		if err == nil {
 			if p.ready.After(c.arrived) {
-				wake := granted.Sub(c.arrived)
-				r.metrics.wake.Observe(wake.Seconds())
-				resp.Header.Add("Server-Timing", fmt.Sprintf("wake;dur=%.1f", float64(wake.Microseconds())/1000))
+				r.woken(resp, c, p, granted)
 			}
 			resp.Body = r.holding(resp.Body, lease, c)
 			return resp, nil
@@ -166,6 +183,24 @@ func (r *revision) RoundTrip(req *http.Request) (*http.Response, error) {
 			}
 		}
 		return nil, r.explain(ctx, p, err)
+	}
+}
+
+// woken writes down how long a request waited for its pod to start, and says
+// so in its answer.
+func (r *revision) woken(resp *http.Response, c *call, p *podState, granted time.Time) {
+	waited, first := granted.Sub(c.arrived), time.Duration(0)
+	r.metrics.wake.Observe(waited.Seconds())
+	if !p.used.Swap(true) {
+		first = time.Since(granted)
+		r.metrics.phase(phaseFirst, first)
+		if queued := p.cold.decided.Sub(c.arrived); queued >= 0 {
+			r.metrics.phase(phaseQueued, queued)
+		}
+	}
+	resp.Header.Add("Server-Timing", p.cold.timing(c.arrived, waited, first))
+	if r.tracer != nil {
+		r.traceWake(resp.Request.Context(), c, p, granted)
 	}
 }
 
@@ -248,7 +283,7 @@ func (r *revision) explain(ctx context.Context, p *podState, err error) error {
 	select {
 	case <-p.process.Exited():
 		return problem.New(http.StatusBadGateway, "%s: pod %s ended while it worked on the request, with %s; see: aisle logs %s", r.service, p.name, p.process.Outcome(), p.name)
-	case <-time.After(50 * time.Millisecond):
+	case <-time.After(250 * time.Millisecond):
 	}
 	r.log.Warn("a pod did not answer", "pod", p.name, "err", err)
 	return problem.New(http.StatusBadGateway, "%s: pod %s broke off the connection before it answered; see: aisle logs %s", r.service, p.name, p.name)

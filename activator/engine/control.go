@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -256,6 +255,7 @@ func (c *control) reconcile(name types.NamespacedName, next table) []objects.Cha
 	c.engine.tell(ks, latest, ready, s.plan, err)
 	for _, gone := range s.collect(ks, latest, c.settings.GC, now) {
 		changes = append(changes, objects.Change{Key: objects.Revisions.Key(name.Namespace, gone)})
+		c.engine.metrics.forget(name.Namespace, gone)
 		s.revisions = slices.DeleteFunc(s.revisions, func(r *servingv1.Revision) bool { return r.Name == gone })
 	}
 	for i, rev := range s.revisions {
@@ -274,6 +274,9 @@ func (c *control) reconcile(name types.NamespacedName, next table) []objects.Cha
 		changes = append(changes, c.store.Put(ks))
 	}
 	c.staff(name, s, latest)
+	if r := s.running[latest.Name]; r != nil {
+		c.swap(ks, s, r)
+	}
 	s.route(name, latest, next)
 	return changes
 }
@@ -436,113 +439,8 @@ func (c *control) forget(name types.NamespacedName, s *service) []objects.Change
 	var changes []objects.Change
 	for _, r := range s.revisions {
 		changes = append(changes, objects.Change{Key: objects.Revisions.Key(name.Namespace, r.Name)})
+		c.engine.metrics.forget(name.Namespace, r.Name)
 	}
 	s.revisions, s.plan = nil, nil
 	return changes
-}
-
-// ended is told by a runner's goroutine that it has returned.
-func (c *control) ended(r *revision) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.ending, r)
-}
-
-// rested is told by a runner that nothing runs of its revision, which no
-// request is routed to. It may end, unless one is on its way to it.
-func (c *control) rested(r *revision) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s := c.services[types.NamespacedName{Namespace: r.spec.Namespace, Name: r.spec.Service}]
-	if s == nil || s.running[r.name] != r || r.isReachable() || !r.gate.shutEmpty() {
-		return
-	}
-	c.end(s, r)
-}
-
-// proven is told by a runner that its revision has had the pods that it was to
-// begin with.
-func (c *control) proven(r *revision) {
-	c.change(r, func(rev *servingv1.Revision) bool {
-		if rev.IsReady() {
-			return false
-		}
-		markReady(rev)
-		return true
-	})
-}
-
-// failed is told by a runner that a pod of its revision did not become ready.
-// What was ready once keeps its requests.
-func (c *control) failed(r *revision, why failure) {
-	c.change(r, func(rev *servingv1.Revision) bool {
-		if rev.IsReady() {
-			return false
-		}
-		was := rev.Status.DeepCopy()
-		markFailed(rev, why)
-		return !equality.Semantic.DeepEqual(was, &rev.Status)
-	})
-}
-
-// change changes a revision's status, and the service follows.
-func (c *control) change(r *revision, do func(*servingv1.Revision) bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	name := types.NamespacedName{Namespace: r.spec.Namespace, Name: r.spec.Service}
-	s := c.services[name]
-	if s == nil || s.running[r.name] != r || s.revision(r.name) == nil {
-		return // it was deleted meanwhile
-	}
-	rev := s.revision(r.name).DeepCopy()
-	if !do(rev) {
-		return
-	}
-	s.keep(rev)
-	_ = c.follow(name) // told by commit
-}
-
-// active is told by a runner whether its revision has pods.
-func (c *control) active(r *revision, ready, want int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	s := c.services[types.NamespacedName{Namespace: r.spec.Namespace, Name: r.spec.Service}]
-	if s == nil || s.revision(r.name) == nil {
-		return
-	}
-	rev := s.revision(r.name).DeepCopy()
-	markActive(rev, ready, want)
-	s.keep(rev)
-	c.store.Show(c.store.Put(rev)) // another engine begins with none
-}
-
-// stop ends all runners, and waits for them.
-func (c *control) stop() {
-	c.mu.Lock()
-	c.stopped = true
-	for _, s := range c.services {
-		if s.step != nil {
-			s.step.Stop()
-		}
-		for _, r := range s.running {
-			r.cancel()
-		}
-	}
-	c.mu.Unlock()
-	c.runners.Wait()
-}
-
-// running lists the runners by namespace and name.
-func (c *control) running() []*revision {
-	c.mu.Lock()
-	var all []*revision
-	for _, s := range c.services {
-		all = append(all, slices.Collect(maps.Values(s.running))...)
-	}
-	all = append(all, slices.Collect(maps.Keys(c.ending))...)
-	c.mu.Unlock()
-	slices.SortFunc(all, func(a, b *revision) int {
-		return cmp.Or(strings.Compare(a.spec.Namespace, b.spec.Namespace), strings.Compare(a.name, b.name))
-	})
-	return all
 }

@@ -39,10 +39,12 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"knative.dev/serving/pkg/apis/serving"
 
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
+	"aisle.dev/aisle/activator/engine/slots"
 	"aisle.dev/aisle/activator/scale"
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/manifest"
@@ -63,8 +65,13 @@ type Options struct {
 	SyncAlways bool   // an event is on the disk, and not with the system alone, before it is accepted
 	NATS       string // URL of a NATS server to keep events in; empty: one in this process, below DataDir
 
+	// GPUs are the devices that pods may have (resource nvidia.com/gpu), by
+	// the names that CUDA_VISIBLE_DEVICES takes.
+	GPUs []string
+
 	Logger   *slog.Logger         // nil discards
 	Registry *prometheus.Registry // nil makes a fresh one; served as /metrics
+	Tracers  trace.TracerProvider // nil traces nothing
 
 	// Started, when not nil, is called once, as soon as requests are
 	// accepted, from Run's goroutine. Address in it is the bound one.
@@ -77,6 +84,8 @@ type Engine struct {
 	log     *slog.Logger
 	folder  *manifest.Set
 	metrics *metrics
+	tracer  trace.Tracer // nil: nothing is traced
+	gpus    *slots.Slots
 	hurry   chan struct{} // closed by Hurry
 	hurried sync.Once
 
@@ -96,7 +105,7 @@ type Engine struct {
 // New loads and checks the manifests; nothing is started and nothing written.
 // Its error names the file and field at fault.
 func New(opts Options) (*Engine, error) {
-	e := &Engine{opts: opts, log: opts.Logger, hurry: make(chan struct{}), stopping: make(chan struct{})}
+	e := &Engine{opts: opts, log: opts.Logger, gpus: slots.New(opts.GPUs), hurry: make(chan struct{}), stopping: make(chan struct{})}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
@@ -143,6 +152,9 @@ func New(opts Options) (*Engine, error) {
 		for _, i := range ignored {
 			e.log.Warn("left out of account", "object", i.Object, "field", i.Path, "reason", i.Reason)
 		}
+	}
+	if e.opts.Tracers != nil {
+		e.tracer = e.opts.Tracers.Tracer("aisle.dev/aisle/activator/engine")
 	}
 	if e.metrics, err = newMetrics(e.opts.Registry); err != nil {
 		return nil, fmt.Errorf("register the engine's metrics: %w", err)

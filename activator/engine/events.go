@@ -169,6 +169,11 @@ func (v *events) ingress(w http.ResponseWriter, req *http.Request) {
 		turnAway(w, problem.New(http.StatusNotFound, "there is no Broker here; apply one first"))
 		return
 	}
+	if tracer := v.engine.tracer; tracer != nil {
+		var end func()
+		req, end = tracedIngress(tracer, req)
+		defer end()
+	}
 	b.Ingress().ServeHTTP(w, req)
 }
 
@@ -186,7 +191,7 @@ func (v *events) admin(w http.ResponseWriter, req *http.Request) {
 // in a cluster, and everything else as usual.
 func (e *Engine) inward() http.RoundTripper {
 	dial := (&net.Dialer{Timeout: 5 * time.Second}).DialContext
-	return &http.Transport{
+	inward := &http.Transport{
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			if routed(address) != "" {
 				address = e.version.Address
@@ -197,6 +202,10 @@ func (e *Engine) inward() http.RoundTripper {
 		IdleConnTimeout:     30 * time.Second,
 		DisableCompression:  true,
 	}
+	if e.tracer != nil {
+		return &tracedTransport{inward, e.tracer}
+	}
+	return inward
 }
 
 var _ broker.Subscribers = (*control)(nil)

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -21,12 +21,14 @@ import (
 	"aisle.dev/aisle/activator/engine/cgroup"
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
+	"aisle.dev/aisle/activator/engine/slots"
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/manifest"
 )
 
 // Phases of a pod.
 const (
+	phasePending  = "Pending" // there is no GPU for it yet
 	phaseStarting = "Starting"
 	phaseReady    = "Ready"
 	phaseUnready  = "NotReady" // it was ready, and its readiness probe fails
@@ -34,9 +36,8 @@ const (
 )
 
 var (
-	errNotExist = fs.ErrNotExist
-	errRefused  = errors.New("stopped listening on its port")
-	errStopped  = errors.New("it was told to stop")
+	errRefused = errors.New("stopped listening on its port")
+	errStopped = errors.New("it was told to stop")
 )
 
 // podState is one pod of a revision. Its goroutine, [revision.tend], starts
@@ -51,15 +52,19 @@ type podState struct {
 	// Set before the pod is ready, read by requests that hold a place in it.
 	process *pod.Pod
 	ready   time.Time // under the revision's mu for others
+	cold    *coldStart
+	used    atomic.Bool // it has had its first request
 
 	// Under the revision's mu.
 	phase   string
-	shown   string // of the phase and address: as it is in the store
+	shown   string // of the phase, address and pending: as it is in the store
 	created time.Time
 	started time.Time
 	pid     int
 	address string
-	late    bool // it did not get ready in time
+	late    bool   // it did not get ready in time
+	pending string // with phasePending: why
+	claim   *slots.Claim
 }
 
 // order tells a pod's goroutine to end it: after drained is closed, by
@@ -133,7 +138,15 @@ func (r *revision) tend(p *podState) string {
 	if err != nil {
 		return fmt.Sprintf("did not start: %v", err)
 	}
-	process, err := r.machine.Start(r.podSpec(p.name, t))
+	claim, told := r.claim(p, t.Limits.GPUs)
+	defer func() { // when the process has gone
+		r.control.swapBack(r, claim)
+		claim.Release()
+	}()
+	if told {
+		return "was told to stop before there was a GPU for it"
+	}
+	process, err := r.machine.Start(r.podSpec(p.name, t, claim.Devices()))
 	if err != nil {
 		return fmt.Sprintf("did not start: %v", err)
 	}
@@ -246,7 +259,7 @@ func (r *revision) has(name string) bool {
 }
 
 // podSpec is the pod as the machine starts it.
-func (r *revision) podSpec(name string, t *manifest.Template) pod.Spec {
+func (r *revision) podSpec(name string, t *manifest.Template, gpus []string) pod.Spec {
 	s := pod.Spec{Namespace: t.Namespace, Name: name, Command: t.Command, Limits: cgroup.Limits{Memory: t.Limits.Memory, CPU: t.Limits.CPU}}
 	for _, e := range t.Env {
 		s.Env = append(s.Env, pod.EnvVar{Name: e.Name, Value: strings.ReplaceAll(e.Value, manifest.PodName, name)})
@@ -255,6 +268,7 @@ func (r *revision) podSpec(name string, t *manifest.Template) pod.Spec {
 	s.Env = append(s.Env, pod.EnvVar{Name: "K_SERVICE", Value: r.spec.Service},
 		pod.EnvVar{Name: "K_CONFIGURATION", Value: r.spec.Service},
 		pod.EnvVar{Name: "K_REVISION", Value: r.name})
+	s.Env = append(s.Env, r.visible(gpus)...)
 	for _, m := range t.Mounts {
 		s.Mounts = append(s.Mounts, pod.Mount(m))
 	}
@@ -266,7 +280,7 @@ func (r *revision) show() {
 	var changes []objects.Change
 	r.mu.Lock()
 	for _, p := range r.pods {
-		if now := p.phase + p.address; now != p.shown {
+		if now := p.phase + p.address + p.pending; now != p.shown {
 			p.shown = now
 			changes = append(changes, objects.Change{Key: objects.Pods.Key(r.spec.Namespace, p.name), Object: r.podObject(p)})
 		}
@@ -304,6 +318,9 @@ func (r *revision) podObject(p *podState) *corev1.Pod {
 		container.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(p.started)}
 	} else {
 		container.State.Waiting = &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}
+	}
+	if p.phase == phasePending {
+		condition.Type, condition.Reason, condition.Message = corev1.PodScheduled, corev1.PodReasonUnschedulable, p.pending
 	}
 	if p.phase == phaseReady {
 		container.Ready = true

@@ -15,8 +15,8 @@ import (
 	"aisle.dev/aisle/internal/problem"
 )
 
-// ownHost is the engine's own Host on the proxy's address: /metrics. It cannot
-// be a service's, whose Hosts have one label more.
+// ownHost is the engine's own Host on the proxy's address: /metrics and the
+// results of events. It cannot be a service's, whose Hosts have one label more.
 const ownHost = "engine." + domain
 
 // queueDepth bounds how many requests may wait for the pods of one revision.
@@ -51,6 +51,8 @@ type proxy struct {
 func (e *Engine) newProxy() *proxy {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(e.opts.Registry, promhttp.HandlerOpts{}))
+	// Without CORS headers pages of other sites cannot read it.
+	mux.HandleFunc("GET /v1/events/results", e.events.admin)
 	return &proxy{routes: &e.control.routes, events: e.events.ingress, cross: http.NewCrossOriginProtection(), own: mux}
 }
 

@@ -10,11 +10,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"knative.dev/networking/pkg/http/stats"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
 	"aisle.dev/aisle/activator/engine/lane"
 	"aisle.dev/aisle/activator/engine/pod"
+	"aisle.dev/aisle/activator/engine/slots"
 	"aisle.dev/aisle/activator/scale"
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/manifest"
@@ -32,10 +34,12 @@ type revision struct {
 	control  *control
 	cancel   context.CancelFunc // ends run
 	machine  *pod.Machine
+	gpus     *slots.Slots
 	address  string        // where the engine serves
 	hurry    chan struct{} // closed: kill instead of waiting
 	busy     func(int)     // told +1 when the revision leaves zero, -1 when it is back there
-	metrics  *serviceMetrics
+	metrics  *revisionMetrics
+	tracer   trace.Tracer // nil: nothing is traced
 	log      *slog.Logger
 
 	gate    gate
@@ -51,6 +55,10 @@ type revision struct {
 	ended    chan struct{} // closed when run has returned
 	tends    sync.WaitGroup
 
+	// control's mu guards these: see swap.go.
+	tried  bool        // it has had its try to take over GPUs
+	givers []*revision // that yield to it until it is proven
+
 	// Only run's goroutine uses these.
 	decider    *scale.Decider
 	recorded   time.Time // when the load was recorded last; zero while at rest
@@ -64,9 +72,11 @@ type revision struct {
 	proven   bool           // it has had its initial scale
 	next     *scale.Decider // takes the place of the decider; nil: nothing has changed
 	decision scale.Decision
-	since    time.Time // when decision.Want last changed
-	failures int       // pods that failed in a row
-	trouble  string    // why the last pod failed; empty once one is ready
+	since    time.Time    // when decision.Want last changed
+	failures int          // pods that failed in a row
+	trouble  string       // why the last pod failed; empty once one is ready
+	yields   string       // the revision that it gives its GPUs to: it has no pods; empty: none
+	back     *slots.Claim // for its next pod, when it has its GPUs back
 }
 
 // replicas are pods as a Revision's status counts them.
@@ -82,7 +92,9 @@ type event struct {
 type eventKind int
 
 const (
-	podStarted eventKind = iota
+	podStarted   eventKind = iota
+	podPending             // there is no GPU for it yet
+	podScheduled           // now there is
 	podReady
 	podUnready // it is ready no more; it may be again
 	podEnded   // its process has gone and it left nothing
@@ -100,10 +112,12 @@ func (e *Engine) newRevision(c *control, rev *servingv1.Revision, spec *manifest
 		progress: progressDeadline(spec.Annotations),
 		control:  c,
 		machine:  e.machine,
+		gpus:     e.gpus,
 		address:  e.version.Address,
 		hurry:    e.hurry,
 		busy:     e.busy,
-		metrics:  e.metrics.of(spec.Namespace + "/" + spec.Service),
+		metrics:  e.metrics.of(spec.Namespace, spec.Service, rev.Name),
+		tracer:   e.tracer,
 		stats:    stats.NewRequestStats(time.Now()),
 		wake:     make(chan struct{}, 1),
 		event:    make(chan event),
@@ -155,6 +169,9 @@ func (r *revision) reach(reached bool) {
 	changed := r.reached != reached
 	r.reached = reached
 	r.mu.Unlock()
+	if changed && reached {
+		r.lane.Accept() // requests may have been moved away from it
+	}
 	if changed {
 		r.nudge()
 	}
@@ -198,7 +215,7 @@ func (r *revision) run(ctx context.Context) {
 			}
 		case ev := <-r.event:
 			r.handle(ev)
-			if ev.kind == podStarted {
+			if ev.kind == podStarted || ev.kind == podPending || ev.kind == podScheduled {
 				r.show()
 				continue
 			}
@@ -228,7 +245,7 @@ func (r *revision) alive() int {
 func (r *revision) unsettled() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return !r.reached || r.next != nil
+	return !r.reached || r.next != nil || r.yields != ""
 }
 
 // decide records the load when a second is over, asks the autoscaler, starts
@@ -261,8 +278,14 @@ func (r *revision) decide(now time.Time) time.Time {
 		r.log.Debug("decided", "want", d.Want, "why", d.Why, "ready", v.Ready, "starting", v.Starting, "waiting", waiting, "inFlight", held)
 		r.since = now
 	}
+	if r.yields != "" {
+		d.Want, d.Why = 0, "its GPUs go to "+r.yields
+	}
 	r.decision = d
 	r.apply(d.Want, v)
+	if d.Want == 0 {
+		r.dropBack()
+	}
 	v = r.count()
 	quiet := len(r.pods) == 0
 	proven := d.Initialised && !r.proven
@@ -272,6 +295,7 @@ func (r *revision) decide(now time.Time) time.Time {
 	r.show()
 	if proven {
 		r.control.proven(r)
+		r.control.swapped(r)
 	}
 	if now := (replicas{v.Ready, d.Want}); now != r.told {
 		r.told = now
@@ -310,7 +334,7 @@ func (r *revision) apply(want int, v client.Revision) {
 	}
 	for alive > want {
 		p := r.dispensable()
-		if p.phase != phaseReady || want > 0 {
+		if p.phase != phaseReady || want > 0 || r.yields != "" {
 			r.drain(p, r.lane.Close(p))
 		} else if r.lane.CloseIdle(p) {
 			// Zero was decided for want of requests: a request that came
@@ -354,6 +378,9 @@ func (r *revision) dispensable() *podState {
 func (r *revision) handle(ev event) {
 	if why := r.takeIn(ev); why != nil {
 		r.control.failed(r, *why)
+		if why.pending {
+			r.control.awaits(r)
+		}
 	}
 }
 
@@ -363,12 +390,30 @@ func (r *revision) takeIn(ev event) *failure {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch ev.kind {
+	case podPending:
+		if p.phase != phaseStarting {
+			return nil // told to stop meanwhile
+		}
+		p.phase, p.pending = phasePending, ev.reason
+		r.trouble = fmt.Sprintf("pod %s is Pending: it %s", p.name, ev.reason)
+		r.log.Warn("pod pending", "pod", p.name, "reason", ev.reason)
+		if !r.proven {
+			return &failure{pending: true, reason: "pod " + p.name + " " + ev.reason}
+		}
+	case podScheduled:
+		if p.phase == phasePending {
+			p.phase, p.pending = phaseStarting, ""
+		}
 	case podReady:
 		first := p.phase == phaseStarting
 		if !first && p.phase != phaseUnready {
 			return nil // told to stop meanwhile
 		}
 		p.phase = phaseReady
+		if first { // once: requests that hold a place in it read it
+			p.ready = time.Now()
+			p.cold = newColdStart(p.created, p.process.Phases())
+		}
 		r.trouble = ""
 		r.quarantine = time.Time{}
 		r.lane.Open(p)
@@ -376,10 +421,8 @@ func (r *revision) takeIn(ev event) *failure {
 			r.log.Info("pod ready again", "pod", p.name)
 			return nil
 		}
-		p.ready = time.Now()
-		took := p.ready.Sub(p.started)
-		r.metrics.ready.Observe(took.Seconds())
-		r.log.Info("pod ready", "pod", p.name, "pid", p.pid, "ms", float64(took.Microseconds())/1000)
+		p.cold.observe(r.metrics)
+		r.log.Info("pod ready", "pod", p.name, "pid", p.pid, "ms", millis(p.cold.total), "phases", p.cold)
 	case podUnready:
 		if p.phase != phaseReady {
 			return nil
@@ -410,59 +453,6 @@ func (r *revision) takeIn(ev event) *failure {
 	return nil
 }
 
-// How long is waited before a pod is started again that failed n times in a
-// row: not at all after the first time, then twice as long each time.
-const (
-	firstBackOff = time.Second
-	maxBackOff   = time.Minute
-	stable       = 10 * time.Second // a pod that was ready for this long has not failed to start
-)
-
-func backOff(failures int) time.Duration {
-	if failures < 2 {
-		return 0
-	}
-	return min(maxBackOff, firstBackOff<<min(failures-2, 10))
-}
-
-// failed takes in that a pod ended unasked, or never got ready.
-// REQUIRES: r.mu is held.
-func (r *revision) failed(p *podState, reason string, now time.Time) *failure {
-	r.metrics.crashes.Inc()
-	if !p.ready.IsZero() && now.Sub(p.ready) >= stable {
-		r.failures = 0
-	}
-	r.failures++
-	wait := backOff(r.failures)
-	if p.late {
-		wait = max(wait, firstBackOff) // those who wait have waited long enough
-	}
-	tail := pod.Tail(r.machine.LogDir(r.spec.Namespace), p.name, 5)
-	r.log.Error("pod failed", "pod", p.name, "reason", reason, "failures", r.failures, "again", wait, "log", tail)
-	r.trouble = fmt.Sprintf("pod %s %s", p.name, reason)
-	if tail != "" {
-		r.trouble += "; it wrote last: " + tail
-	}
-	if wait > 0 {
-		r.quarantine = now.Add(wait)
-		r.lane.Refuse(&unavailable{
-			reason: fmt.Sprintf("%s: pod %s %s; see: aisle logs %s", r.service, p.name, reason, p.name),
-			until:  r.quarantine,
-		})
-	}
-	if r.proven {
-		return nil
-	}
-	why := &failure{late: p.late, started: p.process != nil, code: -1, reason: reason, said: tail}
-	if p.process != nil {
-		e := p.process.Ending()
-		if why.oom = e.OOMKilled > 0; e.Signal == 0 {
-			why.code = e.Code
-		}
-	}
-	return why
-}
-
 // stop drains every pod and waits for their ends.
 func (r *revision) stop() {
 	r.mu.Lock()
@@ -472,6 +462,7 @@ func (r *revision) stop() {
 		}
 	}
 	r.lane.Refuse(errStopping)
+	r.dropBack()
 	left := len(r.pods)
 	r.mu.Unlock()
 	r.show()
@@ -485,34 +476,4 @@ func (r *revision) stop() {
 	if !r.recorded.IsZero() {
 		r.busy(-1)
 	}
-}
-
-// count counts the pods by phase. REQUIRES: r.mu is held.
-func (r *revision) count() client.Revision {
-	v := client.Revision{
-		Namespace: r.spec.Namespace, Name: r.name, Service: r.spec.Service, Image: r.spec.Image,
-		Want: r.decision.Want, Why: r.decision.Why, Since: r.since,
-		MinScale: r.decider.MinScale(), MaxScale: r.decider.MaxScale(),
-	}
-	for _, p := range r.pods {
-		switch p.phase {
-		case phaseStarting, phaseUnready:
-			v.Starting++
-		case phaseReady:
-			v.Ready++
-		case phaseDraining:
-			v.Draining++
-		}
-	}
-	return v
-}
-
-// view is how the revision stands, for those who ask.
-func (r *revision) view() client.Revision {
-	waiting, held := r.lane.Counts()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	v := r.count()
-	v.Waiting, v.Concurrency = waiting, float64(waiting+held)
-	return v
 }

@@ -23,6 +23,7 @@ import (
 //	events/        what the broker keeps
 //	pods/NS/POD/   a running pod's volumes and process; gone with the pod
 //	logs/NS/POD.log[.1]
+//	cgroup         where the pods' control groups are
 const (
 	lockName    = "engine.lock"
 	stateName   = "state.json"

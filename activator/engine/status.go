@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
@@ -112,6 +113,7 @@ func markReady(rev *servingv1.Revision) {
 
 // failure is why a pod did not become ready.
 type failure struct {
+	pending bool // there is no GPU for it yet
 	late    bool // its progress deadline was over
 	started bool // there was a process
 	oom     bool // its memory limit ended it
@@ -126,6 +128,8 @@ func markFailed(rev *servingv1.Revision, why failure) {
 		message = strings.TrimSpace(why.said)
 	}
 	switch {
+	case why.pending:
+		rev.Status.MarkResourcesAvailableFalse(corev1.PodReasonUnschedulable, strings.ReplaceAll(why.reason, "%", "%%"))
 	case why.late:
 		rev.Status.MarkResourcesAvailableFalse(servingv1.ReasonProgressDeadlineExceeded, strings.ReplaceAll(why.reason, "%", "%%"))
 	case !why.started:

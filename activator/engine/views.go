@@ -76,3 +76,33 @@ func (c *control) revisionViews() []client.Revision {
 	})
 	return all
 }
+
+// count counts the pods by phase. REQUIRES: r.mu is held.
+func (r *revision) count() client.Revision {
+	v := client.Revision{
+		Namespace: r.spec.Namespace, Name: r.name, Service: r.spec.Service, Image: r.spec.Image,
+		Want: r.decision.Want, Why: r.decision.Why, Since: r.since,
+		MinScale: r.decider.MinScale(), MaxScale: r.decider.MaxScale(),
+	}
+	for _, p := range r.pods {
+		switch p.phase {
+		case phasePending, phaseStarting, phaseUnready:
+			v.Starting++
+		case phaseReady:
+			v.Ready++
+		case phaseDraining:
+			v.Draining++
+		}
+	}
+	return v
+}
+
+// view is how the revision stands, for those who ask.
+func (r *revision) view() client.Revision {
+	waiting, held := r.lane.Counts()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v := r.count()
+	v.Waiting, v.Concurrency = waiting, float64(waiting+held)
+	return v
+}

@@ -166,6 +166,8 @@ func (f *fakeEvents) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(map[string]int{"count": 1})
 	case path == "pending":
 		answer(map[string]any{"items": []client.Pending{{Trigger: "default/nightly", Broker: "default/default", Events: 12, Oldest: at, Reason: "23:00 Europe/Berlin"}}})
+	case path == "pingsources":
+		answer(map[string]any{"items": []client.Ticks{{Name: "default/nightly", Last: at, Trouble: "its sink answered 503"}}})
 	case path == "results":
 		w.Header().Set("Content-Type", "text/event-stream")
 		for n := range 2 {
@@ -182,6 +184,7 @@ func (f *fakeEvents) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			Asked:  client.Stored{ID: "e1", Source: "/shop", Broker: "default/default", Seq: 3},
 			Answer: &client.Stored{ID: "a1", Source: "/composer", Broker: "default/default", Seq: 4}, Result: ev.Data,
 			Weights: []client.LegWeight{{Leg: "title", Weight: 0.7, Share: 1}}, Slow: []string{"title waited 40 ms for a pod to start"},
+			Deliveries: []client.Delivery{{Trigger: "default/on-product", State: client.DeliveryAnswered, Attempts: 2}, {Trigger: "other/audit", State: client.DeliveryGivenUp, Attempts: 1, DeadLetter: 18, Code: -1}},
 		})
 	default:
 		problem.Write(w, problem.New(http.StatusNotFound, "there is no event and no product %q", path))

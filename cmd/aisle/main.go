@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // for the zones of schedules, on machines that have none
 
 	"aisle.dev/aisle/cmd/aisle/internal/cli"
 )

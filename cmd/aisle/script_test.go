@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -65,6 +66,7 @@ func TestScripts(t *testing.T) {
 			"huge":    writeHuge,
 			"serving": serving,
 			"mapped":  mapped,
+			"until":   until,
 		},
 		Condition: func(cond string) (bool, error) {
 			if cond != "built" {
@@ -182,7 +184,7 @@ func arrived(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// serving: waits until the engine of $AISLE_DATA_DIR answers.
+// serving: waits until the engine of $AISLE_DATA_DIR answers, and sets $PORT.
 func serving(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) > 0 {
 		ts.Fatalf("usage: serving")
@@ -191,14 +193,41 @@ func serving(ts *testscript.TestScript, neg bool, args []string) {
 	defer cancel()
 	engine := client.NewEngine(ts.Getenv("AISLE_DATA_DIR"))
 	for tick := time.NewTicker(20 * time.Millisecond); ; {
-		_, err := engine.Version(ctx)
+		v, err := engine.Version(ctx)
 		if err == nil {
+			_, port, err := net.SplitHostPort(v.Address)
+			ts.Check(err)
+			ts.Setenv("PORT", port)
 			return
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			ts.Fatalf("no engine answers: %v", err)
+		}
+	}
+}
+
+// until REGEXP aisle ...: runs aisle until what it prints matches.
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until REGEXP command...")
+	}
+	want, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	for tick := time.NewTicker(50 * time.Millisecond); ; {
+		cmd := exec.CommandContext(ctx, args[1], args[2:]...)
+		cmd.Dir, cmd.Env = ts.MkAbs("."), append(os.Environ(), "AISLE_DATA_DIR="+ts.Getenv("AISLE_DATA_DIR"))
+		out, err := cmd.CombinedOutput()
+		if want.Match(out) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			ts.Fatalf("%v, at last %s", err, out)
 		}
 	}
 }

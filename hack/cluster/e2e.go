@@ -108,7 +108,9 @@ func (h *harness) suites(ctx context.Context, root string, t target, o suiteOpti
 // suite runs the acceptance tests once.
 func (h *harness) suite(ctx context.Context, root, filter, clusterConfig string) (map[string]outcome, error) {
 	where := "one machine"
-	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-count=1", "-timeout=20m", "-run", filter, "./test/acceptance")
+	// Half an hour is what the rehearsal takes with a GPU's node away for ten
+	// minutes, whose event the broker repeats eight minutes later.
+	cmd := exec.CommandContext(ctx, "go", "test", "-json", "-count=1", "-timeout=40m", "-run", filter, "./test/acceptance")
 	cmd.Dir = root
 	cmd.Env = os.Environ()
 	if clusterConfig != "" {

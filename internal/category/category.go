@@ -61,13 +61,23 @@ type Leg struct {
 	Name       string            `json:"name"`
 	Service    string            `json:"service"`
 	Outcome    Outcome           `json:"outcome"`
+	Weight     float64           `json:"weight,omitempty"`     // in the composition; above 0
 	Label      string            `json:"label,omitempty"`      // its own best label
 	Confidence float64           `json:"confidence,omitempty"` // of that label, in [0, 1]
 	Model      *prediction.Model `json:"model,omitempty"`
 	LatencyMs  float64           `json:"latencyMs"`
 	ColdMs     float64           `json:"coldMs,omitempty"` // of the latency, what was spent waiting for a pod to start
-	Attempts   int               `json:"attempts,omitempty"`
-	Reason     string            `json:"reason,omitempty"` // why it was skipped or failed
+	// ColdPhases takes the start apart of the pod that was waited for last, where
+	// the place that ran it told: the queue, the launch, the runtime, the model...
+	ColdPhases []Phase `json:"coldPhases,omitempty"`
+	Attempts   int     `json:"attempts,omitempty"`
+	Reason     string  `json:"reason,omitempty"` // why it was skipped or failed
+}
+
+// Phase is one phase of a pod's start.
+type Phase struct {
+	Name string  `json:"name"`
+	Ms   float64 `json:"ms"`
 }
 
 // Composition names the composition that answered.

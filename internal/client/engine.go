@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -39,6 +40,7 @@ type Engine struct {
 
 	dataDir string
 	http    *http.Client
+	objects func() *objects.Client // made when it is first asked for
 }
 
 var (
@@ -51,7 +53,7 @@ var (
 // while no engine runs there.
 func NewEngine(dataDir string) *Engine {
 	socket := filepath.Join(dataDir, SocketName)
-	return &Engine{
+	e := &Engine{
 		dataDir: dataDir,
 		http: &http.Client{Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -62,6 +64,8 @@ func NewEngine(dataDir string) *Engine {
 			DisableCompression: true,
 		}},
 	}
+	e.objects = sync.OnceValue(e.openObjects)
+	return e
 }
 
 // Services lists the services, by namespace and name.
@@ -180,7 +184,9 @@ func (e *Engine) do(ctx context.Context, method, path string, header http.Header
 }
 
 // Objects are the engine's, in Kubernetes' protocol.
-func (e *Engine) Objects() *objects.Client {
+func (e *Engine) Objects() *objects.Client { return e.objects() }
+
+func (e *Engine) openObjects() *objects.Client {
 	c, err := objects.New(&objects.Config{Host: "http://engine", QPS: -1}, e.http, engineTimeout, func(err error, doing string, _ objects.Kind) error {
 		if apierrors.ReasonForError(err) != metav1.StatusReasonUnknown {
 			return fmt.Errorf("%s: %w", doing, err)

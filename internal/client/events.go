@@ -20,7 +20,8 @@ import (
 //	POST   /v1/events/deadletters[/ID]/replay    {"count":N}; without an ID all of them, or those of trigger=
 //	DELETE /v1/events/deadletters[/ID]           likewise
 //	GET    /v1/events/pending                    {"items":[Pending]}
-//	GET    /v1/events/results?since=SEQ          Server-Sent Events: id SEQ, data a category event in the JSON format of CloudEvents
+//	GET    /v1/events/pingsources                {"items":[Ticks]}
+//	GET    /v1/events/results?since=ID           Server-Sent Events: data a category event in the JSON format of CloudEvents
 //	GET    /v1/events/explain/ID                 Explanation; ID of an event or of a product
 const eventsPath = "/v1/events"
 
@@ -52,15 +53,43 @@ type Pending struct {
 	Reason   string    `json:"reason,omitempty"` // what they wait for
 }
 
+// Ticks are when a PingSource sends.
+type Ticks struct {
+	Name    string    `json:"name"` // NAMESPACE/NAME
+	Last    time.Time `json:"last,omitzero"`
+	Next    time.Time `json:"next,omitzero"`
+	Trouble string    `json:"trouble,omitempty"` // why its sink has not taken the last event
+}
+
 // Explanation says why a product got its category, out of what is stored.
 type Explanation struct {
 	Asked   Stored           `json:"asked"`             // the product event, as far as it is stored
 	Answer  *Stored          `json:"answer,omitempty"`  // the category event; absent: there is none yet
 	Result  *category.Result `json:"result,omitempty"`  // its data
-	Weights []LegWeight      `json:"weights,omitempty"` // of the composition that answered, where that is still in use
+	Weights []LegWeight      `json:"weights,omitempty"` // of the composition that answered
 	Slow    []string         `json:"slow,omitempty"`    // what took long, in sentences
 	Earlier []Stored         `json:"earlier,omitempty"` // other answers to the same product, oldest first
+
+	Deliveries []Delivery `json:"deliveries,omitempty"` // of the product event, by Trigger
+	Bound      string     `json:"bound,omitempty"`      // how far was looked, where there may be more beyond it
 }
+
+// Delivery is what became of an event at a Trigger that takes it.
+type Delivery struct {
+	Trigger    string `json:"trigger"`              // NAMESPACE/NAME
+	State      string `json:"state"`                // one of the Delivery constants
+	Attempts   int    `json:"attempts,omitempty"`   // where that is known
+	DeadLetter uint64 `json:"deadLetter,omitempty"` // its number in the list
+	Code       int    `json:"code,omitempty"`       // of a dead letter: what was answered last; -1 for no answer
+}
+
+// States of a [Delivery].
+const (
+	DeliveryAnswered = "answered" // a reply is stored
+	DeliveryDone     = "done"     // taken without a reply that is stored
+	DeliveryPending  = "pending"
+	DeliveryGivenUp  = "given up" // a dead letter
+)
 
 // Stored is where an event is kept and when it came.
 type Stored struct {
@@ -89,6 +118,13 @@ func (e *Engine) Pending(ctx context.Context) ([]Pending, error) {
 	var all items[Pending]
 	err := e.get(ctx, eventsPath+"/pending", &all)
 	return slices.DeleteFunc(all.Items, func(p Pending) bool { return e.notOf(p.Trigger) }), err
+}
+
+// Ticks lists when PingSources sent and will send.
+func (e *Engine) Ticks(ctx context.Context) ([]Ticks, error) {
+	var all items[Ticks]
+	err := e.get(ctx, eventsPath+"/pingsources", &all)
+	return all.Items, err
 }
 
 // notOf is whether NAMESPACE/NAME is of another namespace than asked for.

@@ -89,7 +89,9 @@ func TestResultsResume(t *testing.T) {
 	if err := e.Results(ctx, "", true, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("with an ended context: %v", err)
 	}
-	refuses := NewEngine(serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { problem.Write(w, problem.New(http.StatusNotFound, "no broker")) })))
+	refuses := NewEngine(serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		problem.Write(w, problem.New(http.StatusNotFound, "no broker"))
+	})))
 	if err := refuses.Results(t.Context(), "", true, nil); err == nil || err.Error() != "no broker" {
 		t.Errorf("refused: %v", err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	jsonv2 "github.com/go-json-experiment/json"
 
+	"aisle.dev/aisle/internal/category"
 	"aisle.dev/aisle/internal/prediction"
 	"aisle.dev/aisle/internal/problem"
 )
@@ -106,27 +107,41 @@ func printable(s string) string {
 	}
 }
 
-// coldStart reads how long a request waited for a pod to start: the engine
-// says Server-Timing: wake;dur=MS.
-func coldStart(h http.Header) float64 {
+// maxPhases bounds what is passed on of a start.
+const maxPhases = 16
+
+// coldStart reads how long a request waited for a pod to start, in ms, and the
+// phases of that start, as the engine says them:
+//
+//	Server-Timing: wake;dur=41.2, queued;dur=0.1, launched;dur=2.3, ...
+func coldStart(h http.Header) (wake float64, phases []category.Phase) {
 	for _, line := range h.Values("Server-Timing") {
+		woken := false
 		for metric := range strings.SplitSeq(line, ",") {
-			name, params, _ := strings.Cut(metric, ";")
-			if strings.TrimSpace(name) != "wake" {
-				continue
-			}
-			for param := range strings.SplitSeq(params, ";") {
-				v, ok := strings.CutPrefix(strings.TrimSpace(param), "dur=")
-				if !ok {
-					continue
-				}
-				if ms, err := strconv.ParseFloat(v, 64); err == nil && ms >= 0 && !math.IsInf(ms, 0) {
-					return ms
-				}
+			name, ms, ok := timingMetric(metric)
+			switch {
+			case ok && name == "wake":
+				wake, woken = ms, true
+			case ok && woken && len(phases) < maxPhases: // before it stands the service's own
+				phases = append(phases, category.Phase{Name: name, Ms: ms})
 			}
 		}
 	}
-	return 0
+	return wake, phases
+}
+
+// timingMetric reads one metric of a Server-Timing header.
+func timingMetric(metric string) (name string, ms float64, ok bool) {
+	name, params, _ := strings.Cut(metric, ";")
+	for param := range strings.SplitSeq(params, ";") {
+		v, found := strings.CutPrefix(strings.TrimSpace(param), "dur=")
+		if !found {
+			continue
+		}
+		ms, err := strconv.ParseFloat(v, 64)
+		return strings.TrimSpace(name), ms, err == nil && ms >= 0 && !math.IsInf(ms, 0)
+	}
+	return strings.TrimSpace(name), 0, false
 }
 
 // retryAfter reads a Retry-After header, in seconds or as a date; 0 when

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"aisle.dev/aisle/internal/category"
 	"aisle.dev/aisle/internal/product"
 )
 
@@ -48,17 +49,24 @@ func TestRetryAfter(t *testing.T) {
 }
 
 func TestColdStart(t *testing.T) {
-	for v, want := range map[string]float64{
-		"wake;dur=41.5":                 41.5,
-		`db;dur=1, wake;desc="x";dur=2`: 2,
-		"wake":                          0,
-		"wake;dur=-1":                   0,
-		"wake;dur=Inf":                  0,
-		"wake;dur=NaN":                  0,
-		"awake;dur=3":                   0,
+	type phases = []category.Phase
+	for v, want := range map[string]struct {
+		wake   float64
+		phases phases
+	}{
+		"wake;dur=41.5":                 {wake: 41.5},
+		`db;dur=1, wake;desc="x";dur=2`: {wake: 2},
+		"wake;dur=41.5, queued;dur=0.1, runtime;dur=20, odd, first;dur=-1": {41.5, phases{{Name: "queued", Ms: 0.1}, {Name: "runtime", Ms: 20}}},
+		"decode;dur=1, infer;dur=2":                                        {},
+		"wake":                                                             {},
+		"wake;dur=-1":                                                      {},
+		"wake;dur=Inf":                                                     {},
+		"wake;dur=NaN":                                                     {},
+		"awake;dur=3":                                                      {},
 	} {
-		if got := coldStart(http.Header{"Server-Timing": {v}}); got != want {
-			t.Errorf("%q: %v, want %v", v, got, want)
+		wake, got := coldStart(http.Header{"Server-Timing": {v}})
+		if wake != want.wake || !cmp.Equal(got, want.phases) {
+			t.Errorf("%q: %v and %v, want %v", v, wake, got, want)
 		}
 	}
 }

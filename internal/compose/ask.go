@@ -121,7 +121,7 @@ func (l *leg) ask(ctx context.Context, p Product) (r result) {
 				// The answer is about a product without some field that the
 				// leg reads: a new revision's. Ask again, with that field.
 				widened, pause = true, pause/2
-				r = result{Leg: category.Leg{Name: l.Name, Service: l.Service, Attempts: r.Attempts, ColdMs: r.ColdMs}}
+				r = result{Leg: category.Leg{Name: l.Name, Service: l.Service, Attempts: r.Attempts, ColdMs: r.ColdMs, ColdPhases: r.ColdPhases}}
 				continue
 			}
 			return r
@@ -202,7 +202,11 @@ func readAnswer(resp *http.Response) ([]byte, error) {
 // judge turns a reply into the leg's result, tells the breaker, and reports
 // whether a failure is worth another try.
 func (l *leg) judge(ctx context.Context, r *result, got reply) (again bool) {
-	r.ColdMs += coldStart(got.header)
+	cold, phases := coldStart(got.header)
+	r.ColdMs += cold
+	if phases != nil {
+		r.ColdPhases = phases
+	}
 	r.patience = retryAfter(got.header, time.Now())
 	alive := l.breaker.RecordSuccess
 	dead := func(format string, args ...any) {

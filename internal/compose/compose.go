@@ -161,6 +161,7 @@ func (c *Composer) reduce(p Product, results []result) (category.Result, error) 
 	for i := range results {
 		r := &results[i]
 		out.Legs[i] = r.Leg
+		out.Legs[i].Weight = c.spec.Pool.Weights[i]
 		switch r.Outcome {
 		case category.Answered:
 			answered++

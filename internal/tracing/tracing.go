@@ -18,7 +18,6 @@ package tracing
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -29,18 +28,14 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 )
 
 // Provider makes tracers. Close sends what is still buffered.
-type Provider struct {
-	trace.TracerProvider
-	close func(context.Context) error
-}
+type Provider struct{ *sdk.TracerProvider }
 
 // New returns the provider that getenv's variables describe, for spans of the
-// named service. An endpoint that is no http or https URL is an error; one
-// that does not answer is not.
+// named service; nil where they name no endpoint. One that is no http or https
+// URL is an error; one that does not answer is not.
 func New(ctx context.Context, getenv func(string) string, service string) (*Provider, error) {
 	endpoint := getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 	if endpoint == "" {
@@ -53,7 +48,7 @@ func New(ctx context.Context, getenv func(string) string, service string) (*Prov
 		}
 	}
 	if endpoint == "" || getenv("OTEL_SDK_DISABLED") == "true" || getenv("OTEL_TRACES_EXPORTER") == "none" {
-		return &Provider{noop.NewTracerProvider(), func(context.Context) error { return nil }}, nil
+		return nil, nil
 	}
 	if u, err := url.Parse(endpoint); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, fmt.Errorf("the endpoint for traces %q is not an http or https URL, such as http://127.0.0.1:4318", endpoint)
@@ -63,13 +58,16 @@ func New(ctx context.Context, getenv func(string) string, service string) (*Prov
 		return nil, fmt.Errorf("send traces to %s: %w", endpoint, err)
 	}
 	attributes := resource.NewSchemaless(attribute.String("service.name", cmp.Or(getenv("OTEL_SERVICE_NAME"), service)))
-	p := sdk.NewTracerProvider(sdk.WithBatcher(exporter), sdk.WithResource(attributes))
-	return &Provider{p, p.Shutdown}, nil
+	return &Provider{sdk.NewTracerProvider(sdk.WithBatcher(exporter), sdk.WithResource(attributes))}, nil
 }
 
-// Close sends what is buffered, as long as ctx lasts, and ends the provider.
+// Close sends what is buffered, as long as ctx lasts, and ends the provider. A
+// nil one has nothing to send.
 func (p *Provider) Close(ctx context.Context) error {
-	if err := p.close(ctx); err != nil && !errors.Is(err, context.Canceled) {
+	if p == nil {
+		return nil
+	}
+	if err := p.Shutdown(ctx); err != nil {
 		return fmt.Errorf("send the last traces: %w", err)
 	}
 	return nil

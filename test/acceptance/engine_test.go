@@ -126,7 +126,10 @@ func (e *engineProcess) engine() *engineProcess  { return e }
 func (e *engineProcess) onCluster() *cluster     { return nil }
 func (e *engineProcess) host(name string) string { return name + ".default.localhost" }
 
-type engineConfig struct{ Manifests, Root, DataDir, Address string }
+type engineConfig struct {
+	Manifests, Root, DataDir, Address string
+	GPUs                              []string
+}
 
 // runEngine is the engine's main.
 func runEngine(text []byte) error {
@@ -137,7 +140,7 @@ func runEngine(text []byte) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	e, err := engine.New(engine.Options{
-		Manifests: c.Manifests, Root: c.Root, DataDir: c.DataDir, Address: c.Address, Version: "test",
+		Manifests: c.Manifests, Root: c.Root, DataDir: c.DataDir, Address: c.Address, Version: "test", GPUs: c.GPUs,
 		Logger:  slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Started: func(v client.Version) { _ = json.NewEncoder(os.Stdout).Encode(v) },
 	})
@@ -165,11 +168,11 @@ func runEngine(text []byte) error {
 }
 
 // startEngine starts an engine and returns once it accepts requests.
-func startEngine(root, dataDir, manifests string) (*engineProcess, error) {
-	return startEngineOn("127.0.0.1:0", root, dataDir, manifests)
+func startEngine(root, dataDir, manifests string, gpus ...string) (*engineProcess, error) {
+	return startEngineOn("127.0.0.1:0", root, dataDir, manifests, gpus...)
 }
 
-func startEngineOn(address, root, dataDir, manifests string) (*engineProcess, error) {
+func startEngineOn(address, root, dataDir, manifests string, gpus ...string) (*engineProcess, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -178,7 +181,7 @@ func startEngineOn(address, root, dataDir, manifests string) (*engineProcess, er
 	if err != nil {
 		return nil, err
 	}
-	config, err := json.Marshal(engineConfig{manifests, root, dataDir, address})
+	config, err := json.Marshal(engineConfig{manifests, root, dataDir, address, gpus})
 	if err != nil {
 		return nil, err
 	}
@@ -225,17 +228,17 @@ func overSocket(dataDir string) api {
 
 // newEngine starts an engine for one test. Its data directory is dataDir, a
 // fresh one if that is empty.
-func newEngine(t *testing.T, dataDir, manifests string) *engineProcess {
+func newEngine(t *testing.T, dataDir, manifests string, gpus ...string) *engineProcess {
 	t.Helper()
-	return newEngineAt(t, shared.root, dataDir, manifests)
+	return newEngineAt(t, shared.root, dataDir, manifests, gpus...)
 }
 
-func newEngineAt(t *testing.T, root, dataDir, manifests string) *engineProcess {
+func newEngineAt(t *testing.T, root, dataDir, manifests string, gpus ...string) *engineProcess {
 	t.Helper()
 	if dataDir == "" {
 		dataDir = newDataDir(t)
 	}
-	e, err := startEngine(root, dataDir, manifests)
+	e, err := startEngine(root, dataDir, manifests, gpus...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -139,7 +139,7 @@ func TestFolderAgainstApplied(t *testing.T) {
 	start := func(latest string) *engineProcess {
 		t.Helper()
 		e := newEngine(t, dataDir, dir)
-		await(t, latest+" to be ready", func() string { return strings.TrimPrefix(latestOf(t, e, "one"), latest) })
+		awaitObserved(t, e.objects(), "one", latest)
 		return e
 	}
 	stop := func(e *engineProcess) {
@@ -153,7 +153,7 @@ func TestFolderAgainstApplied(t *testing.T) {
 	if err := e.changed(t.Context(), "one", map[string]string{"VERSION": "by hand"}, nil); err != nil {
 		t.Fatal(err)
 	}
-	await(t, "one-00002 to be ready", func() string { return strings.TrimPrefix(latestOf(t, e, "one"), "one-00002") })
+	awaitObserved(t, e.objects(), "one", "one-00002")
 	stop(e)
 	e = start("one-00002")
 	stop(e)
@@ -165,7 +165,89 @@ func TestFolderAgainstApplied(t *testing.T) {
 	stop(e)
 }
 
-func latestOf(t *testing.T, p place, name string) string {
-	t.Helper()
-	return service(t, p, name).LatestRevision
+// A ConfigMap that has left the folder stays for as long as a revision needs
+// it: requests may go back to that.
+func TestOldConfigMapStaysForItsRevision(t *testing.T) {
+	t.Parallel()
+	engineOnly(t, shared, "a cluster has no folder")
+	dir := filepath.Join(newDataDir(t), "manifests")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write := func(value string) {
+		t.Helper()
+		for name, text := range map[string]string{
+			"kustomization.yaml": "resources: [service.yaml, words.yaml]\n",
+			"words.yaml":         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: words-" + value + "}\ndata: {word: " + value + "}\n",
+			"service.yaml":       "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: one}\nspec: {template: {metadata: {annotations: {autoscaling.knative.dev/window: 6s}}, spec: {containers: [{image: \"ko://aisle.dev/aisle/test/acceptance/fixture\", envFrom: [{configMapRef: {name: words-" + value + "}}]}]}}}\n",
+		} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	dataDir := newDataDir(t)
+	write("old")
+	e := newEngine(t, dataDir, dir)
+	awaitObserved(t, e.objects(), "one", "one-00001")
+	if err := e.stop(patience); err != nil {
+		t.Fatal(err)
+	}
+	write("new")
+	e = newEngine(t, dataDir, dir)
+	awaitObserved(t, e.objects(), "one", "one-00002")
+	configMaps := func() int {
+		t.Helper()
+		path, err := resource("ConfigMap", "default", "")
+		var all struct{ Items []object }
+		if err == nil {
+			err = e.ask(t.Context(), http.MethodGet, path, "", nil, &all)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all.Items)
+	}
+	if n := configMaps(); n != 2 {
+		t.Errorf("%d ConfigMaps, want the old and the new", n)
+	}
+	// Back to the old one: its pod starts with what it was made with.
+	back := map[string]any{
+		"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": map[string]any{"name": "one"},
+	}
+	path, err := resource("Service", "default", "one")
+	if err == nil {
+		var now map[string]any
+		if err = e.ask(t.Context(), http.MethodGet, path, "", nil, &now); err == nil {
+			spec := now["spec"].(map[string]any)
+			spec["traffic"] = []any{share("one-00001", 100)}
+			back["spec"] = spec
+			err = e.apply(t.Context(), []map[string]any{back})
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := call(t, e).get(t, "one", "/env"); !strings.Contains(a.body, "word=old") {
+		t.Errorf("answered with %s", a.body)
+	}
+	if err := e.remove(t.Context(), "Revision", "one-00001", ""); err == nil || !strings.Contains(err.Error(), "409") {
+		t.Errorf("a revision in use is removed: %v", err)
+	}
+	back["spec"].(map[string]any)["traffic"] = []any{map[string]any{"latestRevision": true, "percent": 100}}
+	if err := e.apply(t.Context(), []map[string]any{back}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the old revision to be at rest, and to go", func() string {
+		if err := e.remove(t.Context(), "Revision", "one-00001", ""); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	if n := configMaps(); n != 1 {
+		t.Errorf("%d ConfigMaps after the old revision's end", n)
+	}
+	if err := e.stop(patience); err != nil {
+		t.Error(err)
+	}
 }

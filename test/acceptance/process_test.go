@@ -122,6 +122,7 @@ func TestSecondEngineRefused(t *testing.T) {
 func TestPrivate(t *testing.T) {
 	t.Parallel()
 	first := engineOnly(t, shared, "it is about the data directory")
+	call(t, first).get(t, "floor", "/sleep?ms=0") // the first pod brings the folder of logs
 	for path, want := range map[string]os.FileMode{"": 0o700, client.SocketName: 0o600, "state.json": 0o600, "logs": 0o700} {
 		info, err := os.Stat(filepath.Join(first.version.DataDir, path))
 		if err != nil {

@@ -290,15 +290,17 @@ func TestMetrics(t *testing.T) {
 	}
 	a := c.send(req)
 	a.want(t, http.StatusOK)
+	const of = `k8s_namespace_name="default",kn_configuration_name="h2c",kn_revision_name="h2c-00001",kn_service_name="h2c"`
 	for _, want := range []string{
-		`aisle_engine_requests_total{code="200",service="default/h2c"}`,
-		`aisle_engine_pods{phase="Ready",revision="h2c-00001",service="default/h2c"} 1`,
-		`aisle_engine_pods_wanted{revision="h2c-00001",service="default/h2c"} 1`,
-		`aisle_engine_requests_waiting{revision="h2c-00001",service="default/h2c"} 0`,
-		`aisle_engine_requests_in_flight{revision="h2c-00001",service="default/h2c"} 0`,
-		`aisle_engine_wake_seconds_count{service="default/h2c"}`,
-		`aisle_engine_pod_ready_seconds_count{service="default/h2c"}`,
-		`aisle_engine_pod_crashes_total{service="default/h2c"} 0`,
+		`kn_serving_invocation_duration_seconds_count{http_response_status_code="200",` + of + `}`,
+		`kn_revision_pods_count{` + of + `} 1`,
+		`kn_revision_pods_desired{` + of + `} 1`,
+		`kn_revision_request_queued{` + of + `} 0`,
+		`kn_revision_request_active{` + of + `} 0`,
+		`aisle_engine_wake_seconds_count{` + of + `}`,
+		`aisle_engine_cold_start_seconds_count{` + of + `,phase="launched"}`,
+		`aisle_engine_cold_start_seconds_count{` + of + `,phase="first"}`,
+		`aisle_engine_pod_crashes_total{` + of + `} 0`,
 	} {
 		if !strings.Contains(a.body, want) {
 			t.Errorf("no %s", want)

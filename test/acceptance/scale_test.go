@@ -23,6 +23,11 @@ func TestFromZero(t *testing.T) {
 	if onEngine && cold.wake() == "" { // Knative does not say
 		t.Errorf("the first answer's Server-Timing is %q, without wake", cold.header.Values("Server-Timing"))
 	}
+	for _, phase := range []string{"decided;dur=", "launched;dur=", "listening;dur=", "ready;dur="} {
+		if all := strings.Join(cold.header.Values("Server-Timing"), ", "); onEngine && !strings.Contains(all, phase) {
+			t.Errorf("the first answer's Server-Timing is %q, without %s", all, phase)
+		}
+	}
 	if got := cold.header.Values("Server-Timing"); len(got) == 0 || got[0] != "app;dur=1" {
 		t.Errorf("Server-Timing %q has lost the service's own", got)
 	}

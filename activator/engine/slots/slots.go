@@ -208,14 +208,12 @@ func (c *Claim) Pending() string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "needs %s, and %d of %d are free", gpus(c.need), len(s.free), len(s.devices))
-	for i, o := range s.granted {
-		if i == maxNamed {
-			fmt.Fprintf(&b, ", and so on")
-			break
-		}
-		if o.need > 0 {
-			fmt.Fprintf(&b, "; %s has %d", o.pod, o.need)
-		}
+	holders := slices.DeleteFunc(slices.Clone(s.granted), func(o *Claim) bool { return o.need == 0 })
+	for _, o := range holders[:min(len(holders), maxNamed)] {
+		fmt.Fprintf(&b, "; %s has %d", o.pod, o.need)
+	}
+	if n := len(holders) - maxNamed; n > 0 {
+		fmt.Fprintf(&b, "; %d others have the rest", n)
 	}
 	if n := slices.Index(s.line, c); n > 0 {
 		fmt.Fprintf(&b, "; %d before it in line", n)

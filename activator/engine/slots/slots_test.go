@@ -69,6 +69,9 @@ func TestMoreThanThereIs(t *testing.T) {
 
 func TestPending(t *testing.T) {
 	s := New([]string{"0", "1"})
+	for range maxNamed + 1 {
+		s.Ask("default/none", 0)
+	}
 	s.Ask("default/a-1", 1)
 	s.Ask("default/b-1", 1)
 	c, d := s.Ask("default/c-1", 2), s.Ask("default/d-1", 1)
@@ -76,6 +79,13 @@ func TestPending(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	if got := d.Pending(); !strings.HasSuffix(got, "; 1 before it in line") {
+		t.Errorf("%q", got)
+	}
+	s = New([]string{"0", "1", "2", "3", "4", "5"})
+	for range 6 {
+		s.Ask("default/a-1", 1)
+	}
+	if got := s.Ask("default/c-1", 1).Pending(); !strings.HasSuffix(got, "; default/a-1 has 1; 2 others have the rest") {
 		t.Errorf("%q", got)
 	}
 }

@@ -317,7 +317,8 @@ func (c *Client) Delete(ctx context.Context, k Kind, namespace, name string, dry
 // know: the former is named.
 func named(err error) bool {
 	s, ok := errors.AsType[*apierrors.StatusError](err)
-	return ok && s.ErrStatus.Details != nil && s.ErrStatus.Details.Name != ""
+	// For a path that a server does not know it has no Status; client-go makes one.
+	return ok && s.ErrStatus.Details != nil && s.ErrStatus.Details.Name != "" && !apierrors.IsUnexpectedServerError(err)
 }
 
 // NoKind is whether err says that the server does not know the kind at all.

@@ -6,16 +6,19 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"aisle.dev/aisle/cmd/aisle/internal/screen"
 	"aisle.dev/aisle/internal/category"
 	"aisle.dev/aisle/internal/client"
+	"aisle.dev/aisle/internal/client/knative/knativetest"
 	"aisle.dev/aisle/internal/client/objects"
 )
 
@@ -190,6 +193,59 @@ func (c *changing) Pods(context.Context) ([]client.Pod, error) {
 	c.lists = c.lists[1:]
 	return next, nil
 }
+
+// With -o name, json or yaml a watch tells each object as it changes.
+func TestWatchObjects(t *testing.T) {
+	s := new(knativetest.Server)
+	put := func(name string, generation int) {
+		s.Put("serving.knative.dev/services", knativetest.Object{"metadata": knativetest.Object{"name": name, "namespace": "default", "generation": generation}})
+	}
+	put("title", 1)
+	put("photo", 1)
+	srv := httptest.NewServer(s)
+	defer srv.Close()
+	c, err := objects.New(&objects.Config{Host: srv.URL}, srv.Client(), 10*time.Second, func(err error, _ string, _ objects.Kind) error { return err })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ format, want string }{
+		{"name", "service.serving.knative.dev/title\nservice.serving.knative.dev/title\n"},
+		{"yaml", "---\napiVersion: serving.knative.dev/v1\nkind: Service\nmetadata:\n  generation: 1\n"},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		var out bytes.Buffer
+		a := &app{Streams: Streams{Getenv: environment()}, out: screen.Screen{Width: 200}}
+		seen := 0
+		a.out.Writer = writer(func(p []byte) {
+			if out.Write(p); bytes.Contains(p, []byte("title")) {
+				if seen++; seen == 2 {
+					cancel()
+				} else {
+					put("photo", 2) // another one, which is not asked for
+					put("title", 2)
+				}
+			}
+		})
+		err := a.watch(ctx, keeper{objects: c}, objects.Service, getting{format: test.format, names: []ref{{kind: objects.Service, name: "title"}}})
+		cancel()
+		if err != nil || !strings.HasPrefix(out.String(), test.want) || strings.Contains(out.String(), "photo") {
+			t.Errorf("%s: %v:\n%s", test.format, err, out.String())
+		}
+		put("title", 1)
+	}
+}
+
+type writer func([]byte)
+
+func (w writer) Write(p []byte) (int, error) { w(p); return len(p), nil }
+
+// keeper is a place of which only the objects are known.
+type keeper struct {
+	place
+	objects *objects.Client
+}
+
+func (k keeper) Objects() *objects.Client { return k.objects }
 
 func TestIgnoredIsToldOnce(t *testing.T) {
 	var out bytes.Buffer

@@ -75,7 +75,7 @@ func (a *app) show(ctx context.Context, m machine, once bool) error {
 	engineCtx, stop := context.WithCancel(ctx)
 	defer stop()
 	ended := make(chan error, 1)
-	go func() { ended <- a.run(engineCtx, e, m.address) }()
+	go func() { ended <- a.run(engineCtx, e, &m) }()
 	var v client.Version
 	select {
 	case v = <-started:

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -136,9 +137,19 @@ func (a *app) describeObject(ctx context.Context, p place, r ref, format string)
 		a.out.Printf("\n%s\n%s", a.out.Paint(screen.Bold, "It says"), screen.CleanLines(string(text)))
 	}
 	if e, ok := p.(*client.Engine); ok && (r.kind.Full() == objects.Trigger.Full() || r.kind.Full() == objects.Broker.Full()) {
-		return a.showEventsOf(ctx, e, d)
+		a.showEventsOf(ctx, e, d)
 	}
 	return nil
+}
+
+// notRead says what is missing from a description, which hides nothing of the
+// rest.
+func (a *app) notRead(errs ...error) {
+	for _, err := range errs {
+		if err != nil {
+			a.out.Printf("\n%s\n%s\n", a.out.Paint(screen.Yellow, "Not read"), screen.CleanLines(err.Error()))
+		}
+	}
 }
 
 // sizes are a Secret's values without what they are.
@@ -211,7 +222,7 @@ func (a *app) showDescription(d client.Description, now func() time.Time) {
 		a.out.Printf("\n%s\n%s\n", a.out.Paint(screen.Bold, "Last words of "+screen.Clean(s.Pod)), screen.CleanLines(s.Text))
 	}
 	for _, m := range d.Missing {
-		a.out.Printf("\n%s\n%s\n", a.out.Paint(screen.Yellow, "Not read"), screen.CleanLines(m))
+		a.notRead(errors.New(m))
 	}
 }
 

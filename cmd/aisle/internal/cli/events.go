@@ -183,21 +183,23 @@ func (c *chosen) choose(args []string, trigger string) error {
 	return nil
 }
 
-// each does something with each of them, or with all by one call.
-func (c *chosen) each(one func(uint64) error, all func() (int, error)) (int, error) {
+// each does one to each of them, or all by one call, and tells how many.
+func (a *app) each(c *chosen, one func(uint64) error, all func() (int, error), what, done string) error {
+	n, err := 0, error(nil)
 	if len(c.ids) == 0 {
-		return all()
+		n, err = all()
 	}
-	var failed []error
-	done := 0
 	for _, id := range c.ids {
-		if err := one(id); err != nil {
-			failed = append(failed, err)
+		if e := one(id); e != nil {
+			err = errors.Join(err, e)
 			continue
 		}
-		done++
+		n++
 	}
-	return done, errors.Join(failed...)
+	if err == nil || n > 0 {
+		a.out.Printf("%s %s\n", plural(n, what), done)
+	}
+	return err
 }
 
 func (a *app) replay(trigger *string) *cobra.Command {
@@ -218,11 +220,8 @@ had just come: with all retries. One that fails again becomes a new dead letter.
 			if err != nil {
 				return err
 			}
-			n, err := c.each(func(id uint64) error { return e.Replay(cmd.Context(), id) }, func() (int, error) { return e.ReplayAll(cmd.Context(), a.triggerName(*trigger)) })
-			if err == nil || n > 0 {
-				a.out.Printf("%s sent again\n", plural(n, "event"))
-			}
-			return err
+			ctx := cmd.Context()
+			return a.each(&c, func(id uint64) error { return e.Replay(ctx, id) }, func() (int, error) { return e.ReplayAll(ctx, a.triggerName(*trigger)) }, "event", "sent again")
 		},
 		ValidArgsFunction: a.completeDead,
 	}
@@ -267,11 +266,8 @@ func (a *app) purge(trigger *string) *cobra.Command {
 					return err
 				}
 			}
-			n, err := c.each(func(id uint64) error { return e.Purge(cmd.Context(), id) }, func() (int, error) { return e.PurgeAll(cmd.Context(), a.triggerName(*trigger)) })
-			if err == nil || n > 0 {
-				a.out.Printf("%s thrown away\n", plural(n, "dead letter"))
-			}
-			return err
+			ctx := cmd.Context()
+			return a.each(&c, func(id uint64) error { return e.Purge(ctx, id) }, func() (int, error) { return e.PurgeAll(ctx, a.triggerName(*trigger)) }, "dead letter", "thrown away")
 		},
 		ValidArgsFunction: a.completeDead,
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -72,6 +73,7 @@ func (a *app) showExplanation(x client.Explanation) {
 	}
 	if r == nil {
 		line("Category", "none yet; what waits: aisle get events --pending, what was given up: aisle events")
+		a.showDeliveries(x)
 		return
 	}
 	if r.Category != nil {
@@ -89,6 +91,7 @@ func (a *app) showExplanation(x client.Explanation) {
 	line("Status", "%s, %.1f ms in the composer", r.Status, r.DurationMs)
 	line("Composition", "%s %s", r.Composition.Name, r.Composition.Digest)
 	a.section("Legs", left("LEG", "SAYS", ">SURE", ">WEIGHT", ">SHARE", ">MS", ">COLD", ">TRIED", "MODEL", "REASON"), legRows(x))
+	a.showDeliveries(x)
 	for i, s := range x.Slow {
 		if i == 0 {
 			a.out.Printf("\n%s\n", a.out.Paint(screen.Bold, "Slow"))
@@ -100,6 +103,32 @@ func (a *app) showExplanation(x client.Explanation) {
 			a.out.Printf("\n%s\n", a.out.Paint(screen.Bold, "Answered before"))
 		}
 		a.out.Printf("%s\n", screen.Clean(when(s)))
+	}
+}
+
+// showDeliveries says what became of the product event at the Triggers that
+// take it, and how far was looked.
+func (a *app) showDeliveries(x client.Explanation) {
+	var rows [][]screen.Cell
+	for _, d := range x.Deliveries {
+		state, tried, dead, code := screen.Cell{Text: d.State}, unknown, unknown, unknown
+		if d.Attempts > 0 {
+			tried = count(d.Attempts)
+		}
+		if d.State == client.DeliveryGivenUp {
+			state.Colour = screen.Red
+			dead = screen.Cell{Text: strconv.FormatUint(d.DeadLetter, 10)}
+			if d.Code > 0 {
+				code = count(d.Code)
+			}
+		}
+		rows = append(rows, []screen.Cell{{Text: strings.TrimPrefix(d.Trigger, "default/"), Colour: screen.Bold}, state, tried, dead, code})
+	}
+	if len(rows) > 0 {
+		a.section("Delivered", left("TRIGGER", "STATE", ">TRIED", ">DEAD LETTER", ">CODE"), rows)
+	}
+	if x.Bound != "" {
+		a.out.Printf("\n%s\n", screen.Clean(x.Bound))
 	}
 }
 

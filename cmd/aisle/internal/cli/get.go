@@ -224,7 +224,9 @@ func fullName(o *unstructured.Unstructured) string {
 
 // unsteady are the columns that change all the time: no reason to write a list
 // to a log again.
-var unsteady = map[string]bool{"AGE": true, "SINCE": true, "CPU": true, "MEMORY": true}
+var unsteady = map[string]bool{
+	"AGE": true, "SINCE": true, "CPU": true, "MEMORY": true, "AGO": true, "LAST": true, "NEXT IN": true, "OLDEST": true, "AT THE LATEST IN": true,
+}
 
 // listing renders one table; key is what of it is worth telling a change of.
 func (a *app) listing(ctx context.Context, p place, k objects.Kind, g getting) (text []byte, key string, err error) {

@@ -2,11 +2,13 @@ package cli
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
 	"aisle.dev/aisle/cmd/aisle/internal/screen"
 	"aisle.dev/aisle/internal/client"
+	"aisle.dev/aisle/internal/client/objects"
 )
 
 // eventsNamed is whether get is asked for events.
@@ -108,36 +110,18 @@ func pendingRows(all []client.Pending, now func() time.Time) [][]screen.Cell {
 }
 
 // showEventsOf shows what waits at a Broker or a Trigger, and its dead letters.
-func (a *app) showEventsOf(ctx context.Context, e *client.Engine, d client.Description) error {
-	name := d.Namespace + "/" + d.Name
-	pending, err := e.Pending(ctx)
-	if err != nil {
-		a.out.Printf("\n%s\n%s\n", a.out.Paint(screen.Yellow, "Not read"), screen.CleanLines(err.Error()))
-		return nil
-	}
-	trigger := ""
-	if d.Kind == "trigger" {
+func (a *app) showEventsOf(ctx context.Context, e *client.Engine, d client.Description) {
+	name, trigger := d.Namespace+"/"+d.Name, ""
+	if d.Kind == objects.Trigger.Singular() {
 		trigger = name
 	}
-	dead, _, err := e.DeadLetters(ctx, trigger)
-	if err != nil {
-		return err
-	}
-	var its []client.Pending
-	for _, p := range pending {
-		if p.Trigger == name || p.Broker == name && trigger == "" {
-			its = append(its, p)
-		}
-	}
-	var letters []client.DeadLetter
-	for _, l := range dead {
-		if trigger != "" || l.Broker == name {
-			letters = append(letters, l)
-		}
-	}
-	a.section("Waiting", pendingColumns, pendingRows(its, time.Now))
-	a.section("Dead letters", deadColumns, deadRows(letters[max(0, len(letters)-maxShown):], time.Now))
-	return nil
+	pending, err := e.Pending(ctx)
+	dead, _, deadErr := e.DeadLetters(ctx, trigger)
+	pending = slices.DeleteFunc(pending, func(p client.Pending) bool { return p.Trigger != name && (p.Broker != name || trigger != "") })
+	dead = slices.DeleteFunc(dead, func(l client.DeadLetter) bool { return trigger == "" && l.Broker != name })
+	a.section("Waiting", pendingColumns, pendingRows(pending, time.Now))
+	a.section("Dead letters", deadColumns, deadRows(dead[max(0, len(dead)-maxShown):], time.Now))
+	a.notRead(err, deadErr)
 }
 
 // maxShown dead letters of a description, the newest.

@@ -95,7 +95,7 @@ func (a *app) cluster() (*knative.Cluster, error) {
 // thisMachine refuses a cluster for a command that runs an engine.
 func (a *app) thisMachine() error {
 	if a.at.context != "" || a.at.kubeconfig != "" || a.at.namespace != "" || a.at.gateway != "" {
-		return usagef("this runs the services of this machine; --context, --kubeconfig, --namespace and --gateway are of a cluster (deploy there with: kubectl apply)")
+		return usagef("this runs the services of this machine; --context, --kubeconfig, --namespace and --gateway are of a cluster (deploy there with: aisle apply)")
 	}
 	return nil
 }

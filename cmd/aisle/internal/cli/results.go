@@ -2,9 +2,11 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/spf13/cobra"
@@ -24,12 +26,13 @@ func (a *app) results() *cobra.Command {
 		Short: "Show the categories that products got by events, and follow them",
 		Long: `Show the category events that this machine's brokers keep, oldest first. With
 --follow it goes on with those that come; where the engine starts again it goes
-on from where it was. The number of each is what --since names.
+on from where it was. The place of each, which is told at the end of a follow
+too, is what --since names.
 
 With -o ndjson each line is the event in the JSON format of CloudEvents.`,
 		Example: `  aisle results
   aisle results -f
-  aisle results -f --since 1200 -o ndjson | jq -r .data.category.label`,
+  aisle results -f --since default/default:1200 -o ndjson | jq -r .data.category.label`,
 		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			e, err := a.eventsAt()
@@ -40,16 +43,16 @@ With -o ndjson each line is the event in the JSON format of CloudEvents.`,
 			err = e.Results(cmd.Context(), since, follow, w.add)
 			if follow && cmd.Context().Err() != nil {
 				err = nil // Ctrl-C is how a follow ends
+				if w.last != "" {
+					a.err.Printf("go on with: aisle results -f --since %s\n", screen.Clean(w.last))
+				}
 			}
-			if err != nil {
-				return err
-			}
-			return w.end()
+			return errors.Join(err, w.end())
 		},
 	}
 	output(cmd, &format, "table", "json", "ndjson")
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with those that come, until Ctrl-C")
-	cmd.Flags().StringVar(&since, "since", "", "only those after this number")
+	cmd.Flags().StringVar(&since, "since", "", "only those after this place")
 	return cmd
 }
 
@@ -59,6 +62,7 @@ type resultWriter struct {
 	format string
 	lines  eventLines
 	stream *screen.Stream
+	last   string // the place of the last one
 }
 
 func (w *resultWriter) add(r client.Result) error {
@@ -66,12 +70,13 @@ func (w *resultWriter) add(r client.Result) error {
 	if err != nil {
 		return fmt.Errorf("read result %s: %w", screen.Clean(r.ID), err)
 	}
+	w.last = r.ID
 	if w.format != "table" {
 		return w.lines.add(delivery.Answer{Event: ev})
 	}
 	if w.stream == nil {
-		w.stream = screen.NewStream(w.out, []screen.Column{{Name: "NUMBER", Min: 8, Right: true}, {Name: "TIME", Min: 8}, {Name: "PRODUCT", Min: 12, Share: 2},
-			{Name: "CATEGORY", Min: 12, Share: 4, Left: true}, {Name: "SURE", Min: 4, Right: true}, {Name: "LEGS", Min: 16, Share: 4}, {Name: "MS", Min: 6, Right: true}})
+		w.stream = screen.NewStream(w.out, []screen.Column{{Name: "TIME", Min: 8}, {Name: "PRODUCT", Min: 12, Share: 2},
+			{Name: "CATEGORY", Min: 12, Share: 4, Left: true}, {Name: "SURE", Min: 4, Right: true}, {Name: "LEGS", Min: 16, Share: 4}, {Name: "MS", Min: 6, Right: true}, {Name: "PLACE", Min: 8, Share: 2}})
 		w.stream.Header()
 	}
 	w.stream.Row(resultRow(r.ID, ev)...)
@@ -89,14 +94,18 @@ func (w *resultWriter) end() error {
 }
 
 // resultRow is a category event in one line.
-func resultRow(number string, ev ce.Event) []screen.Cell {
+func resultRow(place string, ev ce.Event) []screen.Cell {
 	var r category.Result
-	row := []screen.Cell{{Text: number, Colour: screen.Dim}, {Text: ev.Time().Local().Format("15:04:05")}, {Text: ev.ID()}}
+	row := []screen.Cell{{Text: ev.Time().Local().Format(time.TimeOnly)}, {Text: ev.ID()}, {Text: "no category", Colour: screen.Red}, {}, {}, {}, {Text: place, Colour: screen.Dim}}
 	if err := json.Unmarshal(ev.Data(), &r); err != nil {
-		return append(row, screen.Cell{Text: "not readable: " + err.Error(), Colour: screen.Red}, screen.Cell{}, screen.Cell{}, screen.Cell{})
+		row[2].Text = "not readable: " + err.Error()
+		return row
 	}
 	if r.ID != "" {
-		row[2].Text = r.ID
+		row[1].Text = r.ID
+	}
+	if r.Category != nil {
+		row[2], row[3] = screen.Cell{Text: strings.Join(r.Category.Path, " > "), Colour: screen.Bold}, sure(r.Category.Confidence)
 	}
 	var legs []string
 	for _, l := range r.Legs {
@@ -107,9 +116,6 @@ func resultRow(number string, ev ce.Event) []screen.Cell {
 			legs = append(legs, l.Name+" failed")
 		}
 	}
-	what, how := screen.Cell{Text: "no category", Colour: screen.Red}, screen.Cell{}
-	if r.Category != nil {
-		what, how = screen.Cell{Text: strings.Join(r.Category.Path, " > "), Colour: screen.Bold}, sure(r.Category.Confidence)
-	}
-	return append(row, what, how, screen.Cell{Text: strings.Join(legs, ", ")}, screen.Cell{Text: fmt.Sprintf("%.1f", r.DurationMs)})
+	row[4].Text, row[5].Text = strings.Join(legs, ", "), fmt.Sprintf("%.1f", r.DurationMs)
+	return row
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 	"aisle.dev/aisle/cmd/aisle/internal/screen"
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/client/objects"
+	"aisle.dev/aisle/internal/problem"
 )
 
 // row is one object in a table.
@@ -53,9 +55,7 @@ var tables = []table{
 	{objects.Trigger, left("READY", "BROKER", "SUBSCRIBER", ">AGE", "REASON"), left("FILTER", "DEAD LETTERS TO"), toldBy(objects.Trigger, func(o *unstructured.Unstructured, now func() time.Time) []screen.Cell {
 		return []screen.Cell{readyCell(o), text(o, "spec", "broker"), sinkCell(o, "spec", "subscriber"), age(o, now), reason(o), filterCell(o), sinkCell(o, "spec", "delivery", "deadLetterSink")}
 	})},
-	{objects.PingSource, left("READY", "SCHEDULE", "SINK", ">AGE", "REASON"), left("TIME ZONE"), toldBy(objects.PingSource, func(o *unstructured.Unstructured, now func() time.Time) []screen.Cell {
-		return []screen.Cell{readyCell(o), text(o, "spec", "schedule"), sinkCell(o, "spec", "sink"), age(o, now), reason(o), text(o, "spec", "timezone")}
-	})},
+	{objects.PingSource, left("READY", "SCHEDULE", "SINK", ">LAST", ">NEXT IN", ">AGE", "REASON"), left("TIME ZONE"), pingSources},
 	{objects.ConfigMap, left(">DATA", ">AGE"), nil, toldBy(objects.ConfigMap, func(o *unstructured.Unstructured, now func() time.Time) []screen.Cell {
 		return []screen.Cell{count(entries(o, "data") + entries(o, "binaryData")), age(o, now)}
 	})},
@@ -198,6 +198,31 @@ func toldBy(k objects.Kind, cells func(*unstructured.Unstructured, func() time.T
 		})
 		return rows, nil
 	}
+}
+
+// pingSources adds when each ticks, which the engine alone tells.
+func pingSources(ctx context.Context, p place, namespace string, now func() time.Time) ([]row, error) {
+	ticks := map[string]client.Ticks{}
+	if e, ok := p.(*client.Engine); ok {
+		all, err := e.Ticks(ctx)
+		if _, none := errors.AsType[*problem.Error](err); err != nil && !none { // 404: there is no broker, so nothing ticks
+			return nil, err
+		}
+		for _, t := range all {
+			ticks[t.Name] = t
+		}
+	}
+	return toldBy(objects.PingSource, func(o *unstructured.Unstructured, now func() time.Time) []screen.Cell {
+		t := ticks[o.GetNamespace()+"/"+o.GetName()]
+		why, next := reason(o), unknown
+		if t.Trouble != "" {
+			why = screen.Cell{Text: t.Trouble, Colour: screen.Red}
+		}
+		if !t.Next.IsZero() {
+			next = screen.Cell{Text: screen.Short(max(0, t.Next.Sub(now())))}
+		}
+		return []screen.Cell{readyCell(o), text(o, "spec", "schedule"), sinkCell(o, "spec", "sink"), orUnknown(ago(now, t.Last)), next, age(o, now), why, text(o, "spec", "timezone")}
+	})(ctx, p, namespace, now)
 }
 
 func count(n int) screen.Cell {

@@ -12,12 +12,15 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"aisle.dev/aisle/activator/engine"
+	"aisle.dev/aisle/activator/engine/slots"
 	"aisle.dev/aisle/cmd/aisle/internal/screen"
 	"aisle.dev/aisle/internal/client"
+	"aisle.dev/aisle/internal/tracing"
 )
 
 // defaultManifests is the overlay of one machine, relative to the project.
@@ -28,6 +31,9 @@ type machine struct {
 	manifests, address, root string
 	sync, nats               string
 	verbose                  bool
+	gpus                     int
+
+	traces *tracing.Provider // set by load; nil: none are sent
 }
 
 func (m *machine) flags(cmd *cobra.Command) {
@@ -35,6 +41,7 @@ func (m *machine) flags(cmd *cobra.Command) {
 	f.StringVarP(&m.manifests, "kustomize", "k", "", "kustomize folder to run (default "+defaultManifests+")")
 	f.StringVar(&m.address, "addr", "", "host:port where services are reached (default "+engine.DefaultAddress+"; port 0 picks a free one)")
 	f.StringVar(&m.root, "root", "", "folder that holds bin/ and models/ (default: found upwards from the kustomize folder)")
+	f.IntVar(&m.gpus, "gpus", -1, "how many GPUs pods may have, by nvidia.com/gpu in their limits (default: what the driver reports)")
 	f.StringVar(&m.sync, "sync", "system", "when an accepted event is on the disk: always (before the sender is told), or as the operating `system` writes it")
 	f.StringVar(&m.nats, "nats", "", "URL of a NATS server with JetStream to keep events in (default: one in this process)")
 	f.BoolVarP(&m.verbose, "verbose", "v", false, "log decisions too, not only what is wrong")
@@ -56,15 +63,32 @@ func (a *app) load(m *machine, log *slog.Logger, started func(client.Version)) (
 			return nil, err
 		}
 	}
+	visible := a.Getenv("CUDA_VISIBLE_DEVICES")
+	gpus := slots.Detect(context.Background(), visible)
+	if m.gpus >= 0 {
+		if gpus, err = slots.Names(m.gpus, visible); err != nil {
+			return nil, fmt.Errorf("--gpus: %w", err)
+		}
+	}
 	if m.sync != "always" && m.sync != "system" {
 		return nil, fmt.Errorf("--sync is %q; write always or system", m.sync)
 	}
-	return engine.New(engine.Options{
-		Manifests: m.manifests, Root: m.root, DataDir: dir, Address: m.address,
+	o := engine.Options{
+		Manifests: m.manifests, Root: m.root, DataDir: dir, Address: m.address, GPUs: gpus,
 		Version: built(), Logger: log, Started: started,
 		SyncAlways: m.sync == "always", NATS: m.nats,
-	})
+	}
+	if m.traces, err = tracing.New(context.Background(), os.Getenv, "aisle"); err != nil {
+		return nil, err
+	}
+	if m.traces != nil {
+		o.Tracers = m.traces
+	}
+	return engine.New(o)
 }
+
+// lastTraces is how long the last spans may take to reach their collector.
+const lastTraces = 2 * time.Second
 
 // findManifests looks in the working directory, then beside the program: in
 // bin/.. of the project.
@@ -103,8 +127,15 @@ func findRoot(dir string) (string, error) {
 }
 
 // run runs the engine until ctx ends. A second signal ends it at once.
-func (a *app) run(ctx context.Context, e *engine.Engine, address string) error {
-	address = cmp.Or(address, engine.DefaultAddress)
+func (a *app) run(ctx context.Context, e *engine.Engine, m *machine) error {
+	address := cmp.Or(m.address, engine.DefaultAddress)
+	defer func() {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastTraces)
+		defer cancel()
+		if err := m.traces.Close(last); err != nil {
+			a.err.Printf("%v\n", err)
+		}
+	}()
 	again := make(chan os.Signal, 1)
 	done := make(chan struct{})
 	go func() {
@@ -146,7 +177,11 @@ kills.
 
 Services are reached at http://SERVICE.NAMESPACE.localhost:PORT. Where the
 resolver does not know such names: curl -H 'Host: SERVICE.NAMESPACE.localhost'
-http://127.0.0.1:PORT.`,
+http://127.0.0.1:PORT.
+
+Where OTEL_EXPORTER_OTLP_ENDPOINT is set, traces are sent there: of events, from
+their acceptance to the pods that worked on them, and of requests, with the
+phases of the starts that they waited for.`,
 		Example: `  aisle up
   aisle up --addr 127.0.0.1:9090
   aisle up -k manifests/overlays/local --data-dir /tmp/aisle`,
@@ -167,7 +202,7 @@ http://127.0.0.1:PORT.`,
 			if err != nil {
 				return err
 			}
-			return a.run(cmd.Context(), e, m.address)
+			return a.run(cmd.Context(), e, &m)
 		},
 	}
 	m.flags(cmd)

@@ -117,7 +117,7 @@ func (s *Server) discover(w http.ResponseWriter, path []string) {
 		}
 	}
 	if len(list) == 0 {
-		status(w, http.StatusNotFound, "NotFound", "the server could not find the requested resource", Object{})
+		http.Error(w, "404 page not found", http.StatusNotFound)
 		return
 	}
 	reply(w, Object{"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": list})

@@ -176,7 +176,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	q, ok := parse(path)
 	if !ok || !s.has(q.resource) {
-		status(w, http.StatusNotFound, "NotFound", "the server could not find the requested resource", Object{})
+		http.Error(w, "404 page not found", http.StatusNotFound) // as a real one, which has no Status for it
 		return
 	}
 	switch {
