@@ -85,6 +85,18 @@ func victim(t *testing.T, dir string) {
 	select {}
 }
 
+// TestSyncAlways: the store is told to have every event on the disk before it
+// says that it has it.
+func TestSyncAlways(t *testing.T) {
+	for _, always := range []bool{false, true} {
+		h := newHarness(t, Options{SyncAlways: always}, shopBroker)
+		if c := h.store.server.JetStreamConfig(); c.SyncAlways != always {
+			t.Errorf("asked for %v, the store has %v", always, c.SyncAlways)
+		}
+		h.send("1")
+	}
+}
+
 // TestStoreLog: what the store says after every kill is not told as trouble.
 func TestStoreLog(t *testing.T) {
 	for _, tt := range []struct {
