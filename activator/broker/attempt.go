@@ -37,7 +37,9 @@ func (d *dispatcher) attempt(ctx context.Context, t *trigger, x *delivery) {
 
 func (b *Broker) attempt(ctx context.Context, t *trigger, x *delivery) (ending, time.Duration) {
 	ttl, _ := eventingbroker.GetTTL(x.ev.Context) // there is one: see Broker.accept
-	_ = eventingbroker.DeleteTTL(x.ev.Context)    // fails for names alone that are none
+	if t.subscriber.broker.Name == "" {           // one of our Brokers counts on
+		_ = eventingbroker.DeleteTTL(x.ev.Context) // fails for names alone that are none
+	}
 
 	start := time.Now()
 	reply, o := b.post(ctx, t.subscriber, t.policy, x.ev)
@@ -52,6 +54,9 @@ func (b *Broker) attempt(ctx context.Context, t *trigger, x *delivery) (ending, 
 		b.log.Debug("an event was not taken", "trigger", t.name, "id", x.ev.ID(), "attempt", x.attempt, "dead", v.dead, "wait", v.wait, "err", o.err)
 		if !v.dead {
 			return retryLater, v.wait
+		}
+		if t.sink != nil && t.sink.broker.Name != "" { // it counts on likewise
+			_ = eventingbroker.SetTTL(x.ev.Context, ttl)
 		}
 		err = b.deadLetter(ctx, t, x, o)
 	case reply != nil:

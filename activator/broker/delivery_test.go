@@ -6,13 +6,17 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"k8s.io/apimachinery/pkg/types"
 
 	"aisle.dev/aisle/internal/event"
@@ -229,6 +233,54 @@ func TestReplies(t *testing.T) {
 	if len(echoes) > 0 {
 		t.Errorf("%d echoes more than 9", len(echoes))
 	}
+}
+
+// TestLoops: a Trigger that sends to its own Broker, and one whose dead letters
+// come back to it, end by themselves. Knative counts replies alone.
+func TestLoops(t *testing.T) {
+	const (
+		toItself = `
+apiVersion: eventing.knative.dev/v1
+kind: Trigger
+metadata: {name: again, namespace: default}
+spec:
+  broker: shop
+  subscriber: {ref: {apiVersion: eventing.knative.dev/v1, kind: Broker, name: shop}}
+`
+		dead = "  delivery: {deadLetterSink: {ref: {apiVersion: eventing.knative.dev/v1, kind: Broker, name: shop}}}"
+	)
+	for name, trigger := range map[string]string{"a subscriber": toItself, "a dead-letter sink": triggerTo("sort", dead)} {
+		t.Run(name, func(t *testing.T) {
+			h := newHarness(t, Options{}, shopBroker, trigger)
+			h.subscribe(IngressHost, func(w http.ResponseWriter, r *http.Request) { h.Ingress().ServeHTTP(w, r) })
+			h.subscribe("sort"+host, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) })
+			h.send("1", "Ce-Knativebrokerttl", "10") // it is 9 when it is stored
+			for !h.cutALoop() {
+				select {
+				case <-t.Context().Done():
+					t.Fatal("the loop goes on")
+				case <-time.After(time.Millisecond):
+				}
+				if last, _ := h.Last(shop); last > 9 {
+					t.Fatalf("%d events are stored", last)
+				}
+			}
+			if last, _ := h.Last(shop); last != 9 {
+				t.Errorf("%d events are stored, want 9", last)
+			}
+		})
+	}
+}
+
+// cutALoop says whether the broker has counted a loop that it cut.
+func (h *harness) cutALoop() bool {
+	families, err := h.opts.Registry.(*prometheus.Registry).Gather()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return slices.ContainsFunc(families, func(f *dto.MetricFamily) bool {
+		return f.GetName() == "aisle_broker_loops_cut_total" && f.Metric[0].GetCounter().GetValue() > 0
+	})
 }
 
 func TestOrdered(t *testing.T) {
