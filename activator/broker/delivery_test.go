@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/types"
 
 	"aisle.dev/aisle/internal/event"
@@ -69,6 +70,14 @@ func TestBadSubscribers(t *testing.T) {
 			w.Header().Set("Content-Type", event.ContentType)
 			_, _ = w.Write([]byte(`{"specversion":"1.0","id"`))
 		}, 3, 502, "ends too early"},
+		{"too many attributes", func(w http.ResponseWriter, _ *http.Request) {
+			for name, v := range map[string]string{"Specversion": "1.0", "Id": "r", "Source": "/r", "Type": "r"} {
+				w.Header().Set("Ce-"+name, v)
+			}
+			for i := range event.MaxAttributes - 5 {
+				w.Header().Set(fmt.Sprint("Ce-X", i), "x")
+			}
+		}, 3, 502, "attributes"},
 		{"large", func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.CopyN(w, zeros{}, 2<<20)
 		}, 3, 502, "larger than 1048576 bytes"},
@@ -133,6 +142,43 @@ func TestDeadLetterSink(t *testing.T) {
 	// looks.
 	if list := h.deadLetterList(1); len(list) != 1 || list[0].Trigger != "default/a" {
 		t.Errorf("dead letters: %+v", list)
+	}
+}
+
+// loopsCut reads the counter of loops.
+func (h *harness) loopsCut() (n float64) {
+	h.t.Helper()
+	families, err := h.opts.Registry.(*prometheus.Registry).Gather()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "aisle_broker_loops_cut_total" {
+			n = f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	return n
+}
+
+// A sink whose own dead letters come back to it ends as other loops do.
+func TestDeadLetterLoop(t *testing.T) {
+	sink := "spec: {delivery: {deadLetterSink: {ref: {apiVersion: eventing.knative.dev/v1, kind: Broker, name: shop}}}}\n"
+	h := newHarness(t, Options{}, shopBroker+sink, triggerTo("sort", ""))
+	var tries atomic.Int32
+	h.subscribe("sort"+host, func(w http.ResponseWriter, _ *http.Request) {
+		tries.Add(1)
+		w.WriteHeader(http.StatusUnprocessableEntity)
+	})
+	h.send("1", "Ce-Knativebrokerttl", "5")
+	h.deadLetterList(4)
+	for range 1000 {
+		if h.loopsCut() > 0 {
+			break
+		}
+		h.deadLetterList(4)
+	}
+	if n, cut := tries.Load(), h.loopsCut(); n != 4 || cut != 1 {
+		t.Errorf("%d attempts, %v loops cut; want 4 and 1", n, cut)
 	}
 }
 

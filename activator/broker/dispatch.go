@@ -83,11 +83,12 @@ type dispatcher struct {
 
 // delivery is an event that is held.
 type delivery struct {
-	msg     *nats.Msg
-	seq     uint64
-	attempt int // from 1: how often it was handed out
-	ev      ce.Event
-	key     string // partitionkey, of ordered delivery
+	msg      *nats.Msg
+	seq      uint64
+	accepted time.Time
+	attempt  int // from 1: how often it was handed out
+	ev       ce.Event
+	key      string // partitionkey, of ordered delivery
 }
 
 // lane is the events of one partitionkey.
@@ -265,7 +266,7 @@ func (d *dispatcher) take(t *trigger, m *nats.Msg) {
 		d.missing--
 	}
 	d.pulled = max(d.pulled, seq)
-	x := &delivery{msg: m, seq: seq, attempt: int(md.NumDelivered)}
+	x := &delivery{msg: m, seq: seq, accepted: md.Timestamp, attempt: int(md.NumDelivered)}
 	if x.attempt > 1 {
 		d.b.metrics.redelivered.WithLabelValues(t.name.Namespace, t.broker.Name, t.name.Name).Inc()
 	}
