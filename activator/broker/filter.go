@@ -18,6 +18,7 @@ import (
 const (
 	maxFilterDepth = 16
 	maxFilters     = 1000
+	maxExpression  = 4096 // bytes of a CESQL expression, whose parser recurses
 )
 
 // filter says which events a Trigger takes.
@@ -38,11 +39,14 @@ func (e *filterError) Error() string { return e.path + ": " + e.err.Error() }
 // The dialects are Knative's code, but for all, any and not: Knative's reorder
 // their members in goroutines of their own, which are not free of races.
 func newFilter(t *eventingv1.Trigger) (filter, error) {
-	f, left := filter(nil), maxFilters
+	var f filter
 	var err error
 	switch {
 	case len(t.Spec.Filters) > 0:
-		if f, err = all("spec.filters", t.Spec.Filters, 0, &left); err != nil {
+		if err = bounded(t); err == nil {
+			f, err = all("spec.filters", t.Spec.Filters)
+		}
+		if err != nil {
 			return nil, err
 		}
 	case t.Spec.Filter != nil:
@@ -71,8 +75,37 @@ func knative(f eventfilter.Filter) filter {
 	return func(ctx context.Context, ev ce.Event) bool { return f.Filter(ctx, ev) != eventfilter.FailFilter }
 }
 
-func all(path string, list []eventingv1.SubscriptionsAPIFilter, depth int, left *int) (filter, error) {
-	members, err := compile(path, list, depth, left)
+// bounded is nil if a Trigger's filters are no larger than may be parsed.
+func bounded(t *eventingv1.Trigger) error {
+	left := maxFilters
+	var walk func(path string, list []eventingv1.SubscriptionsAPIFilter, depth int) error
+	walk = func(path string, list []eventingv1.SubscriptionsAPIFilter, depth int) error {
+		if left -= len(list); left < 0 {
+			return &filterError{path, fmt.Errorf("there are more than %d filters", maxFilters)}
+		}
+		if depth == maxFilterDepth && len(list) > 0 {
+			return &filterError{path, fmt.Errorf("filters are nested more than %d deep", maxFilterDepth)}
+		}
+		for i, sub := range list {
+			at := fmt.Sprintf("%s[%d]", path, i)
+			if len(sub.CESQL) > maxExpression {
+				return &filterError{at + ".cesql", fmt.Errorf("it is %d bytes long; at most %d are read", len(sub.CESQL), maxExpression)}
+			}
+			err := errors.Join(walk(at+".all", sub.All, depth+1), walk(at+".any", sub.Any, depth+1))
+			if sub.Not != nil {
+				err = errors.Join(err, walk(at+".not", []eventingv1.SubscriptionsAPIFilter{*sub.Not}, depth+1))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return walk("spec.filters", t.Spec.Filters, 0)
+}
+
+func all(path string, list []eventingv1.SubscriptionsAPIFilter) (filter, error) {
+	members, err := compile(path, list)
 	return func(ctx context.Context, ev ce.Event) bool {
 		for _, f := range members {
 			if !f(ctx, ev) {
@@ -83,23 +116,17 @@ func all(path string, list []eventingv1.SubscriptionsAPIFilter, depth int, left 
 	}, err
 }
 
-func compile(path string, list []eventingv1.SubscriptionsAPIFilter, depth int, left *int) ([]filter, error) {
-	if depth == maxFilterDepth {
-		return nil, &filterError{path, fmt.Errorf("filters are nested more than %d deep", maxFilterDepth)}
-	}
-	if *left -= len(list); *left < 0 {
-		return nil, &filterError{path, fmt.Errorf("there are more than %d filters", maxFilters)}
-	}
+func compile(path string, list []eventingv1.SubscriptionsAPIFilter) ([]filter, error) {
 	members := make([]filter, len(list))
 	for i, sub := range list {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		var err error
 		switch {
 		case len(sub.All) > 0:
-			members[i], err = all(at+".all", sub.All, depth+1, left)
+			members[i], err = all(at+".all", sub.All)
 		case len(sub.Any) > 0:
 			var among []filter
-			among, err = compile(at+".any", sub.Any, depth+1, left)
+			among, err = compile(at+".any", sub.Any)
 			members[i] = func(ctx context.Context, ev ce.Event) bool {
 				for _, f := range among {
 					if f(ctx, ev) {
@@ -110,7 +137,7 @@ func compile(path string, list []eventingv1.SubscriptionsAPIFilter, depth int, l
 			}
 		case sub.Not != nil:
 			var inner filter
-			inner, err = all(at+".not", []eventingv1.SubscriptionsAPIFilter{*sub.Not}, depth+1, left)
+			inner, err = all(at+".not", []eventingv1.SubscriptionsAPIFilter{*sub.Not})
 			members[i] = func(ctx context.Context, ev ce.Event) bool { return !inner(ctx, ev) }
 		default:
 			if members[i], err = leaf(sub); err != nil {

@@ -107,6 +107,12 @@ func (p *parser) parse(raw *unstructured.Unstructured, o Object) {
 	for _, problem := range apierrors.NameIsDNSSubdomain(o.GetName(), false) {
 		p.refuse("metadata.name", "%s", problem)
 	}
+	if t, ok := o.(*eventingv1.Trigger); ok {
+		if err := bounded(t); err != nil { // Knative's validation parses expressions of any length
+			p.refuse("spec.filters", "%v", err)
+			return
+		}
+	}
 	ctx := withDefaults(context.Background())
 	o.SetDefaults(ctx)
 	if o, ok := o.(*sourcesv1.PingSource); ok {

@@ -28,6 +28,8 @@ func TestParseRefuses(t *testing.T) {
 		{"bad filter within another", "  filters: [{all: [{exact: {type: a}}, {not: {prefix: {type: \"\"}}}]}]", "spec.filters[0].all[1].not[0]", "can't be empty"},
 		{"empty filter", "  filters: [{}]", "spec.filters[0]", "says nothing"},
 		{"two dialects", "  filters: [{exact: {type: a}, prefix: {type: a}}]", "", "multiple dialects"},
+		{"an endless expression", "  filters: [{cesql: \"" + strings.Repeat("(", 1<<20) + "\"}]", "spec.filters", "at most 4096"},
+		{"endless nesting", "  filters: [" + strings.Repeat("{not: ", 100) + "{exact: {type: a}}" + strings.Repeat("}", 100) + "]", "spec.filters", "nested more than 16 deep"},
 		{"attribute's name", "  filter: {attributes: {Type: a}}", "", "lowercase"},
 		{"back-off", "  delivery: {backoffDelay: soon}", "spec.delivery.backoffDelay", ""},
 		{"back-off of months", "  delivery: {backoffPolicy: linear, backoffDelay: P3M}", "spec.delivery", "is not between"},

@@ -100,10 +100,7 @@ func (c *control) Delete(key objects.Key) (gone manifest.Object, err error) {
 func (c *control) changed(key objects.Key) error {
 	switch key.GroupVersionResource {
 	case objects.Services.GroupVersionResource:
-		if err := c.follow(types.NamespacedName{Namespace: key.Namespace, Name: key.Name}); err != nil {
-			return err
-		}
-		return c.prune()
+		return c.follow(types.NamespacedName{Namespace: key.Namespace, Name: key.Name})
 	case objects.Revisions.GroupVersionResource:
 		return c.prune()
 	case objects.ConfigMaps.GroupVersionResource, objects.Secrets.GroupVersionResource, objects.ImageMaps.GroupVersionResource:

@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -195,6 +196,9 @@ func (c *control) follow(names ...types.NamespacedName) error {
 		}
 	}
 	c.routes.Store(&next)
+	if slices.ContainsFunc(changes, func(ch objects.Change) bool { return ch.Object == nil }) {
+		err = errors.Join(err, c.prune()) // of what revisions that are gone referred to
+	}
 	for _, name := range names {
 		if s := c.services[name]; len(s.revisions) == 0 { // it is no more, and no request finds it
 			for _, r := range s.running {
@@ -302,7 +306,7 @@ func (c *control) step(name types.NamespacedName) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.stopped {
-		_ = c.follow(name) // told by commit; the next step is due all the same
+		_ = c.follow(name) // told by follow; the next step is due all the same
 	}
 }
 

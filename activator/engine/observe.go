@@ -23,11 +23,15 @@ func (c *control) ended(r *revision) {
 func (c *control) rested(r *revision) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := c.services[types.NamespacedName{Namespace: r.spec.Namespace, Name: r.spec.Service}]
+	name := types.NamespacedName{Namespace: r.spec.Namespace, Name: r.spec.Service}
+	s := c.services[name]
 	if s == nil || s.running[r.name] != r || r.isReachable() || !r.gate.shutEmpty() {
 		return
 	}
 	c.end(s, r)
+	if !c.stopped {
+		_ = c.follow(name) // told by follow; an old revision may now be collected
+	}
 }
 
 // proven is told by a runner that its revision has had the pods that it was to
@@ -69,7 +73,7 @@ func (c *control) change(r *revision, do func(*servingv1.Revision) bool) {
 		return
 	}
 	s.keep(rev)
-	_ = c.follow(name) // told by commit
+	_ = c.follow(name) // told by follow
 }
 
 // active is told by a runner whether its revision has pods.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -71,6 +72,10 @@ func keepNode(ctx context.Context, l layout, log *slog.Logger) error {
 			case <-ctx.Done():
 			}
 		}
+	}
+	// Before any part ends: who looks for a node now waits until this one has gone.
+	if gone := os.Remove(l.nodeReady()); !errors.Is(gone, fs.ErrNotExist) {
+		err = errors.Join(err, gone)
 	}
 	log.Info("node ends", "error", err)
 	// The order is start's reversed: the kubelet goes before the containers,

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -247,6 +249,43 @@ func TestOldConfigMapStaysForItsRevision(t *testing.T) {
 	if n := configMaps(); n != 1 {
 		t.Errorf("%d ConfigMaps after the old revision's end", n)
 	}
+	if err := e.stop(patience); err != nil {
+		t.Error(err)
+	}
+}
+
+// Old revisions go by the rules of config-gc, which is followed when it changes
+// as all of Knative's settings are.
+func TestOldRevisionsGo(t *testing.T) {
+	t.Parallel()
+	engineOnly(t, shared, "Knative's own controller collects a cluster's")
+	e := newEngine(t, "", servicesDir)
+	if err := e.apply(t.Context(), []map[string]any{{
+		"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": "config-gc", "namespace": "knative-serving"},
+		"data": map[string]any{"min-non-active-revisions": "0", "max-non-active-revisions": "1", "retain-since-create-time": "disabled", "retain-since-last-active-time": "disabled"},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	const last = 4
+	for version := 1; version <= last; version++ {
+		if err := e.changed(t.Context(), "collected", map[string]string{"VERSION": strconv.Itoa(version)}, nil); err != nil {
+			t.Fatal(err)
+		}
+		awaitObserved(t, e.objects(), "collected", fmt.Sprintf("collected-%05d", version))
+	}
+	await(t, "the latest revision and one before it to be left", func() string {
+		all, err := e.Revisions(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, r := range all {
+			if r.Service == "collected" {
+				names = append(names, r.Name)
+			}
+		}
+		return strings.TrimPrefix(strings.Join(names, " "), "collected-00003 collected-00004")
+	})
 	if err := e.stop(patience); err != nil {
 		t.Error(err)
 	}

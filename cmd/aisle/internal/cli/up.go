@@ -179,6 +179,11 @@ Services are reached at http://SERVICE.NAMESPACE.localhost:PORT. Where the
 resolver does not know such names: curl -H 'Host: SERVICE.NAMESPACE.localhost'
 http://127.0.0.1:PORT.
 
+What the folder describes is applied, and kept in the data directory: what was
+applied by other commands since stays, and what leaves the folder goes. Events
+are accepted at http://broker-ingress.knative-eventing.localhost:PORT/NAMESPACE/BROKER
+and are in the store when the answer is 202.
+
 Where OTEL_EXPORTER_OTLP_ENDPOINT is set, traces are sent there: of events, from
 their acceptance to the pods that worked on them, and of requests, with the
 phases of the starts that they waited for.`,
