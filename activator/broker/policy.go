@@ -91,7 +91,7 @@ func (p policy) after(attempt int, o outcome) verdict {
 	}
 	wait := float64(p.delay)
 	if p.exponential {
-		wait *= math.Exp2(float64(attempt - 1))
+		wait *= math.Exp2(float64(min(attempt-1, 62))) // beyond it maxBackoff holds, and no delay at all stays none
 	} else {
 		wait *= float64(attempt - 1)
 	}

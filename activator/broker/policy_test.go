@@ -48,6 +48,7 @@ func TestAfter(t *testing.T) {
 		{"PT0S: not", spec(1, &exponential, "PT1S", "PT0S"), 1, 429, verdict{wait: time.Second}},
 		{"of 429 and 503 alone", spec(1, &exponential, "PT1S", "PT2M"), 1, 500, verdict{wait: time.Second}},
 		{"exponents end at a day", spec(1000, &exponential, "PT1S", ""), 999, 500, verdict{wait: maxBackoff}},
+		{"of no delay too", spec(5000, &exponential, "PT0S", ""), 4999, 500, verdict{}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -65,7 +65,7 @@ func (s *store) publish(ctx context.Context, msgs []*message) (last uint64, err 
 	for _, m := range msgs {
 		ack, perr := s.js.PublishMsgAsync(m)
 		if perr != nil {
-			err = perr
+			err = storeError(perr)
 			break
 		}
 		acks = append(acks, ack)
@@ -84,6 +84,9 @@ func (s *store) publish(ctx context.Context, msgs []*message) (last uint64, err 
 }
 
 func storeError(err error) error {
+	if errors.Is(err, nats.ErrMaxPayload) { // another's server may carry less than ours
+		return errTooLarge
+	}
 	if e, ok := errors.AsType[*jetstream.APIError](err); ok {
 		switch e.ErrorCode {
 		case codeStoreFailed:

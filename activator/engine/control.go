@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"knative.dev/serving/pkg/apis/autoscaling"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
@@ -240,10 +241,25 @@ func (c *control) reconcile(name types.NamespacedName, next table) []objects.Cha
 	ks = ks.DeepCopy()
 	var changes []objects.Change
 
+	// Those of an earlier Service of this name, if a crash or a full disk came
+	// between its end and theirs.
+	var strangers []string
+	s.revisions = slices.DeleteFunc(s.revisions, func(r *servingv1.Revision) bool {
+		strange := !metav1.IsControlledBy(r, ks)
+		if strange {
+			strangers = append(strangers, r.Name)
+		}
+		return strange
+	})
 	latest := s.ofGeneration(configurationGeneration(ks))
 	if latest == nil {
 		latest = makeRevision(ks, now)
 		s.keep(latest)
+	}
+	for _, gone := range strangers {
+		if s.revision(gone) == nil {
+			changes = append(changes, objects.Change{Key: objects.Revisions.Key(name.Namespace, gone)})
+		}
 	}
 	ready := s.latestReady()
 	plan, err := route.Make(s.input(ks, ready), now)
