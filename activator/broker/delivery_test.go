@@ -67,6 +67,7 @@ func TestBadSubscribers(t *testing.T) {
 			http.Redirect(w, r, "http://elsewhere/", http.StatusFound)
 		}, 1, http.StatusFound, ""},
 		{"garbage", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("\xff\x00")) }, 3, 502, "no CloudEvent"},
+		{"much garbage", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.CopyN(w, zeros{}, 2<<20) }, 3, 502, "no CloudEvent"},
 		{"half an event", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", event.ContentType)
 			_, _ = w.Write([]byte(`{"specversion":"1.0","id"`))
@@ -80,6 +81,7 @@ func TestBadSubscribers(t *testing.T) {
 			}
 		}, 3, 502, "attributes"},
 		{"large", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", event.ContentType)
 			_, _ = io.CopyN(w, zeros{}, 2<<20)
 		}, 3, 502, "larger than 1048576 bytes"},
 	}
