@@ -65,7 +65,7 @@ type revision struct {
 	told       replicas  // what control was told last
 	quarantine time.Time // no pod is started before; zero: at once
 
-	mu       sync.Mutex // guards what follows; taken after no other lock
+	mu       sync.Mutex // guards what follows; taken after control's mu, before the lane's and the slots'
 	pods     []*podState
 	gone     []string       // pods that have ended and are still shown
 	reached  bool           // requests are routed to it, or it has still to be proven
@@ -257,6 +257,9 @@ func (r *revision) decide(now time.Time) time.Time {
 		r.stats.Report(now)
 		r.busy(+1)
 	}
+	if !r.isReachable() {
+		r.backlog.Store(0) // those events are another revision's now, and nobody tells this one
+	}
 	if now.Sub(r.recorded) >= scale.Tick {
 		seen := r.stats.Report(now)
 		r.decider.Record(now, seen.AverageConcurrency+float64(r.backlog.Load()), seen.RequestCount/now.Sub(r.recorded).Seconds())
@@ -307,8 +310,8 @@ func (r *revision) decide(now time.Time) time.Time {
 	case d.NextCheck.IsZero() && quiet:
 		r.recorded = time.Time{}
 		r.busy(-1)
-		if !reached {
-			r.control.rested(r)
+		if !reached && !r.control.rested(r) {
+			return now.Add(scale.Tick) // nobody tells when that request has gone
 		}
 		return time.Time{}
 	case d.NextCheck.IsZero():
