@@ -222,3 +222,38 @@ func TestSwapBackToADeletedService(t *testing.T) {
 		t.Errorf("a pod of another service %s", next.Pending())
 	}
 }
+
+// Who watches Brokers is told of the one that was applied, and not of all.
+func TestApplyTellsOfOneBroker(t *testing.T) {
+	const broker = `{apiVersion: eventing.knative.dev/v1, kind: Broker, metadata: {name: NAME}}`
+	c := controlling(t, t.TempDir(), settings+"---"+oneService("1"))
+	c.engine.opts.DataDir, c.engine.opts.Registry = t.TempDir(), prometheus.NewRegistry()
+	defer func() {
+		c.engine.events.rest()
+		c.stop()
+		if err := c.engine.events.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	apply := func(name string) {
+		t.Helper()
+		if _, _, _, err := c.Apply(read(t, strings.ReplaceAll(broker, "NAME", name))[0], false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply("first")
+	_, version := c.store.List(objects.Brokers, "")
+	apply("second")
+	events, _, _, err := c.store.Since(version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range events {
+		if e.Key.Name == "first" {
+			t.Errorf("%s %s: nothing has changed", e.Type, e.Key)
+		}
+	}
+	if ready, _, _ := unstructured.NestedSlice(c.store.Get(objects.Brokers.Key("default", "second")).(*unstructured.Unstructured).Object, "status", "conditions"); len(ready) == 0 {
+		t.Error("the second has no conditions")
+	}
+}
