@@ -17,6 +17,7 @@ import (
 	eventingbroker "knative.dev/eventing/pkg/broker"
 
 	"aisle.dev/aisle/internal/event"
+	"aisle.dev/aisle/internal/problem"
 )
 
 // errorBody is how much of a failure's answer is kept: knativeerrordata holds
@@ -41,26 +42,30 @@ func (b *Broker) attempt(ctx context.Context, t *trigger, x *delivery) (ending, 
 
 	start := time.Now()
 	reply, o := b.post(ctx, t.subscriber, t.policy, x.ev)
-	b.metrics.attempted(t, o, time.Since(start))
-	if ctx.Err() != nil && o.err != nil {
-		return stopped, 0
-	}
+	took := time.Since(start)
 	var err error
-	switch {
-	case o.err != nil:
-		v := t.policy.after(x.attempt, o)
-		b.log.Debug("an event was not taken", "trigger", t.name, "id", x.ev.ID(), "attempt", x.attempt, "dead", v.dead, "wait", v.wait, "err", o.err)
-		if !v.dead {
-			return retryLater, v.wait
-		}
-		err = b.deadLetter(ctx, t, x, o)
-	case reply != nil:
+	if reply != nil {
 		// Before the event counts as delivered: else a kill would lose it.
 		_ = eventingbroker.SetTTL(reply.Context, ttl)
 		hop(*reply)
 		err = b.accept(ctx, t.stream, []ce.Event{*reply}, nats.Header{
 			triggerHeader: {t.name.String()}, attemptHeader: {strconv.Itoa(x.attempt)}, causeHeader: {strconv.FormatUint(x.seq, 10)},
 		})
+		if err != nil && !retriable(problem.Status(err)) {
+			o, err = badReply(fmt.Errorf("the reply cannot be stored: %w", err)), nil // nor ever could
+		}
+	}
+	b.metrics.attempted(t, o, took)
+	if ctx.Err() != nil && o.err != nil {
+		return stopped, 0
+	}
+	if o.err != nil {
+		v := t.policy.after(x.attempt, o)
+		b.log.Debug("an event was not taken", "trigger", t.name, "id", x.ev.ID(), "attempt", x.attempt, "dead", v.dead, "wait", v.wait, "err", o.err)
+		if !v.dead {
+			return retryLater, v.wait
+		}
+		err = b.deadLetter(ctx, t, x, o, ttl)
 	}
 	if err != nil {
 		b.log.Error("what came of an event cannot be stored; it will be delivered again", "trigger", t.name, "id", x.ev.ID(), "err", err)
@@ -105,10 +110,15 @@ func (b *Broker) post(ctx context.Context, to target, p policy, ev ce.Event) (*c
 	}
 	reply, err := b.reply(resp)
 	if err != nil {
-		// What Knative's broker says of a reply that is no event.
-		return nil, outcome{status: http.StatusBadGateway, err: err, data: []byte(err.Error())}
+		return nil, badReply(err)
 	}
 	return reply, outcome{status: resp.StatusCode}
+}
+
+// badReply is the outcome where the reply is no event that can be stored:
+// what Knative's broker says of one that is none.
+func badReply(err error) outcome {
+	return outcome{status: http.StatusBadGateway, err: err, data: []byte(err.Error())}
 }
 
 // reply reads the event in a subscriber's answer; nil if it is empty.

@@ -3,12 +3,13 @@ package broker
 import (
 	"context"
 	"encoding/base64"
+	"fmt"
 	"strconv"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	ce "github.com/cloudevents/sdk-go/v2/event"
+	"github.com/nats-io/nats.go/jetstream"
+	eventingbroker "knative.dev/eventing/pkg/broker"
 )
 
 // Attributes of a dead letter, as Knative has them
@@ -29,7 +30,7 @@ const (
 )
 
 // minimalWindow is how long JetStream remembers message ids: only dead letters
-// have one, and a duplicate of those comes soon.
+// and the ticks of PingSources have one, and their duplicates come soon.
 const minimalWindow = 2 * time.Minute
 
 func (b *Broker) openDeadLetters(ctx context.Context) error {
@@ -43,8 +44,9 @@ func (b *Broker) openDeadLetters(ctx context.Context) error {
 
 // deadLetter gives an event up: to the dead-letter sink, and to the list of
 // dead letters unless a sink that is none of our Brokers has taken it. An
-// error means that it is nowhere yet.
-func (b *Broker) deadLetter(ctx context.Context, t *trigger, x *delivery, o outcome) error {
+// error means that it is nowhere yet. Ttl is how many Brokers it may still
+// pass: a sink whose own dead letters come back here would go on for ever.
+func (b *Broker) deadLetter(ctx context.Context, t *trigger, x *delivery, o outcome, ttl int32) error {
 	dead := x.ev.Clone()
 	code := strconv.Itoa(o.status)
 	if o.status == 0 {
@@ -58,7 +60,7 @@ func (b *Broker) deadLetter(ctx context.Context, t *trigger, x *delivery, o outc
 	}
 	b.log.Warn("an event is given up", "trigger", t.name, "id", dead.ID(), "type", dead.Type(), "attempts", x.attempt, "err", o.err)
 	if t.sink != nil {
-		taken, err := b.toSink(ctx, t, dead)
+		taken, err := b.toSink(ctx, t, dead, ttl)
 		if err != nil {
 			b.log.Error("the dead-letter sink did not take an event; it is kept among the dead letters", "trigger", t.name, "id", dead.ID(), "err", err)
 		}
@@ -74,7 +76,7 @@ func (b *Broker) deadLetter(ctx context.Context, t *trigger, x *delivery, o outc
 	m.Header.Set(triggerHeader, t.name.String())
 	m.Header.Set(brokerHeader, t.broker.String())
 	m.Header.Set(attemptHeader, strconv.Itoa(x.attempt))
-	m.Header.Set(jetstream.MsgIDHeader, t.stream.name+"/"+t.consumer+"/"+strconv.FormatUint(x.seq, 10))
+	m.Header.Set(jetstream.MsgIDHeader, letterID(t, x))
 	if err := b.store.room(int64(m.Size())); err != nil {
 		return err
 	}
@@ -85,10 +87,18 @@ func (b *Broker) deadLetter(ctx context.Context, t *trigger, x *delivery, o outc
 	return nil
 }
 
+// letterID is the same however often an event is given up. The time is in it
+// because a Broker that is deleted and made again counts from 1 again.
+func letterID(t *trigger, x *delivery) string {
+	return fmt.Sprintf("%s/%s/%d/%d", t.stream.name, t.consumer, x.seq, x.accepted.UnixNano())
+}
+
 // toSink hands a dead letter to its sink. It is taken for good by a sink that
 // is not one of our Brokers: those pass events on, and keep none.
-func (b *Broker) toSink(ctx context.Context, t *trigger, dead ce.Event) (taken bool, err error) {
+func (b *Broker) toSink(ctx context.Context, t *trigger, dead ce.Event, ttl int32) (taken bool, err error) {
 	if t.sink.broker.Name != "" {
+		dead = dead.Clone() // the list's has no TTL
+		_ = eventingbroker.SetTTL(dead.Context, ttl)
 		return false, b.Accept(ctx, t.sink.broker, dead)
 	}
 	_, o := b.post(ctx, *t.sink, t.policy, dead)

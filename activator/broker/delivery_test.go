@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/types"
 
 	"aisle.dev/aisle/internal/event"
@@ -69,6 +70,14 @@ func TestBadSubscribers(t *testing.T) {
 			w.Header().Set("Content-Type", event.ContentType)
 			_, _ = w.Write([]byte(`{"specversion":"1.0","id"`))
 		}, 3, 502, "ends too early"},
+		{"too many attributes", func(w http.ResponseWriter, _ *http.Request) {
+			for name, v := range map[string]string{"Specversion": "1.0", "Id": "r", "Source": "/r", "Type": "r"} {
+				w.Header().Set("Ce-"+name, v)
+			}
+			for i := range event.MaxAttributes - 5 {
+				w.Header().Set(fmt.Sprint("Ce-X", i), "x")
+			}
+		}, 3, 502, "attributes"},
 		{"large", func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.CopyN(w, zeros{}, 2<<20)
 		}, 3, 502, "larger than 1048576 bytes"},
@@ -133,6 +142,43 @@ func TestDeadLetterSink(t *testing.T) {
 	// looks.
 	if list := h.deadLetterList(1); len(list) != 1 || list[0].Trigger != "default/a" {
 		t.Errorf("dead letters: %+v", list)
+	}
+}
+
+// loopsCut reads the counter of loops.
+func (h *harness) loopsCut() (n float64) {
+	h.t.Helper()
+	families, err := h.opts.Registry.(*prometheus.Registry).Gather()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "aisle_broker_loops_cut_total" {
+			n = f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	return n
+}
+
+// A sink whose own dead letters come back to it ends as other loops do.
+func TestDeadLetterLoop(t *testing.T) {
+	sink := "spec: {delivery: {deadLetterSink: {ref: {apiVersion: eventing.knative.dev/v1, kind: Broker, name: shop}}}}\n"
+	h := newHarness(t, Options{}, shopBroker+sink, triggerTo("sort", ""))
+	var tries atomic.Int32
+	h.subscribe("sort"+host, func(w http.ResponseWriter, _ *http.Request) {
+		tries.Add(1)
+		w.WriteHeader(http.StatusUnprocessableEntity)
+	})
+	h.send("1", "Ce-Knativebrokerttl", "5")
+	h.deadLetterList(4)
+	for range 1000 {
+		if h.loopsCut() > 0 {
+			break
+		}
+		h.deadLetterList(4)
+	}
+	if n, cut := tries.Load(), h.loopsCut(); n != 4 || cut != 1 {
+		t.Errorf("%d attempts, %v loops cut; want 4 and 1", n, cut)
 	}
 }
 
@@ -274,6 +320,29 @@ func TestOrdered(t *testing.T) {
 	}
 }
 
+// An event without a key whose retry is far off does not hold up those with
+// keys when the broker is another one.
+func TestOrderedPastARetry(t *testing.T) {
+	t.Parallel() // it waits for the store
+	trigger := strings.Replace(triggerTo("sort", "  delivery: {retry: 1, backoffPolicy: exponential, backoffDelay: PT1H}"), "namespace: default}", "namespace: default, annotations: {"+OrderAnnotation+": ordered}}", 1)
+	h := newHarness(t, Options{}, shopBroker, trigger)
+	tried := make(chan struct{}, 1)
+	h.subscribe("sort"+host, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(500)
+		tried <- struct{}{}
+	})
+	h.send("1")
+	<-tried
+	h.stop()
+	take, got := collect()
+	h.subscribe("sort"+host, take)
+	h.start(shopBroker, trigger)
+	h.send("2", "Ce-Partitionkey", "k")
+	if ev := received(t, got); ev.ID() != "2" {
+		t.Errorf("event %s came", ev.ID())
+	}
+}
+
 // places says how many deliveries are useful, and hears what waits.
 type places struct {
 	n       atomic.Int32
@@ -294,13 +363,14 @@ func TestPlaces(t *testing.T) {
 	h := newHarness(t, Options{Subscribers: p}, shopBroker, triggerTo("sort", ""))
 	var mu sync.Mutex
 	at, most := 0, 0
-	step := make(chan struct{})
+	began, step := make(chan struct{}, 100), make(chan struct{})
 	took := make(chan struct{}, 100)
 	h.subscribe("sort"+host, func(http.ResponseWriter, *http.Request) {
 		mu.Lock()
 		at++
 		most = max(most, at)
 		mu.Unlock()
+		began <- struct{}{}
 		<-step
 		mu.Lock()
 		at--
@@ -310,8 +380,10 @@ func TestPlaces(t *testing.T) {
 	for i := range 10 {
 		h.send(strconv.Itoa(i))
 	}
+	<-began
+	<-began
 	for n := range p.waiting {
-		if n == 8 { // two are being delivered
+		if n == 8 {
 			break
 		}
 	}
@@ -329,21 +401,43 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
-// Large events are fetched a few at a time.
+// Large events are fetched a few at a time, also where they come all at once
+// to a Trigger that has long asked for events.
 func TestLargeEvents(t *testing.T) {
 	h := newHarness(t, Options{}, shopBroker, triggerTo("sort", ""))
 	got := make(chan int, 100)
+	began, release := make(chan struct{}, 100), make(chan struct{})
 	h.subscribe("sort"+host, func(_ http.ResponseWriter, r *http.Request) {
+		began <- struct{}{}
+		<-release
 		n, _ := io.Copy(io.Discard, r.Body)
 		got <- int(n)
 	})
 	const size, events = 8 << 20, 20
-	body := strings.Repeat("x", size)
-	for i := range events {
-		if resp := h.post("/default/shop", map[string]string{"Ce-Specversion": "1.0", "Ce-Id": strconv.Itoa(i), "Ce-Source": "/s", "Ce-Type": "t"}, body); resp.StatusCode != http.StatusAccepted {
+	const fit = maxHeld/size - 1 // their headers take room too
+	post := func(id, size int) {
+		t.Helper()
+		header := map[string]string{"Ce-Specversion": "1.0", "Ce-Id": strconv.Itoa(id), "Ce-Source": "/s", "Ce-Type": "t"}
+		if resp := h.post("/default/shop", header, strings.Repeat("x", size)); resp.StatusCode != http.StatusAccepted {
 			t.Fatal(resp.Status)
 		}
 	}
+	for i := range events {
+		post(i, size)
+	}
+	for range fit {
+		<-began
+	}
+	for range 100 { // what else it asks for would be here now
+		cons, err := h.store.js.Consumer(t.Context(), streamOf(shop), "trigger_default_sort")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := cons.CachedInfo().NumAckPending; n > fit {
+			t.Fatalf("%d events of %d MB are held, of which %d fit", n, size>>20, fit)
+		}
+	}
+	close(release)
 	for range events {
 		if n := <-got; n != size {
 			t.Errorf("an event of %d bytes", n)

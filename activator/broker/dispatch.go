@@ -22,6 +22,10 @@ const (
 	// beat is how often the store hears of events that are under way.
 	beat = ackWait / 3
 
+	// settleWait is how long ordered events wait for those that an earlier
+	// process had begun.
+	settleWait = 2 * ackWait
+
 	maxPending = 10_000 // events of a Trigger handed out or waiting for a retry
 	maxPulls   = 64     // pull requests of a Trigger; a few are ever used
 
@@ -29,17 +33,6 @@ const (
 	// nothing about; maxPlaces what it may say.
 	ownPlaces = 32
 	maxPlaces = 1024
-
-	// Bounds of what a dispatcher holds: events beyond those being delivered,
-	// so that the next one is at hand and the number waiting is known; more
-	// where order matters, so that a key that is blocked seldom blocks others.
-	ahead        = 64
-	aheadOrdered = 1024
-	maxHeld      = 32 << 20 // bytes, about
-
-	// statusPause is the wait after the store ended a request for events, as
-	// it does when a Trigger is deleted.
-	statusPause = time.Second
 
 	// ownRetry is the wait after a failure that is not the subscriber's.
 	ownRetry = ackWait
@@ -64,30 +57,31 @@ type dispatcher struct {
 	wake chan struct{} // capacity 1
 
 	// What follows is the loop's.
-	inbox       string
-	next        string // where pull requests go
-	link        *link  // the connection that outstanding ones were asked of
-	held        map[uint64]*delivery
-	bytes       int // of what is held
-	size        int // of an event, about; rises at once and falls slowly
-	ready       []*delivery
-	lanes       map[string]*lane // of ordered delivery, by partitionkey
-	running     int
-	outstanding int       // events asked for and not yet here
-	pause       time.Time // until then nothing is asked for
-	pulled      uint64    // sequence of the newest event that was handed out
-	before      uint64    // sequence up to which events were handed out by an earlier process
-	missing     int       // of these, how many are to come before ordered ones start
-	settled     bool      // they are here
+	inbox    string
+	next     string // where pull requests go
+	link     *link  // the connection that events were asked of
+	held     map[uint64]*delivery
+	bytes    int // of what is held
+	fetcher  fetcher
+	ready    []*delivery
+	lanes    map[string]*lane // of ordered delivery, by partitionkey
+	running  int
+	pulled   uint64    // sequence of the newest event that was handed out
+	before   uint64    // sequence up to which events were handed out by an earlier process
+	missing  int       // of these, how many are to come before ordered ones start
+	settleBy time.Time // when they are not waited for any more
+	settled  bool      // they are here
 }
 
 // delivery is an event that is held.
 type delivery struct {
-	msg     *nats.Msg
-	seq     uint64
-	attempt int // from 1: how often it was handed out
-	ev      ce.Event
-	key     string // partitionkey, of ordered delivery
+	msg      *nats.Msg
+	size     int // bytes of the message
+	seq      uint64
+	accepted time.Time
+	attempt  int // from 1: how often it was handed out
+	ev       ce.Event
+	key      string // partitionkey, of ordered delivery
 }
 
 // lane is the events of one partitionkey.
@@ -136,6 +130,10 @@ func (b *Broker) newDispatcher(ctx context.Context, t *trigger) (*dispatcher, er
 		cancel()
 		return nil, fmt.Errorf("deliver to Trigger %s: %w", t.name, err)
 	}
+	if d.missing > 0 {
+		d.settleBy = time.Now().Add(settleWait)
+		time.AfterFunc(settleWait, d.nudge)
+	}
 	go func() {
 		defer close(d.ended)
 		d.run(ctx)
@@ -168,11 +166,12 @@ func (d *dispatcher) run(ctx context.Context) {
 		d.settle(t)
 		for d.running < places && len(d.ready) > 0 {
 			x := d.ready[0]
+			d.ready[0] = nil // the array stays; a large event must not
 			d.ready = d.ready[1:]
 			d.running++
 			wg.Go(func() { d.attempt(attempts, t, x) })
 		}
-		d.pull(t, places)
+		d.fetch(t, places)
 		d.b.waiting.set(d, t.subscriber.url.Host, d.waits())
 		if !beating && len(d.held) > 0 {
 			beats.Reset(beat)
@@ -186,7 +185,8 @@ func (d *dispatcher) run(ctx context.Context) {
 			d.finish(r)
 		case <-d.wake:
 		case <-d.link.lost: // and with it what was asked for
-			d.link, d.outstanding = d.b.store.link.Load(), 0
+			d.link = d.b.store.link.Load()
+			d.fetcher.ended()
 		case <-beats.C:
 			beating = false
 			d.inProgress()
@@ -223,39 +223,15 @@ func (d *dispatcher) places(t *trigger) int {
 	return ownPlaces
 }
 
-// pull asks the store for as many events as there is room for. Requests do not
-// expire: nothing is asked again while nothing comes.
-func (d *dispatcher) pull(t *trigger, places int) {
-	window := places + ahead
-	if t.ordered {
-		window = max(window, aheadOrdered)
-	}
-	window = min(window, max(maxHeld/max(d.size, 1), 1))
-	if d.outstanding > window/4 || time.Now().Before(d.pause) {
-		return
-	}
-	n := window - len(d.held) - d.outstanding
-	if n <= 0 {
-		return
-	}
-	if err := d.b.store.nc.PublishRequest(d.next, d.inbox, fmt.Appendf(nil, `{"batch":%d}`, n)); err != nil {
-		d.b.log.Error("events cannot be fetched out of the store", "trigger", t.name, "err", err)
-		return
-	}
-	d.outstanding += n
-}
-
 // take begins with what the store sent.
 func (d *dispatcher) take(t *trigger, m *nats.Msg) {
 	md, err := m.Metadata()
-	if err != nil { // a status: the request has ended, and the next one may too
-		d.b.log.Info("the store ended a request for events", "trigger", t.name, "status", m.Header.Get("Status"), "says", m.Header.Get("Description"))
-		d.outstanding, d.pause = 0, time.Now().Add(statusPause)
-		time.AfterFunc(statusPause, d.nudge)
+	if err != nil { // no event, but word of the request
+		d.refused(t, m)
 		return
 	}
-	d.size = max(len(m.Data), d.size-d.size/16)
-	d.outstanding = max(d.outstanding-1, 0)
+	size := m.Size()
+	d.fetcher.came(size)
 	seq := md.Sequence.Stream
 	if x := d.held[seq]; x != nil {
 		x.msg = m // the newer one is to be acknowledged
@@ -265,7 +241,7 @@ func (d *dispatcher) take(t *trigger, m *nats.Msg) {
 		d.missing--
 	}
 	d.pulled = max(d.pulled, seq)
-	x := &delivery{msg: m, seq: seq, attempt: int(md.NumDelivered)}
+	x := &delivery{msg: m, size: size, seq: seq, accepted: md.Timestamp, attempt: int(md.NumDelivered)}
 	if x.attempt > 1 {
 		d.b.metrics.redelivered.WithLabelValues(t.name.Namespace, t.broker.Name, t.name.Name).Inc()
 	}
@@ -279,7 +255,7 @@ func (d *dispatcher) take(t *trigger, m *nats.Msg) {
 		return
 	}
 	d.held[seq] = x
-	d.bytes += len(m.Data)
+	d.bytes += size
 	if t.ordered {
 		x.key, _ = x.ev.Extensions()["partitionkey"].(string)
 	}
@@ -316,10 +292,11 @@ func (d *dispatcher) advance(key string) {
 }
 
 // settle ends the wait for the ordered events that an earlier process had
-// begun, when they are here, or when they do not fit: those here are the
-// oldest.
+// begun: when they are here, when they do not fit (those here are the oldest),
+// or when the store has had the time to hand them out again. What it has not
+// by then waits for a retry and has no key: one that has is held meanwhile.
 func (d *dispatcher) settle(t *trigger) {
-	if d.missing > 0 && (len(d.held) >= aheadOrdered || !t.ordered) {
+	if d.missing > 0 && (len(d.held) >= aheadOrdered || d.fetcher.tight || !t.ordered || !time.Now().Before(d.settleBy)) {
 		d.missing = 0
 	}
 	if d.missing > 0 || d.settled {
@@ -364,7 +341,8 @@ func (d *dispatcher) finish(r result) {
 
 func (d *dispatcher) release(x *delivery) {
 	if d.held[x.seq] != nil {
-		d.bytes -= len(x.msg.Data)
+		d.bytes -= x.size
+		d.fetcher.tight = false
 		delete(d.held, x.seq)
 	}
 }
@@ -383,61 +361,8 @@ func (d *dispatcher) waits() int {
 	for _, l := range d.lanes {
 		n += len(l.queue)
 	}
-	if last := d.stream.last.Load(); d.outstanding == 0 && last > d.pulled {
+	if last := d.stream.last.Load(); d.fetcher.events == 0 && last > d.pulled {
 		n += int(last - d.pulled)
 	}
 	return n
-}
-
-// waiting sums up what the dispatchers say waits for a host.
-type waiting struct {
-	report Subscribers // nil: nobody asks
-
-	mu sync.Mutex // guards by; held while reporting, so that reports come in order
-	by map[string]map[*dispatcher]int
-}
-
-func (w *waiting) set(d *dispatcher, host string, n int) {
-	if w.report == nil {
-		return
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.by == nil {
-		w.by = map[string]map[*dispatcher]int{}
-	}
-	if w.by[host] == nil {
-		w.by[host] = map[*dispatcher]int{}
-	}
-	if old, ok := w.by[host][d]; ok && old == n {
-		return
-	}
-	w.by[host][d] = n
-	w.say(host)
-}
-
-func (w *waiting) forget(d *dispatcher) {
-	if w.report == nil {
-		return
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for host, by := range w.by {
-		if _, ok := by[d]; ok {
-			delete(by, d)
-			w.say(host)
-		}
-	}
-}
-
-// say reports a host's sum. REQUIRES: w.mu is held.
-func (w *waiting) say(host string) {
-	sum := 0
-	for _, n := range w.by[host] {
-		sum += n
-	}
-	if len(w.by[host]) == 0 {
-		delete(w.by, host)
-	}
-	w.report.Waiting(host, sum)
 }

@@ -91,7 +91,7 @@ func (p policy) after(attempt int, o outcome) verdict {
 	}
 	wait := float64(p.delay)
 	if p.exponential {
-		wait *= math.Exp2(float64(attempt - 1))
+		wait *= math.Exp2(float64(min(attempt-1, 62))) // beyond it maxBackoff holds, and no delay at all stays none
 	} else {
 		wait *= float64(attempt - 1)
 	}
@@ -103,10 +103,12 @@ func (p policy) after(attempt int, o outcome) verdict {
 }
 
 // retriable says whether an answer may be another one later. 404 is: a service
-// that is being set up says it.
+// that is being set up says it. So is 421, which Knative gives up at: the
+// engine says it of a service that is not there, where a cluster's name would
+// not resolve.
 func retriable(status int) bool {
 	switch status {
-	case 0, http.StatusNotFound, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests:
+	case 0, http.StatusNotFound, http.StatusRequestTimeout, http.StatusConflict, http.StatusMisdirectedRequest, http.StatusTooManyRequests:
 		return true
 	}
 	return status >= 500

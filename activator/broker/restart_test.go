@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,6 +20,7 @@ import (
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sys/unix"
 )
 
@@ -82,6 +84,38 @@ func victim(t *testing.T, dir string) {
 	}
 	_ = unix.Kill(os.Getpid(), unix.SIGKILL)
 	select {}
+}
+
+// TestSyncAlways: the store is told to have every event on the disk before it
+// says that it has it.
+func TestSyncAlways(t *testing.T) {
+	for _, always := range []bool{false, true} {
+		h := newHarness(t, Options{SyncAlways: always}, shopBroker)
+		if c := h.store.server.JetStreamConfig(); c.SyncAlways != always {
+			t.Errorf("asked for %v, the store has %v", always, c.SyncAlways)
+		}
+		h.send("1")
+	}
+}
+
+// TestStoreLog: what the store says after every kill is not told as trouble.
+func TestStoreLog(t *testing.T) {
+	for _, tt := range []struct {
+		format string
+		args   []any
+		told   bool
+	}{
+		{"Filestore [orders] Stream state outdated, last block has additional entries, will rebuild", nil, false},
+		{"Filestore [orders] Recovering stream state from index errored: %v", []any{errors.New("prior state file")}, false},
+		{"Filestore [orders] Recovering stream state from index errored: %v", []any{errors.New("corrupt")}, true},
+		{"JetStream resource limits exceeded", nil, true},
+	} {
+		var text strings.Builder
+		l := &serverLog{log: slog.New(slog.NewTextHandler(&text, nil))}
+		if l.Warnf(tt.format, tt.args...); (text.Len() > 0) != tt.told || (l.last() != "") != tt.told {
+			t.Errorf("%s %v: told %q, remembered %q", tt.format, tt.args, &text, l.last())
+		}
+	}
 }
 
 func TestOpenRefuses(t *testing.T) {
@@ -292,6 +326,30 @@ func TestApplyAgain(t *testing.T) {
 	}
 }
 
+// A Broker that is deleted and made again counts its events from 1 again:
+// a dead letter of the new one is none that is known.
+func TestDeadLettersOfABrokerAnew(t *testing.T) {
+	trigger := triggerTo("sort", "")
+	h := newHarness(t, Options{}, shopBroker, trigger)
+	h.subscribe("sort"+host, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnprocessableEntity) })
+	h.send("1")
+	h.deadLetterList(1)
+	for gone := false; !gone; { // the event may not be acknowledged yet, and keeps the Broker
+		if err := h.Apply(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		_, err := h.store.js.Stream(t.Context(), streamOf(shop))
+		gone = errors.Is(err, jetstream.ErrStreamNotFound)
+	}
+	if err := h.Apply(t.Context(), parse(t, shopBroker, trigger)); err != nil {
+		t.Fatal(err)
+	}
+	h.send("2")
+	if d := h.deadLetterList(2)[1]; d.EventID != "2" {
+		t.Errorf("the second dead letter is %+v", d)
+	}
+}
+
 // A disk that is full: events are refused with the reason, what was accepted
 // is delivered, and when there is room again all goes on.
 func TestDiskFull(t *testing.T) {
@@ -333,6 +391,25 @@ func TestDiskFull(t *testing.T) {
 	for len(ids) < accepted {
 		ids[received(t, got).ID()] = true
 	}
+}
+
+// What another's server does not carry is too large, now and later.
+func TestServerOfSmallMessages(t *testing.T) {
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true, MaxPayload: 64 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	defer s.Shutdown()
+	if !s.ReadyForConnections(time.Minute) {
+		t.Fatal("the server is not ready")
+	}
+	h := newHarness(t, Options{NATS: s.ClientURL()}, shopBroker)
+	header := map[string]string{"Ce-Specversion": "1.0", "Ce-Id": "1", "Ce-Source": "/s", "Ce-Type": "t"}
+	if resp := h.post("/default/shop", header, strings.Repeat("x", 100<<10)); resp.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("an event larger than the server's messages: %d", resp.StatusCode)
+	}
+	h.stop()
 }
 
 // A server of one's own, which is restarted while the broker runs.
