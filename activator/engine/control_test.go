@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
@@ -146,5 +147,113 @@ data: {a: b}
 	}
 	if _, ok := c.store.Get(key).(*corev1.ConfigMap); !ok {
 		t.Error("what was applied is gone with the revision that used it")
+	}
+}
+
+// proven waits until the only Service's first revision is ready, and gives its
+// runner.
+func proven(t *testing.T, c *control) *revision {
+	t.Helper()
+	for {
+		found, version := c.store.List(objects.Revisions, "default")
+		if len(found) == 1 && found[0].(*servingv1.Revision).IsReady() {
+			break
+		}
+		_, now, changed, err := c.store.Since(version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now == version {
+			<-changed
+		}
+	}
+	c.mu.Lock() // it follows from what has been seen
+	defer c.mu.Unlock()
+	return c.services[types.NamespacedName{Namespace: "default", Name: "one"}].running["one-00001"]
+}
+
+// A revision that nothing leads to is given up when the last request has left
+// it, though that one waited for a pod of another revision; and events that are
+// another revision's keep no pod of it.
+func TestGivenUpAfterTheLastRequest(t *testing.T) {
+	c := controlling(t, t.TempDir(), settings+"---"+oneService("1"))
+	r := proven(t, c)
+	c.stop() // from here on the test decides for it
+	if !r.gate.enter() {
+		t.Fatal("it takes no requests")
+	}
+	r.backlog.Store(7)
+	r.reach(false)
+	now := time.Now()
+	next := r.decide(now)
+	if s, _ := c.current(r); s == nil || !next.After(now) {
+		t.Fatalf("given up with a request in it (%v), or not looked at again (%v)", s == nil, next)
+	}
+	if n := r.backlog.Load(); n != 0 {
+		t.Errorf("%d events wait for it", n)
+	}
+	r.gate.leave()
+	next = r.decide(next)
+	if s, _ := c.current(r); s != nil || !next.IsZero() {
+		t.Errorf("it is kept (%v) and looked at again (%v)", s != nil, next)
+	}
+}
+
+// GPUs are not given back to a revision that is no more.
+func TestSwapBackToADeletedService(t *testing.T) {
+	onGPU := strings.Replace(oneService("1"), "env:", "resources: {limits: {nvidia.com/gpu: 1}}, env:", 1)
+	c := controlling(t, t.TempDir(), settings+"---"+onGPU)
+	defer c.stop()
+	before := proven(t, c)
+	gpus := c.engine.gpus
+	claim := gpus.Ask("default/one-00002-pod", 1)
+	after := &revision{givers: []*revision{before}}
+	if _, err := c.Delete(objects.Services.Key("default", "one")); err != nil {
+		t.Fatal(err)
+	}
+	<-before.ended
+	c.swapBack(after, claim)
+	claim.Release()
+	next := gpus.Ask("default/next", 1)
+	defer next.Release()
+	select {
+	case <-next.Granted():
+	default:
+		t.Errorf("a pod of another service %s", next.Pending())
+	}
+}
+
+// Who watches Brokers is told of the one that was applied, and not of all.
+func TestApplyTellsOfOneBroker(t *testing.T) {
+	const broker = `{apiVersion: eventing.knative.dev/v1, kind: Broker, metadata: {name: NAME}}`
+	c := controlling(t, t.TempDir(), settings+"---"+oneService("1"))
+	c.engine.opts.DataDir, c.engine.opts.Registry = t.TempDir(), prometheus.NewRegistry()
+	defer func() {
+		c.engine.events.rest()
+		c.stop()
+		if err := c.engine.events.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	apply := func(name string) {
+		t.Helper()
+		if _, _, _, err := c.Apply(read(t, strings.ReplaceAll(broker, "NAME", name))[0], false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply("first")
+	_, version := c.store.List(objects.Brokers, "")
+	apply("second")
+	events, _, _, err := c.store.Since(version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range events {
+		if e.Key.Name == "first" {
+			t.Errorf("%s %s: nothing has changed", e.Type, e.Key)
+		}
+	}
+	if ready, _, _ := unstructured.NestedSlice(c.store.Get(objects.Brokers.Key("default", "second")).(*unstructured.Unstructured).Object, "status", "conditions"); len(ready) == 0 {
+		t.Error("the second has no conditions")
 	}
 }
