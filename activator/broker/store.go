@@ -183,7 +183,12 @@ type serverLog struct {
 	said atomic.Pointer[string]
 }
 
+// last is what the server complained of last; an external server, whose log is
+// its own, says nothing.
 func (l *serverLog) last() string {
+	if l == nil {
+		return ""
+	}
 	if s := l.said.Load(); s != nil {
 		return *s
 	}

@@ -105,8 +105,8 @@ func (c *Claim) Inherit(from ...*Claim) bool {
 	if s.first() == c {
 		sum += len(s.free)
 	}
-	for _, f := range from {
-		if f != c && !f.over && (f.heir == nil || f.heir == c) {
+	for i, f := range from {
+		if f != c && !f.over && (f.heir == nil || f.heir == c) && !slices.Contains(from[:i], f) {
 			sum += len(f.has)
 		}
 	}
