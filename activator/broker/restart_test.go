@@ -439,7 +439,13 @@ func TestExternalServer(t *testing.T) {
 	s.WaitForShutdown()
 	s = start(port)
 	defer s.Shutdown()
-	h.send("2")
+	// Until the connection is there again the sender is told to come back.
+	header := map[string]string{"Ce-Specversion": "1.0", "Ce-Id": "2", "Ce-Source": "/test", "Ce-Type": "test"}
+	for resp := h.post("/default/shop", header, ""); resp.StatusCode != http.StatusAccepted; resp = h.post("/default/shop", header, "") {
+		if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+			t.Fatalf("while the server is away: %s", resp.Status)
+		}
+	}
 	for received(t, got).ID() != "2" { // the first may come again
 	}
 	h.stop()
