@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -184,6 +185,42 @@ func TestTrackedFiles(t *testing.T) {
 		for _, p := range []string{"/" + "work/", "/" + "root/", "/home/" + "runner"} {
 			if bytes.Contains(data, []byte(p)) {
 				t.Errorf("%s names %s, a path of one machine", name, p)
+			}
+		}
+	}
+}
+
+// TestDocsNameTests: a page that promises something names the test that shows
+// it, and that test is there.
+func TestDocsNameTests(t *testing.T) {
+	there := map[string]bool{}
+	for _, p := range listed(t) {
+		files, err := filepath.Glob(filepath.Join(p.Dir, "*_test.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range files {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllSubmatch(text, -1) {
+				there[string(m[1])] = true
+			}
+		}
+	}
+	for _, page := range []string{"docs/one-machine.md", "docs/delivery.md"} {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := regexp.MustCompile("`(Test\\w+)`").FindAllSubmatch(text, -1)
+		if len(named) == 0 {
+			t.Errorf("%s names no test", page)
+		}
+		for _, m := range named {
+			if name := string(m[1]); !there[name] {
+				t.Errorf("%s names %s, which is not there", page, name)
 			}
 		}
 	}

@@ -38,7 +38,9 @@ func (d *dispatcher) attempt(ctx context.Context, t *trigger, x *delivery) {
 
 func (b *Broker) attempt(ctx context.Context, t *trigger, x *delivery) (ending, time.Duration) {
 	ttl, _ := eventingbroker.GetTTL(x.ev.Context) // there is one: see Broker.accept
-	_ = eventingbroker.DeleteTTL(x.ev.Context)    // fails for names alone that are none
+	if t.subscriber.broker.Name == "" {           // one of our Brokers counts on
+		_ = eventingbroker.DeleteTTL(x.ev.Context) // fails for names alone that are none
+	}
 
 	start := time.Now()
 	reply, o := b.post(ctx, t.subscriber, t.policy, x.ev)

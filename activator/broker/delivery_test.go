@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/prometheus/client_golang/prometheus"
@@ -316,6 +317,34 @@ func TestReplies(t *testing.T) {
 	h.stop() // waits for what is under way
 	if len(echoes) > 0 {
 		t.Errorf("%d echoes more than 9", len(echoes))
+	}
+}
+
+// A Trigger that sends to its own Broker ends as other loops do: Knative counts
+// replies alone.
+func TestSubscriberLoop(t *testing.T) {
+	h := newHarness(t, Options{}, shopBroker, `
+apiVersion: eventing.knative.dev/v1
+kind: Trigger
+metadata: {name: again, namespace: default}
+spec:
+  broker: shop
+  subscriber: {ref: {apiVersion: eventing.knative.dev/v1, kind: Broker, name: shop}}
+`)
+	h.subscribe(IngressHost, func(w http.ResponseWriter, r *http.Request) { h.Ingress().ServeHTTP(w, r) })
+	h.send("1", "Ce-Knativebrokerttl", "10") // it is 9 when it is stored
+	for h.loopsCut() == 0 {
+		select {
+		case <-t.Context().Done():
+			t.Fatal("the loop goes on")
+		case <-time.After(time.Millisecond):
+		}
+		if last, _ := h.Last(shop); last > 9 {
+			break
+		}
+	}
+	if last, _ := h.Last(shop); last != 9 {
+		t.Errorf("%d events are stored, want 9", last)
 	}
 }
 

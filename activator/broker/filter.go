@@ -155,8 +155,8 @@ func compile(path string, list []eventingv1.SubscriptionsAPIFilter) ([]filter, e
 // of what it is to refuse.
 func leaf(sub eventingv1.SubscriptionsAPIFilter) (f filter, err error) {
 	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("it cannot be parsed: %v", v)
+		if recover() != nil {
+			err = errors.New("it cannot be parsed")
 		}
 	}()
 	var k eventfilter.Filter

@@ -207,7 +207,7 @@ func TestOthersPassAGate(t *testing.T) {
 
 func TestParseDeferral(t *testing.T) {
 	_, findings := Parse(object(t, deferred("sort", `aisle.dev/defer-until: "22:00"`, "")))
-	if len(findings) != 1 || !findings[0].Refused || !strings.Contains(findings[0].Reason, deferral.UntilAnnotation) {
+	if len(findings) != 1 || !findings[0].Refused || findings[0].Path != "metadata" || !strings.HasPrefix(findings[0].Reason, "annotations["+deferral.UntilAnnotation+"]: ") {
 		t.Errorf("found %v", findings)
 	}
 }

@@ -73,7 +73,7 @@ func (b *Broker) ingest(w http.ResponseWriter, r *http.Request, name types.Names
 	}
 	to := b.brokers()[name]
 	if to == nil {
-		return problem.New(http.StatusNotFound, "there is no Broker %s in the namespace %s", name.Name, name.Namespace)
+		return problem.New(http.StatusNotFound, "there is no Broker %s in the namespace %s; those that there are: aisle get brokers", name.Name, name.Namespace)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), bodyWait)
 	defer cancel()
@@ -115,7 +115,7 @@ const maxTrace = 512
 func (b *Broker) Accept(ctx context.Context, broker types.NamespacedName, evs ...ce.Event) error {
 	to := b.brokers()[broker]
 	if to == nil {
-		return problem.New(http.StatusNotFound, "there is no Broker %s in the namespace %s", broker.Name, broker.Namespace)
+		return problem.New(http.StatusNotFound, "there is no Broker %s in the namespace %s; those that there are: aisle get brokers", broker.Name, broker.Namespace)
 	}
 	return b.admit(ctx, to, evs, nil)
 }

@@ -9,7 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// metrics are named as those of Knative's broker where it has them.
+// metrics are named as those of Knative's broker where it has them, as
+// OpenTelemetry's names are written for Prometheus.
 type metrics struct {
 	received    *prometheus.CounterVec   // by broker and answer
 	dispatched  *prometheus.HistogramVec // attempts, by trigger and answer
@@ -18,21 +19,24 @@ type metrics struct {
 	looped      prometheus.Counter
 }
 
+// ofTrigger are the labels that Knative gives what it counts of a Trigger.
+var ofTrigger = []string{"kn_broker_namespace", "kn_broker_name", "kn_trigger_name"}
+
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		received: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "event_count", Help: "Requests with events that a Broker's ingress answered.",
-		}, []string{"namespace_name", "broker_name", "response_code"}),
+			Name: "aisle_broker_ingress_requests_total", Help: "Requests with events that a Broker's ingress answered.",
+		}, []string{"http_response_status_code", "kn_broker_namespace", "kn_broker_name"}),
 		dispatched: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "event_dispatch_latencies", Help: "Seconds that an attempt to deliver an event to a Trigger's subscriber took.",
+			Name: "kn_eventing_dispatch_duration_seconds", Help: "Seconds that an attempt to deliver an event to a Trigger's subscriber took.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
-		}, []string{"namespace_name", "broker_name", "trigger_name", "response_code"}),
+		}, append([]string{"http_response_status_code"}, ofTrigger...)),
 		redelivered: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "aisle_broker_redeliveries_total", Help: "Events that were handed to a Trigger again: after a failed attempt, or after a stop.",
-		}, []string{"namespace_name", "broker_name", "trigger_name"}),
+		}, ofTrigger),
 		dead: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "aisle_broker_dead_letters_total", Help: "Events that a Trigger's subscriber did not take in all attempts.",
-		}, []string{"namespace_name", "broker_name", "trigger_name"}),
+		}, ofTrigger),
 		looped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "aisle_broker_loops_cut_total", Help: "Events dropped because they had passed too many Brokers.",
 		}),
@@ -54,16 +58,16 @@ func (m *metrics) ingested(broker types.NamespacedName, known bool, status int) 
 	if !known {
 		broker = types.NamespacedName{}
 	}
-	m.received.WithLabelValues(broker.Namespace, broker.Name, strconv.Itoa(status)).Inc()
+	m.received.WithLabelValues(strconv.Itoa(status), broker.Namespace, broker.Name).Inc()
 }
 
 func (m *metrics) attempted(t *trigger, o outcome, took time.Duration) {
-	m.dispatched.WithLabelValues(t.name.Namespace, t.broker.Name, t.name.Name, strconv.Itoa(o.status)).Observe(took.Seconds())
+	m.dispatched.WithLabelValues(strconv.Itoa(o.status), t.name.Namespace, t.broker.Name, t.name.Name).Observe(took.Seconds())
 }
 
 // forget drops the series of a Trigger that is gone.
 func (m *metrics) forget(t *trigger) {
-	labels := prometheus.Labels{"namespace_name": t.name.Namespace, "broker_name": t.broker.Name, "trigger_name": t.name.Name}
+	labels := prometheus.Labels{"kn_broker_namespace": t.name.Namespace, "kn_broker_name": t.broker.Name, "kn_trigger_name": t.name.Name}
 	m.dispatched.DeletePartialMatch(labels)
 	m.redelivered.DeletePartialMatch(labels)
 	m.dead.DeletePartialMatch(labels)

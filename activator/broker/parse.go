@@ -153,7 +153,7 @@ func (p *parser) trigger(t *eventingv1.Trigger) {
 		p.refuse("metadata.annotations["+OrderAnnotation+"]", "%.40q is neither ordered nor unordered", order)
 	}
 	if _, err := deferral.Parse(t.Annotations); err != nil {
-		p.refuse("metadata.annotations", "%v", err)
+		p.refuse("metadata", "%v", err)
 	}
 	if _, ok := t.Annotations[eventingv1.DependencyAnnotation]; ok {
 		p.ignore("metadata.annotations["+eventingv1.DependencyAnnotation+"]", "a Trigger is ready at once here")

@@ -25,6 +25,7 @@ func TestParseRefuses(t *testing.T) {
 	tests := []struct{ name, more, path, says string }{
 		{"unknown field", "  filtre: {}", "", `unknown field "spec.filtre"`},
 		{"not a cesql expression", "  filters: [{cesql: \"type = \"}]", "spec.filters[0]", ""},
+		{"one that its parser panics on", "  filters: [{cesql: \"type LIKE \"}]", "spec.filters[0]", "it cannot be parsed"},
 		{"bad filter within another", "  filters: [{all: [{exact: {type: a}}, {not: {prefix: {type: \"\"}}}]}]", "spec.filters[0].all[1].not[0]", "can't be empty"},
 		{"empty filter", "  filters: [{}]", "spec.filters[0]", "says nothing"},
 		{"two dialects", "  filters: [{exact: {type: a}, prefix: {type: a}}]", "", "multiple dialects"},

@@ -103,10 +103,12 @@ func (p policy) after(attempt int, o outcome) verdict {
 }
 
 // retriable says whether an answer may be another one later. 404 is: a service
-// that is being set up says it.
+// that is being set up says it. So is 421, which Knative gives up at: the
+// engine says it of a service that is not there, where a cluster's name would
+// not resolve.
 func retriable(status int) bool {
 	switch status {
-	case 0, http.StatusNotFound, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests:
+	case 0, http.StatusNotFound, http.StatusRequestTimeout, http.StatusConflict, http.StatusMisdirectedRequest, http.StatusTooManyRequests:
 		return true
 	}
 	return status >= 500

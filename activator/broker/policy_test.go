@@ -39,6 +39,7 @@ func TestAfter(t *testing.T) {
 		{"no answer", spec(1, &exponential, "PT1S", ""), 1, 0, verdict{wait: time.Second}},
 		{"404", spec(1, &exponential, "PT1S", ""), 1, 404, verdict{wait: time.Second}},
 		{"409", spec(1, &exponential, "PT1S", ""), 1, 409, verdict{wait: time.Second}},
+		{"421: the engine has no such service now", spec(1, &exponential, "PT1S", ""), 1, 421, verdict{wait: time.Second}},
 		{"400 is for good", spec(1, &exponential, "PT1S", ""), 1, 400, verdict{dead: true}},
 		{"a redirect too", spec(1, &exponential, "PT1S", ""), 1, 302, verdict{dead: true}},
 		{"Retry-After without retryAfterMax", spec(1, &exponential, "PT1S", ""), 1, 503, verdict{wait: time.Second}},

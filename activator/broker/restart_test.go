@@ -86,6 +86,38 @@ func victim(t *testing.T, dir string) {
 	select {}
 }
 
+// TestSyncAlways: the store is told to have every event on the disk before it
+// says that it has it.
+func TestSyncAlways(t *testing.T) {
+	for _, always := range []bool{false, true} {
+		h := newHarness(t, Options{SyncAlways: always}, shopBroker)
+		if c := h.store.server.JetStreamConfig(); c.SyncAlways != always {
+			t.Errorf("asked for %v, the store has %v", always, c.SyncAlways)
+		}
+		h.send("1")
+	}
+}
+
+// TestStoreLog: what the store says after every kill is not told as trouble.
+func TestStoreLog(t *testing.T) {
+	for _, tt := range []struct {
+		format string
+		args   []any
+		told   bool
+	}{
+		{"Filestore [orders] Stream state outdated, last block has additional entries, will rebuild", nil, false},
+		{"Filestore [orders] Recovering stream state from index errored: %v", []any{errors.New("prior state file")}, false},
+		{"Filestore [orders] Recovering stream state from index errored: %v", []any{errors.New("corrupt")}, true},
+		{"JetStream resource limits exceeded", nil, true},
+	} {
+		var text strings.Builder
+		l := &serverLog{log: slog.New(slog.NewTextHandler(&text, nil))}
+		if l.Warnf(tt.format, tt.args...); (text.Len() > 0) != tt.told || (l.last() != "") != tt.told {
+			t.Errorf("%s %v: told %q, remembered %q", tt.format, tt.args, &text, l.last())
+		}
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	open := func(t *testing.T, dir string) error {
 		b, err := Open(t.Context(), Options{Dir: dir})

@@ -202,7 +202,13 @@ func (l *serverLog) Noticef(format string, v ...any) {
 func (l *serverLog) Debugf(string, ...any) {}
 func (l *serverLog) Tracef(string, ...any) {}
 func (l *serverLog) Warnf(format string, v ...any) {
-	if !strings.HasPrefix(format, "Maximum payloads over") { // we know
+	switch text := fmt.Sprintf(format, v...); {
+	case strings.HasPrefix(format, "Maximum payloads over"): // we know
+	case strings.Contains(text, "will rebuild"), strings.Contains(text, "index errored: prior state file"):
+		// It reads events that were stored since it last wrote its index: every
+		// engine that is killed leaves them.
+		l.log.Debug("the events' store", "says", text)
+	default:
 		l.complain(slog.LevelWarn, format, v)
 	}
 }

@@ -117,7 +117,7 @@ func (s *store) room(size int64) error {
 	free, all := int64(fs.Bavail)*fs.Bsize, int64(fs.Blocks)*fs.Bsize
 	if free-size < min(reserve, all/4) {
 		return &problem.Error{Status: http.StatusInsufficientStorage, RetryAfter: fullRetryAfter,
-			Detail: fmt.Sprintf("the disk of the events' store %s is full: %d MB are free, and %d MB are kept for the store's books", s.dir, free>>20, min(reserve, all/4)>>20)}
+			Detail: fmt.Sprintf("the disk of the events' store %s is full: %d MB are free, and %d MB are kept for the store's books; make room on it, and send again", s.dir, free>>20, min(reserve, all/4)>>20)}
 	}
 	return nil
 }

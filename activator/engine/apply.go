@@ -57,11 +57,13 @@ func (c *control) Apply(raw *unstructured.Unstructured, dry bool) (made manifest
 	}
 	old := c.store.Get(key)
 	made = c.engine.admit(o, old, time.Now())
-	if dry || old != nil && equality.Semantic.DeepEqual(old, made) {
+	origin, _ := c.store.Origin(key)
+	if dry || old != nil && !origin.Orphan && equality.Semantic.DeepEqual(old, made) {
 		return made, old == nil, warnings, nil
 	}
-	origin, _ := c.store.Origin(key)
-	origin.Orphan = false
+	if origin.Orphan {
+		origin = objects.Origin{} // the folder has it no more: from here on it is whose who applies it
+	}
 	if err := c.store.Write(objects.Change{Key: key, Object: made, Origin: origin}); err != nil {
 		return nil, false, nil, err
 	}
@@ -77,16 +79,19 @@ func (c *control) Delete(key objects.Key) (gone manifest.Object, err error) {
 	if gone == nil {
 		return nil, nil
 	}
-	if rev, ok := gone.(*servingv1.Revision); ok {
-		if s := c.services[serviceOf(rev)]; rev.GetRoutingState() != servingv1.RoutingStateReserve || s != nil && s.running[rev.Name] != nil {
+	rev, _ := gone.(*servingv1.Revision)
+	var s *service // of the revision
+	if rev != nil {
+		s = c.services[serviceOf(rev)]
+		if rev.GetRoutingState() != servingv1.RoutingStateReserve || s != nil && s.running[rev.Name] != nil {
 			return nil, fmt.Errorf("revision %s has a share of its service's requests, a tag, or pods, or is still to be proven: %w", rev.Name, kube.ErrInUse)
-		}
-		if s := c.services[serviceOf(rev)]; s != nil {
-			s.revisions = slices.DeleteFunc(s.revisions, func(r *servingv1.Revision) bool { return r.Name == rev.Name })
 		}
 	}
 	if err := c.store.Write(objects.Change{Key: key}); err != nil {
 		return nil, err
+	}
+	if s != nil {
+		s.revisions = slices.DeleteFunc(s.revisions, func(r *servingv1.Revision) bool { return r.Name == rev.Name })
 	}
 	return gone, c.changed(key)
 }

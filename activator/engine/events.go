@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -115,7 +116,10 @@ func (v *events) apply(ctx context.Context, store *objects.Store) error {
 		if err != nil {
 			return err
 		}
-		told = append(told, store.Put(o))
+		o.SetResourceVersion(raw[i].GetResourceVersion())
+		if !equality.Semantic.DeepEqual(o, raw[i]) {
+			told = append(told, store.Put(o))
+		}
 	}
 	store.Show(told...) // another engine finds it out anew
 	return nil

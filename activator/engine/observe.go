@@ -11,6 +11,16 @@ import (
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 )
 
+// current is the service of a runner and its name; nil if the runner has been
+// let go. REQUIRES: c.mu is held.
+func (c *control) current(r *revision) (*service, types.NamespacedName) {
+	name := types.NamespacedName{Namespace: r.spec.Namespace, Name: r.spec.Service}
+	if s := c.services[name]; s != nil && s.running[r.name] == r {
+		return s, name
+	}
+	return nil, name
+}
+
 // ended is told by a runner's goroutine that it has returned.
 func (c *control) ended(r *revision) {
 	c.mu.Lock()
@@ -19,19 +29,23 @@ func (c *control) ended(r *revision) {
 }
 
 // rested is told by a runner that nothing runs of its revision, which no
-// request is routed to. It may end, unless one is on its way to it.
-func (c *control) rested(r *revision) {
+// request is routed to. It may end, and does; false: not yet, since a request
+// is on its way to it, or from it to another.
+func (c *control) rested(r *revision) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	name := types.NamespacedName{Namespace: r.spec.Namespace, Name: r.spec.Service}
-	s := c.services[name]
-	if s == nil || s.running[r.name] != r || r.isReachable() || !r.gate.shutEmpty() {
-		return
+	s, name := c.current(r)
+	if s == nil || r.isReachable() {
+		return true
+	}
+	if !r.gate.shutEmpty() {
+		return false
 	}
 	c.end(s, r)
 	if !c.stopped {
 		_ = c.follow(name) // told by follow; an old revision may now be collected
 	}
+	return true
 }
 
 // proven is told by a runner that its revision has had the pods that it was to
@@ -63,9 +77,8 @@ func (c *control) failed(r *revision, why failure) {
 func (c *control) change(r *revision, do func(*servingv1.Revision) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	name := types.NamespacedName{Namespace: r.spec.Namespace, Name: r.spec.Service}
-	s := c.services[name]
-	if s == nil || s.running[r.name] != r || s.revision(r.name) == nil {
+	s, name := c.current(r)
+	if s == nil || s.revision(r.name) == nil {
 		return // it was deleted meanwhile
 	}
 	rev := s.revision(r.name).DeepCopy()

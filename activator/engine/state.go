@@ -141,7 +141,7 @@ func lock(dataDir string) (*os.File, error) {
 // may be /tmp.
 func makePrivate(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("make the data directory: %w", err)
+		return fmt.Errorf("make the data directory: %w; choose another --data-dir", err)
 	}
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -159,7 +159,7 @@ func makePrivate(dir string) error {
 		return fmt.Errorf("%s is no engine's data directory: it holds other files and others may read it; choose another --data-dir", dir)
 	}
 	if err := os.Chmod(dir, 0o700); err != nil {
-		return fmt.Errorf("make the data directory its owner's only: %w", err)
+		return fmt.Errorf("make the data directory its owner's only: %w; choose another --data-dir", err)
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 
-	"k8s.io/apimachinery/pkg/types"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
 	"aisle.dev/aisle/activator/engine/objects"
@@ -31,9 +30,9 @@ var errMoved = errors.New("the service's requests go to another revision")
 func (c *control) awaits(r *revision) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	name := types.NamespacedName{Namespace: r.spec.Namespace, Name: r.spec.Service}
+	s, name := c.current(r)
 	ks, _ := c.store.Get(objects.Services.Key(name.Namespace, name.Name)).(*servingv1.Service)
-	if s := c.services[name]; ks != nil && s != nil && s.running[r.name] == r {
+	if ks != nil && s != nil {
 		c.swap(ks, s, r)
 	}
 }
@@ -75,7 +74,9 @@ func (c *control) swapped(r *revision) {
 	defer c.mu.Unlock()
 	for _, o := range r.givers {
 		o.yield("")
-		o.lane.Refuse(errMoved)
+		if !o.isReachable() { // the Service may have been changed meanwhile
+			o.lane.Refuse(errMoved)
+		}
 	}
 	r.givers = nil
 }
@@ -87,7 +88,9 @@ func (c *control) swapBack(r *revision, claim *slots.Claim) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, o := range r.givers {
-		o.comeBack(claim)
+		if s, _ := c.current(o); s != nil { // else nobody would give the claim up
+			o.comeBack(claim)
+		}
 	}
 	if len(r.givers) > 0 {
 		c.engine.log.Warn("GPUs are swapped back", "service", r.service, "from", r.name)

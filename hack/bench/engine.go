@@ -35,11 +35,18 @@ func up(ctx context.Context) (*running, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &running{Engine: client.NewEngine(dir), dir: dir, state: dir}
+	r := newRunning(dir)
+	r.dir = dir
 	if err := r.start(ctx); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return r, nil
+}
+
+// newRunning is an engine that is to be started, with a data directory and
+// flags of aisle up.
+func newRunning(state string, flags ...string) *running {
+	return &running{Engine: client.NewEngine(state), state: state, flags: flags}
 }
 
 func (r *running) start(ctx context.Context) error {

@@ -41,6 +41,7 @@ var figures = []figure{
 	{"overhead", "warm, sequential: the engine's proxy over the pod alone", overhead, false},
 	{"throughput", "aisle send --wait against an in-process loop of the same work", throughput, false},
 	{"idle", "engine with everything at zero: memory and CPU", idle, false},
+	{"many", "engines with 2, 100 and 1,000 services at zero: start, memory, CPU, and a wake", many, false},
 	{"ingress", "events of 1 KB that the broker accepts: rate and latency", ingress, false},
 	{"broker-hop", "what the broker adds between an event and its reply event", brokerHop, false},
 	{"first", "make run ONCE=1, caches warm: seconds to the first category", first, false},

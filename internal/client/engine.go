@@ -137,6 +137,9 @@ func (e *Engine) Logs(ctx context.Context, w io.Writer, q LogQuery) error {
 	if q.Follow && ctx.Err() != nil {
 		return nil
 	}
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
+		return fmt.Errorf("the engine at %s ended; start it again with: aisle up (%w)", e.dataDir, ErrNotRunning)
+	}
 	return err
 }
 

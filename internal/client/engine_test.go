@@ -141,6 +141,20 @@ func TestEngineLogs(t *testing.T) {
 	}
 }
 
+// TestEngineLogsKilled: an engine that is killed is named, and so is what to do.
+func TestEngineLogsKilled(t *testing.T) {
+	dataDir := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "a line\n")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	var text strings.Builder
+	err := NewEngine(dataDir).Logs(t.Context(), &text, LogQuery{Name: "title", Follow: true})
+	if !errors.Is(err, ErrNotRunning) || !strings.Contains(err.Error(), "aisle up") || text.String() != "a line\n" {
+		t.Errorf("%q, %v", text.String(), err)
+	}
+}
+
 type writer func([]byte)
 
 func (w writer) Write(p []byte) (int, error) { w(p); return len(p), nil }

@@ -19,6 +19,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 
@@ -35,8 +36,8 @@ type Provider struct{ *sdk.TracerProvider }
 
 // New returns the provider that getenv's variables describe, for spans of the
 // named service; nil where they name no endpoint. One that is no http or https
-// URL is an error; one that does not answer is not.
-func New(ctx context.Context, getenv func(string) string, service string) (*Provider, error) {
+// URL is an error; one that does not answer is not: the log tells of it once.
+func New(ctx context.Context, getenv func(string) string, service string, log *slog.Logger) (*Provider, error) {
 	endpoint := getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 	if endpoint == "" {
 		if base := getenv("OTEL_EXPORTER_OTLP_ENDPOINT"); base != "" {
@@ -58,7 +59,30 @@ func New(ctx context.Context, getenv func(string) string, service string) (*Prov
 		return nil, fmt.Errorf("send traces to %s: %w", endpoint, err)
 	}
 	attributes := resource.NewSchemaless(attribute.String("service.name", cmp.Or(getenv("OTEL_SERVICE_NAME"), service)))
-	return &Provider{sdk.NewTracerProvider(sdk.WithBatcher(exporter), sdk.WithResource(attributes))}, nil
+	return &Provider{sdk.NewTracerProvider(sdk.WithBatcher(&told{SpanExporter: exporter, log: log, endpoint: endpoint}), sdk.WithResource(attributes))}, nil
+}
+
+// told tells the log when spans cease to be taken and when they are again.
+// OpenTelemetry itself would write every batch's failure to standard error.
+// Its methods are called one at a time.
+type told struct {
+	sdk.SpanExporter
+	log      *slog.Logger
+	endpoint string
+	failing  bool
+}
+
+// ExportSpans implements [sdk.SpanExporter].
+func (t *told) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) error {
+	err := t.SpanExporter.ExportSpans(ctx, spans)
+	switch {
+	case err != nil && !t.failing:
+		t.log.Warn("traces are not taken, and are dropped until they are; start the collector, or unset OTEL_EXPORTER_OTLP_ENDPOINT", "endpoint", t.endpoint, "err", err)
+	case err == nil && t.failing:
+		t.log.Info("traces are taken again", "endpoint", t.endpoint)
+	}
+	t.failing = err != nil
+	return nil
 }
 
 // Close sends what is buffered, as long as ctx lasts, and ends the provider. A

@@ -4,8 +4,10 @@ import (
 	"compress/gzip"
 	"context"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
@@ -46,7 +48,7 @@ func TestSent(t *testing.T) {
 	}))
 	defer server.Close()
 
-	p, err := tracing.New(t.Context(), env(map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": server.URL}), "engine")
+	p, err := tracing.New(t.Context(), env(map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": server.URL}), "engine", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +82,7 @@ func TestSilent(t *testing.T) {
 		"exporter off": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_TRACES_EXPORTER": "none"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, err := tracing.New(t.Context(), env(pairs), "engine")
+			p, err := tracing.New(t.Context(), env(pairs), "engine", slog.New(slog.DiscardHandler))
 			if p != nil || err != nil {
 				t.Fatalf("made %v, %v", p, err)
 			}
@@ -99,8 +101,38 @@ func TestSilent(t *testing.T) {
 
 func TestEndpoint(t *testing.T) {
 	for _, bad := range []string{"127.0.0.1:4318", "ftp://collector", "http://", "http://%zz"} {
-		if _, err := tracing.New(t.Context(), env(map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": bad}), "engine"); err == nil {
+		if _, err := tracing.New(t.Context(), env(map[string]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": bad}), "engine", slog.New(slog.DiscardHandler)); err == nil {
 			t.Errorf("%q was taken", bad)
 		}
+	}
+}
+
+// TestToldOnce: a collector that is away is told of once, not at every batch,
+// and so is its return.
+func TestToldOnce(t *testing.T) {
+	away := true
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if away {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+	}))
+	defer server.Close()
+	var text strings.Builder
+	p, err := tracing.New(t.Context(), env(map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": server.URL}), "engine", slog.New(slog.NewTextHandler(&text, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, away = range []bool{true, true, false, false} {
+		_, span := p.Tracer("test").Start(t.Context(), "wake")
+		span.End()
+		if err := p.ForceFlush(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := p.Close(context.WithoutCancel(t.Context())); err != nil {
+		t.Error(err)
+	}
+	if got := text.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "start the collector") || !strings.Contains(got, "traces are taken again") {
+		t.Errorf("told %q", got)
 	}
 }

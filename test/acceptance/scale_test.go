@@ -23,7 +23,7 @@ func TestFromZero(t *testing.T) {
 	if onEngine && cold.wake() == "" { // Knative does not say
 		t.Errorf("the first answer's Server-Timing is %q, without wake", cold.header.Values("Server-Timing"))
 	}
-	for _, phase := range []string{"decided;dur=", "launched;dur=", "listening;dur=", "ready;dur="} {
+	for _, phase := range []string{"queued;dur=", "decided;dur=", "launched;dur=", "ready;dur=", "first;dur="} {
 		if all := strings.Join(cold.header.Values("Server-Timing"), ", "); onEngine && !strings.Contains(all, phase) {
 			t.Errorf("the first answer's Server-Timing is %q, without %s", all, phase)
 		}

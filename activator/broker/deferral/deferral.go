@@ -84,7 +84,7 @@ func Parse(annotations map[string]string) (*Policy, error) {
 			}
 		}
 		if err := read(annotations[name]); err != nil {
-			errs = append(errs, fmt.Errorf("metadata.annotations[%s]: %w", name, err))
+			errs = append(errs, fmt.Errorf("annotations[%s]: %w", name, err))
 		}
 	}
 	if err := errors.Join(errs...); err != nil || !found {
@@ -92,7 +92,7 @@ func Parse(annotations map[string]string) (*Policy, error) {
 	}
 	if p.until == nil && p.maxAge == 0 {
 		if p.backlog == 0 {
-			return nil, fmt.Errorf("metadata.annotations[%s]: it says nothing about what events wait for; use %s, %s or %s beside it", AnswerAnnotation, UntilAnnotation, BacklogAnnotation, MaxAgeAnnotation)
+			return nil, fmt.Errorf("annotations[%s]: it says nothing about what events wait for; use %s, %s or %s beside it", AnswerAnnotation, UntilAnnotation, BacklogAnnotation, MaxAgeAnnotation)
 		}
 		p.maxAge = defaultAge
 	}

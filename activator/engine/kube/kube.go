@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -49,7 +50,12 @@ type Server struct {
 	Backend Backend
 	// Log answers for GET .../pods/NAME/log.
 	Log func(w http.ResponseWriter, req *http.Request, namespace, pod string)
+
+	watches atomic.Int64 // that are under way
 }
+
+// maxWatches bounds how many watches are under way at once.
+const maxWatches = 256
 
 // query is what a path asks for.
 type query struct {
@@ -222,6 +228,14 @@ type watchEvent struct {
 const failed objects.Type = "ERROR"
 
 func (s *Server) watch(w http.ResponseWriter, req *http.Request, q query) {
+	defer s.watches.Add(-1)
+	if s.watches.Add(1) > maxWatches {
+		refuse(w, &metav1.Status{
+			Code: http.StatusTooManyRequests, Reason: metav1.StatusReasonTooManyRequests,
+			Message: fmt.Sprintf("%d watches are under way already; end some first", maxWatches),
+		})
+		return
+	}
 	mine, err := chosen(req)
 	var from int64
 	at := req.FormValue("resourceVersion")
@@ -309,6 +323,11 @@ func (s *Server) apply(w http.ResponseWriter, req *http.Request, q query) {
 			Message: fmt.Sprintf("the body of the request was in an unknown format: %q; %s is supported", ct, applyPatch)})
 		return
 	}
+	dry, err := isDry(req.URL.Query()["dryRun"])
+	if err != nil {
+		refuse(w, badRequest(err))
+		return
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, objects.MaxBytes))
 	if err != nil {
 		refuse(w, &metav1.Status{Code: http.StatusRequestEntityTooLarge, Reason: metav1.StatusReasonRequestEntityTooLarge, Message: err.Error()})
@@ -328,7 +347,7 @@ func (s *Server) apply(w http.ResponseWriter, req *http.Request, q query) {
 		return
 	}
 	o.SetNamespace(q.namespace)
-	made, created, warnings, err := s.Backend.Apply(o, req.FormValue("dryRun") == metav1.DryRunAll)
+	made, created, warnings, err := s.Backend.Apply(o, dry)
 	if err != nil {
 		refuse(w, q.status(err))
 		return
@@ -343,8 +362,47 @@ func (s *Server) apply(w http.ResponseWriter, req *http.Request, q query) {
 	reply(w, code, made)
 }
 
+// isDry is whether a change is only to be tried. What it does not know it
+// refuses: that must not be taken for a wish to change something.
+func isDry(directives []string) (bool, error) {
+	for _, d := range directives {
+		if d != metav1.DryRunAll {
+			return false, fmt.Errorf("dryRun: %q is not supported; %q is", d, metav1.DryRunAll)
+		}
+	}
+	return len(directives) > 0, nil
+}
+
+// maxOptions bounds what a request to delete says besides.
+const maxOptions = 64 << 10
+
+// isDryDelete is isDry of a request to delete, whose options may be in its body.
+// Of these, what would keep the object from being deleted is refused, and how
+// its dependents go is the engine's.
+func isDryDelete(w http.ResponseWriter, req *http.Request) (bool, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxOptions))
+	if err != nil {
+		return false, err
+	}
+	var options metav1.DeleteOptions
+	if len(body) > 0 {
+		if err := json.Unmarshal(body, &options); err != nil {
+			return false, fmt.Errorf("the options: %w", err)
+		}
+	}
+	if options.Preconditions != nil {
+		return false, errors.New("preconditions are not supported")
+	}
+	return isDry(append(req.URL.Query()["dryRun"], options.DryRun...))
+}
+
 func (s *Server) delete(w http.ResponseWriter, req *http.Request, q query) {
-	if req.FormValue("dryRun") == metav1.DryRunAll {
+	dry, err := isDryDelete(w, req)
+	if err != nil {
+		refuse(w, badRequest(err))
+		return
+	}
+	if dry {
 		s.get(w, q)
 		return
 	}

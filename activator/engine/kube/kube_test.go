@@ -126,7 +126,16 @@ func TestObjects(t *testing.T) {
 			t.Errorf("%s: %q, want %q", path, got, want)
 		}
 	}
-	if resp, got := ask(t, front, http.MethodDelete, maps+"/a", ""); resp.StatusCode != http.StatusOK || got["status"] != "Success" {
+	if resp, _ := ask(t, front, http.MethodDelete, maps+"/a?dryRun=All", ""); resp.StatusCode != http.StatusOK {
+		t.Errorf("dry delete: %s", resp.Status)
+	}
+	if resp, _ := ask(t, front, http.MethodDelete, maps+"/a", `{"kind":"DeleteOptions","apiVersion":"v1","dryRun":["All"]}`); resp.StatusCode != http.StatusOK {
+		t.Errorf("dry delete, as client-go says it: %s", resp.Status)
+	}
+	if got := names(maps); got != "a b" {
+		t.Errorf("after two dry runs of deleting a: %q", got)
+	}
+	if resp, got := ask(t, front, http.MethodDelete, maps+"/a", `{"kind":"DeleteOptions","apiVersion":"v1","propagationPolicy":"Background"}`); resp.StatusCode != http.StatusOK || got["status"] != "Success" {
 		t.Errorf("delete: %s %v", resp.Status, got)
 	}
 	if got := names(maps); got != "b" {
@@ -165,6 +174,10 @@ func TestRefusals(t *testing.T) {
 		{"a full disk", http.MethodPatch, maps + "/a", configMap("a", ""), errors.New("no space left"), 500, "InternalError", "no space left"},
 		{"a selector of nothing", http.MethodGet, maps + "?fieldSelector=spec.x%3Dy", "", nil, 400, "BadRequest", "metadata.name"},
 		{"a bad label", http.MethodGet, maps + "?labelSelector=%3D%3D", "", nil, 400, "BadRequest", "labelSelector"},
+		{"a strange dry run", http.MethodPatch, maps + "/a?dryRun=true", configMap("a", "two"), nil, 400, "BadRequest", "dryRun"},
+		{"a strange dry end", http.MethodDelete, maps + "/a", `{"dryRun":["Some"]}`, nil, 400, "BadRequest", "dryRun"},
+		{"a conditional end", http.MethodDelete, maps + "/a", `{"preconditions":{"uid":"x"}}`, nil, 400, "BadRequest", "preconditions"},
+		{"bad options", http.MethodDelete, maps + "/a", "{", nil, 400, "BadRequest", "options"},
 		{"a watch of long ago", http.MethodGet, maps + "?watch=1&resourceVersion=1", "", nil, 410, "Expired", ""},
 		{"a watch of no version", http.MethodGet, maps + "?watch=1&resourceVersion=x", "", nil, 400, "BadRequest", ""},
 	} {
@@ -256,4 +269,12 @@ func FuzzPath(f *testing.F) {
 			t.Errorf("%q: %d %s", path, w.Code, w.Body)
 		}
 	})
+}
+
+func TestWatchesAreBounded(t *testing.T) {
+	front, _ := server(t)
+	front.Config.Handler.(*Server).watches.Store(maxWatches)
+	if resp, got := ask(t, front, http.MethodGet, maps+"?watch=1", ""); resp.StatusCode != http.StatusTooManyRequests || got["reason"] != "TooManyRequests" {
+		t.Errorf("%s: %v", resp.Status, got)
+	}
 }

@@ -99,7 +99,7 @@ type failedService struct{ service *unstructured.Unstructured }
 
 func (f *failedService) Error() string {
 	ready, _ := readiness(f.service)
-	return fmt.Sprintf("%s cannot become ready: %s", title(f.service), because(ready))
+	return fmt.Sprintf("%s cannot become ready: %s", title(f.service), strings.TrimSuffix(because(ready), "."))
 }
 
 // codeOf is the reason of the Service's newest revision, such as ExitCode1,

@@ -42,7 +42,8 @@ func (m *machine) flags(cmd *cobra.Command) {
 	f.StringVar(&m.address, "addr", "", "host:port where services are reached (default "+engine.DefaultAddress+"; port 0 picks a free one)")
 	f.StringVar(&m.root, "root", "", "folder that holds bin/ and models/ (default: found upwards from the kustomize folder)")
 	f.IntVar(&m.gpus, "gpus", -1, "how many GPUs pods may have, by nvidia.com/gpu in their limits (default: what the driver reports)")
-	f.StringVar(&m.sync, "sync", "system", "when an accepted event is on the disk: always (before the sender is told), or as the operating `system` writes it")
+	f.Lookup("gpus").DefValue = "0" // so that help does not tell of the -1
+	f.StringVar(&m.sync, "sync", "system", "when an accepted event is on the disk: always (before the sender is told), or system (as the operating system writes it)")
 	f.StringVar(&m.nats, "nats", "", "URL of a NATS server with JetStream to keep events in (default: one in this process)")
 	f.BoolVarP(&m.verbose, "verbose", "v", false, "log decisions too, not only what is wrong")
 }
@@ -65,7 +66,10 @@ func (a *app) load(m *machine, log *slog.Logger, started func(client.Version)) (
 	}
 	visible := a.Getenv("CUDA_VISIBLE_DEVICES")
 	gpus := slots.Detect(context.Background(), visible)
-	if m.gpus >= 0 {
+	switch {
+	case m.gpus < -1:
+		return nil, fmt.Errorf("--gpus is %d; write how many, or leave it away", m.gpus)
+	case m.gpus >= 0:
 		if gpus, err = slots.Names(m.gpus, visible); err != nil {
 			return nil, fmt.Errorf("--gpus: %w", err)
 		}
@@ -73,12 +77,15 @@ func (a *app) load(m *machine, log *slog.Logger, started func(client.Version)) (
 	if m.sync != "always" && m.sync != "system" {
 		return nil, fmt.Errorf("--sync is %q; write always or system", m.sync)
 	}
+	if m.sync == "always" && m.nats != "" {
+		return nil, errors.New("--sync=always is of the store in this process; how a NATS server of its own (--nats) syncs is its own setting (jetstream.sync_interval)")
+	}
 	o := engine.Options{
 		Manifests: m.manifests, Root: m.root, DataDir: dir, Address: m.address, GPUs: gpus,
 		Version: built(), Logger: log, Started: started,
 		SyncAlways: m.sync == "always", NATS: m.nats,
 	}
-	if m.traces, err = tracing.New(context.Background(), os.Getenv, "aisle"); err != nil {
+	if m.traces, err = tracing.New(context.Background(), os.Getenv, "aisle", log); err != nil {
 		return nil, err
 	}
 	if m.traces != nil {

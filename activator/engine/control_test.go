@@ -1,0 +1,259 @@
+package engine
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+
+	"aisle.dev/aisle/activator/engine/objects"
+	"aisle.dev/aisle/activator/engine/pod"
+	"aisle.dev/aisle/activator/engine/slots"
+	"aisle.dev/aisle/internal/manifest"
+)
+
+// settings let services begin at zero. A later revision has to prove itself,
+// and never does: its program ends at once.
+const settings = `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: config-autoscaler, namespace: knative-serving}
+data: {allow-zero-initial-scale: "true", initial-scale: "0"}
+---
+apiVersion: aisle.dev/v1alpha1
+kind: ImageMap
+metadata: {name: images}
+images: [{image: test.example/one, command: [/bin/true]}]
+`
+
+// oneService is a Service with a variable.
+func oneService(version string) string {
+	return strings.ReplaceAll(`
+apiVersion: serving.knative.dev/v1
+kind: Service
+metadata: {name: one}
+spec: {template: {spec: {containers: [{image: test.example/one, env: [{name: VERSION, value: "N"}]}]}}}
+`, "N", version)
+}
+
+func read(t *testing.T, text string) []*unstructured.Unstructured {
+	t.Helper()
+	raw, err := manifest.Read("the test", strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// controlling runs a control on a folder of objects after it has applied
+// manifests as `aisle up` does. It must be stopped.
+func controlling(t *testing.T, dir, manifests string) *control {
+	t.Helper()
+	metrics, err := newMetrics(prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &Engine{log: slog.New(slog.DiscardHandler), metrics: metrics, gpus: slots.New([]string{"0"}), hurry: make(chan struct{})}
+	if e.machine, _, err = pod.NewMachine(t.TempDir(), t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.machine.Close)
+	store, damaged, err := objects.Open(dir)
+	if err != nil || len(damaged) > 0 {
+		t.Fatal(err, damaged)
+	}
+	e.control, e.events = newControl(t.Context(), e, store), &events{engine: e}
+	set, err := manifest.Check(read(t, manifests), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.control.sync(set); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.control.start(); err != nil {
+		t.Fatal(err)
+	}
+	return e.control
+}
+
+// versions are the templates of the Service's revisions, by their names.
+func versions(c *control) map[string]string {
+	all := map[string]string{}
+	for _, rev := range list[*servingv1.Revision](c.store, objects.Revisions) {
+		all[rev.Name] = rev.Spec.Containers[0].Env[0].Value
+	}
+	return all
+}
+
+// The revisions of a Service that was deleted are not those of the next of its
+// name, where a crash came before they were deleted too.
+func TestRevisionsOfAnEarlierService(t *testing.T) {
+	dir := t.TempDir()
+	c := controlling(t, dir, settings+"---"+oneService("old"))
+	if _, _, _, err := c.Apply(read(t, oneService("older"))[0], false); err != nil {
+		t.Fatal(err)
+	}
+	c.stop()
+	if got := versions(c); len(got) != 2 {
+		t.Fatalf("revisions %v, want two", got)
+	}
+	key := objects.Services.Key("default", "one")
+	if err := os.Remove(filepath.Join(dir, key.GroupResource().String(), "default", "one.json")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // and it stays so
+		c = controlling(t, dir, settings+"---"+oneService("new"))
+		if got := versions(c); len(got) != 1 || got["one-00001"] != "new" {
+			t.Errorf("revisions %v, want one of the new template", got)
+		}
+		r := c.services[types.NamespacedName{Namespace: "default", Name: "one"}].running["one-00001"]
+		if r == nil || r.object.Spec.Containers[0].Env[0].Value != "new" {
+			t.Error("another one runs")
+		}
+		c.stop()
+	}
+}
+
+// What somebody applies is theirs, and no longer what a folder has left behind.
+func TestApplyOfWhatTheFolderHasLeftBehind(t *testing.T) {
+	const settled = `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: words}
+data: {a: b}
+`
+	dir := t.TempDir()
+	uses := strings.Replace(oneService("1"), "env:", "envFrom: [{configMapRef: {name: words}}], env:", 1)
+	controlling(t, dir, settings+"---"+settled+"---"+uses).stop()
+	c := controlling(t, dir, settings+"---"+strings.ReplaceAll(settled+"---"+uses, "words", "others"))
+	defer c.stop()
+	key := objects.ConfigMaps.Key("default", "words")
+	if origin, ok := c.store.Origin(key); !ok || !origin.Orphan {
+		t.Fatalf("it is not kept for the revision: %+v, %v", origin, ok)
+	}
+	if _, _, _, err := c.Apply(read(t, settled)[0], false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Delete(objects.Services.Key("default", "one")); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := c.store.Get(key).(*corev1.ConfigMap); !ok {
+		t.Error("what was applied is gone with the revision that used it")
+	}
+}
+
+// proven waits until the only Service's first revision is ready, and gives its
+// runner.
+func proven(t *testing.T, c *control) *revision {
+	t.Helper()
+	for {
+		found, version := c.store.List(objects.Revisions, "default")
+		if len(found) == 1 && found[0].(*servingv1.Revision).IsReady() {
+			break
+		}
+		_, now, changed, err := c.store.Since(version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now == version {
+			<-changed
+		}
+	}
+	c.mu.Lock() // it follows from what has been seen
+	defer c.mu.Unlock()
+	return c.services[types.NamespacedName{Namespace: "default", Name: "one"}].running["one-00001"]
+}
+
+// A revision that nothing leads to is given up when the last request has left
+// it, though that one waited for a pod of another revision; and events that are
+// another revision's keep no pod of it.
+func TestGivenUpAfterTheLastRequest(t *testing.T) {
+	c := controlling(t, t.TempDir(), settings+"---"+oneService("1"))
+	r := proven(t, c)
+	c.stop() // from here on the test decides for it
+	if !r.gate.enter() {
+		t.Fatal("it takes no requests")
+	}
+	r.backlog.Store(7)
+	r.reach(false)
+	now := time.Now()
+	next := r.decide(now)
+	if s, _ := c.current(r); s == nil || !next.After(now) {
+		t.Fatalf("given up with a request in it (%v), or not looked at again (%v)", s == nil, next)
+	}
+	if n := r.backlog.Load(); n != 0 {
+		t.Errorf("%d events wait for it", n)
+	}
+	r.gate.leave()
+	next = r.decide(next)
+	if s, _ := c.current(r); s != nil || !next.IsZero() {
+		t.Errorf("it is kept (%v) and looked at again (%v)", s != nil, next)
+	}
+}
+
+// GPUs are not given back to a revision that is no more.
+func TestSwapBackToADeletedService(t *testing.T) {
+	onGPU := strings.Replace(oneService("1"), "env:", "resources: {limits: {nvidia.com/gpu: 1}}, env:", 1)
+	c := controlling(t, t.TempDir(), settings+"---"+onGPU)
+	defer c.stop()
+	before := proven(t, c)
+	gpus := c.engine.gpus
+	claim := gpus.Ask("default/one-00002-pod", 1)
+	after := &revision{givers: []*revision{before}}
+	if _, err := c.Delete(objects.Services.Key("default", "one")); err != nil {
+		t.Fatal(err)
+	}
+	<-before.ended
+	c.swapBack(after, claim)
+	claim.Release()
+	next := gpus.Ask("default/next", 1)
+	defer next.Release()
+	select {
+	case <-next.Granted():
+	default:
+		t.Errorf("a pod of another service %s", next.Pending())
+	}
+}
+
+// Who watches Brokers is told of the one that was applied, and not of all.
+func TestApplyTellsOfOneBroker(t *testing.T) {
+	const broker = `{apiVersion: eventing.knative.dev/v1, kind: Broker, metadata: {name: NAME}}`
+	c := controlling(t, t.TempDir(), settings+"---"+oneService("1"))
+	c.engine.opts.DataDir, c.engine.opts.Registry = t.TempDir(), prometheus.NewRegistry()
+	defer func() {
+		c.engine.events.rest()
+		c.stop()
+		if err := c.engine.events.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	apply := func(name string) {
+		t.Helper()
+		if _, _, _, err := c.Apply(read(t, strings.ReplaceAll(broker, "NAME", name))[0], false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply("first")
+	_, version := c.store.List(objects.Brokers, "")
+	apply("second")
+	events, _, _, err := c.store.Since(version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range events {
+		if e.Key.Name == "first" {
+			t.Errorf("%s %s: nothing has changed", e.Type, e.Key)
+		}
+	}
+	if ready, _, _ := unstructured.NestedSlice(c.store.Get(objects.Brokers.Key("default", "second")).(*unstructured.Unstructured).Object, "status", "conditions"); len(ready) == 0 {
+		t.Error("the second has no conditions")
+	}
+}
