@@ -16,13 +16,10 @@ import (
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/prometheus/client_golang/prometheus"
-	"k8s.io/apimachinery/pkg/types"
 
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/event"
 )
-
-var other = types.NamespacedName{Namespace: "default", Name: "other"}
 
 // admin asks the admin handler.
 func (h *harness) admin(method, path string, into any) int {
