@@ -1,11 +1,13 @@
 package broker
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"strconv"
 
+	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/event"
 	"aisle.dev/aisle/internal/problem"
 )
@@ -58,7 +60,7 @@ func (b *Broker) listDeadLetters(w http.ResponseWriter, r *http.Request) error {
 			return problem.New(http.StatusBadRequest, "limit=%.40s is not a number from 1 to %d", s, maxList)
 		}
 	}
-	items := []DeadLetter{}
+	items := []client.DeadLetter{}
 	for d, err := range b.deadLetters(r.Context(), after+1) {
 		if err != nil {
 			return err
@@ -66,7 +68,7 @@ func (b *Broker) listDeadLetters(w http.ResponseWriter, r *http.Request) error {
 		if want := r.FormValue("trigger"); want != "" && d.Trigger != want {
 			continue
 		}
-		if items = append(items, d.DeadLetter); len(items) == limit {
+		if items = append(items, d); len(items) == limit {
 			break
 		}
 	}
@@ -74,7 +76,11 @@ func (b *Broker) listDeadLetters(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (b *Broker) showDeadLetter(w http.ResponseWriter, r *http.Request) error {
-	d, err := b.deadLetterOf(r)
+	id, err := letterOf(r)
+	if err != nil {
+		return err
+	}
+	d, err := b.deadLetterByID(r.Context(), id)
 	if err != nil {
 		return err
 	}
@@ -83,12 +89,12 @@ func (b *Broker) showDeadLetter(w http.ResponseWriter, r *http.Request) error {
 
 // eachDeadLetter does something with the dead letter that the path names, or
 // with all, and answers with their number.
-func (b *Broker) eachDeadLetter(do func(*http.Request, deadLetter) error) func(http.ResponseWriter, *http.Request) error {
+func (b *Broker) eachDeadLetter(do func(context.Context, uint64) error) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if r.PathValue("id") != "" {
-			d, err := b.deadLetterOf(r)
+			id, err := letterOf(r)
 			if err == nil {
-				err = do(r, d)
+				err = do(r.Context(), id)
 			}
 			if err != nil {
 				return err
@@ -103,7 +109,9 @@ func (b *Broker) eachDeadLetter(do func(*http.Request, deadLetter) error) func(h
 			if want := r.FormValue("trigger"); want != "" && d.Trigger != want {
 				continue
 			}
-			if err := do(r, d); err != nil {
+			if err := do(r.Context(), d.ID); gone(err) {
+				continue // another was faster
+			} else if err != nil {
 				if e, ok := errors.AsType[*problem.Error](err); ok {
 					e.Extra = map[string]any{"count": n}
 				}
@@ -115,18 +123,12 @@ func (b *Broker) eachDeadLetter(do func(*http.Request, deadLetter) error) func(h
 	}
 }
 
-func (b *Broker) deadLetterOf(r *http.Request) (deadLetter, error) {
+func letterOf(r *http.Request) (uint64, error) {
 	id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
 	if err != nil {
-		return deadLetter{}, problem.New(http.StatusBadRequest, "%.40q is not the id of a dead letter", r.PathValue("id"))
+		return 0, problem.New(http.StatusBadRequest, "%.40q is not the id of a dead letter", r.PathValue("id"))
 	}
-	return b.deadLetterByID(r.Context(), id)
-}
-
-func (b *Broker) replay(r *http.Request, d deadLetter) error { return b.sendAgain(r.Context(), d) }
-
-func (b *Broker) purge(r *http.Request, d deadLetter) error {
-	return b.dropDeadLetter(r.Context(), d.ID)
+	return id, nil
 }
 
 func answer(w http.ResponseWriter, v any) error {

@@ -19,6 +19,7 @@ import (
 
 // config is what was applied. It does not change.
 type config struct {
+	replaced chan struct{} // closed when another one is in its place
 	brokers  map[types.NamespacedName]*stream
 	triggers map[types.NamespacedName]*trigger
 	pings    []*ping.Source
@@ -52,7 +53,7 @@ func (b *Broker) Apply(ctx context.Context, objects []Object) error {
 	b.apply.Lock()
 	defer b.apply.Unlock()
 	old := b.config.Load()
-	c := &config{brokers: map[types.NamespacedName]*stream{}, triggers: map[types.NamespacedName]*trigger{}}
+	c := &config{replaced: make(chan struct{}), brokers: map[types.NamespacedName]*stream{}, triggers: map[types.NamespacedName]*trigger{}}
 	declared := map[types.NamespacedName]*eventingv1.Broker{}
 	for _, o := range objects {
 		if o, ok := o.(*eventingv1.Broker); ok {
@@ -84,6 +85,7 @@ func (b *Broker) Apply(ctx context.Context, objects []Object) error {
 		}
 	}
 	b.config.Store(c)
+	close(old.replaced)
 	b.pings.Set(c.pings)
 	select {
 	case b.changed <- struct{}{}:

@@ -38,7 +38,9 @@ func (d *dispatcher) attempt(ctx context.Context, t *trigger, x *delivery) {
 
 func (b *Broker) attempt(ctx context.Context, t *trigger, x *delivery) (ending, time.Duration) {
 	ttl, _ := eventingbroker.GetTTL(x.ev.Context) // there is one: see Broker.accept
-	_ = eventingbroker.DeleteTTL(x.ev.Context)    // fails for names alone that are none
+	if t.subscriber.broker.Name == "" {           // one of our Brokers counts on
+		_ = eventingbroker.DeleteTTL(x.ev.Context) // fails for names alone that are none
+	}
 
 	start := time.Now()
 	reply, o := b.post(ctx, t.subscriber, t.policy, x.ev)
@@ -123,19 +125,21 @@ func badReply(err error) outcome {
 
 // reply reads the event in a subscriber's answer; nil if it is empty.
 func (b *Broker) reply(resp *http.Response) (*ce.Event, error) {
-	body, err := io.ReadAll(io.LimitReader(resp.Body, b.opts.MaxEvent+1))
-	if err != nil {
-		return nil, fmt.Errorf("the reply cannot be read: %w", err)
-	}
-	if int64(len(body)) > b.opts.MaxEvent {
-		return nil, fmt.Errorf("the reply is larger than %d bytes", b.opts.MaxEvent)
-	}
+	max := b.opts.MaxEvent
 	isEvent := resp.Header.Get("Ce-Specversion") != "" || strings.HasPrefix(resp.Header.Get("Content-Type"), "application/cloudevents")
 	if !isEvent {
-		if len(body) > 0 {
-			return nil, errors.New("the reply is not empty and no CloudEvent")
-		}
+		max = 0
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, max+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("the reply cannot be read: %w", err)
+	case !isEvent && len(body) > 0:
+		return nil, errors.New("the reply is not empty and no CloudEvent")
+	case !isEvent:
 		return nil, nil
+	case int64(len(body)) > max:
+		return nil, fmt.Errorf("the reply is larger than %d bytes", max)
 	}
 	ev, _, err := event.Decode(resp.Header, body)
 	if err != nil {

@@ -94,6 +94,7 @@ type Broker struct {
 	results  *results.Results
 	end      context.CancelFunc // ends who follows results
 
+	letters sync.Mutex             // one change to the list of dead letters at a time: none is sent twice
 	apply   sync.Mutex             // one Apply at a time
 	config  atomic.Pointer[config] // what was applied last; never nil
 	changed chan struct{}          // capacity 1: config is another one
@@ -135,7 +136,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	ending, b.end = context.WithCancel(context.WithoutCancel(ctx))
 	b.results = results.New(ending, kept{b})
 	b.pings = ping.NewRunner(b.sendPing, &pingMemory{js: st.js}, o.Logger)
-	b.config.Store(&config{})
+	b.config.Store(&config{replaced: make(chan struct{})})
 	if err := b.openDeadLetters(ctx); err != nil {
 		return nil, errors.Join(err, st.close())
 	}

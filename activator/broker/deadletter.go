@@ -48,6 +48,7 @@ func (b *Broker) openDeadLetters(ctx context.Context) error {
 // pass: a sink whose own dead letters come back here would go on for ever.
 func (b *Broker) deadLetter(ctx context.Context, t *trigger, x *delivery, o outcome, ttl int32) error {
 	dead := x.ev.Clone()
+	_ = eventingbroker.DeleteTTL(dead.Context) // left on for a subscriber that is one of our Brokers
 	code := strconv.Itoa(o.status)
 	if o.status == 0 {
 		code = "-1" // Knative's for no answer

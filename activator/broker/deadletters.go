@@ -16,28 +16,13 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	eventingbroker "knative.dev/eventing/pkg/broker"
 
+	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/problem"
 )
 
-// DeadLetter is an event that a Trigger's subscriber did not take.
-type DeadLetter struct {
-	ID       uint64    `json:"id"`      // in the list
-	Time     time.Time `json:"time"`    // when it was given up
-	Trigger  string    `json:"trigger"` // NAMESPACE/NAME
-	Broker   string    `json:"broker"`  // likewise
-	Attempts int       `json:"attempts"`
-	EventID  string    `json:"eventId"`
-	Source   string    `json:"source"`
-	Type     string    `json:"type"`
-	Subject  string    `json:"subject,omitempty"`
-	Size     int       `json:"size"` // bytes of its data
-	Dest     string    `json:"dest"` // the subscriber's address
-	Code     int       `json:"code"` // what it answered last; -1 for no answer
-	Data     []byte    `json:"data"` // how the answer's body began
-}
-
+// deadLetter is one with its event.
 type deadLetter struct {
-	DeadLetter
+	client.DeadLetter
 	event ce.Event
 }
 
@@ -46,7 +31,7 @@ func readDeadLetter(id uint64, at time.Time, h nats.Header, data []byte) (deadLe
 	if err != nil {
 		return deadLetter{}, err
 	}
-	d := deadLetter{event: ev, DeadLetter: DeadLetter{
+	d := deadLetter{event: ev, DeadLetter: client.DeadLetter{
 		ID: id, Time: at, Trigger: h.Get(triggerHeader), Broker: h.Get(brokerHeader),
 		EventID: ev.ID(), Source: ev.Source(), Type: ev.Type(), Subject: ev.Subject(), Size: len(ev.Data()),
 	}}
@@ -61,27 +46,37 @@ func readDeadLetter(id uint64, at time.Time, h nats.Header, data []byte) (deadLe
 }
 
 // deadLetters gives the list as it is now, from an id on.
-func (b *Broker) deadLetters(ctx context.Context, from uint64) iter.Seq2[deadLetter, error] {
-	return func(yield func(deadLetter, error) bool) {
+func (b *Broker) deadLetters(ctx context.Context, from uint64) iter.Seq2[client.DeadLetter, error] {
+	return func(yield func(client.DeadLetter, error) bool) {
 		state, err := b.store.state(ctx, deadLetterStream)
 		if err != nil {
-			yield(deadLetter{}, err)
+			yield(client.DeadLetter{}, err)
 			return
 		}
 		if state.Msgs == 0 || from > state.LastSeq {
 			return
 		}
-		for m, err := range b.store.messages(ctx, deadLetterStream, from, state.LastSeq, false) {
+		for m, err := range b.store.messages(ctx, deadLetterStream, from, state.LastSeq) {
 			d := deadLetter{}
 			if err == nil {
-				d, err = readDeadLetter(m.seq, m.time, m.header, m.data)
+				if d, err = readDeadLetter(m.seq, m.time, m.header, nil); err != nil { // in structured mode it has no head
+					d, err = b.deadLetterByID(ctx, m.seq)
+				} else {
+					d.Size = m.size
+				}
 			}
-			if !yield(d, err) {
+			if gone(err) {
+				continue
+			}
+			if !yield(d.DeadLetter, err) {
 				return
 			}
 		}
 	}
 }
+
+// gone says that a dead letter is not on the list, or no longer.
+func gone(err error) bool { return err != nil && problem.Status(err) == http.StatusNotFound }
 
 func (b *Broker) deadLetterByID(ctx context.Context, id uint64) (deadLetter, error) {
 	st, err := b.store.js.Stream(ctx, deadLetterStream)
@@ -90,7 +85,7 @@ func (b *Broker) deadLetterByID(ctx context.Context, id uint64) (deadLetter, err
 	}
 	m, err := st.GetMsg(ctx, id)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return deadLetter{}, problem.New(http.StatusNotFound, "there is no dead letter %d (any more)", id)
+		return deadLetter{}, noLetter(id)
 	}
 	if err != nil {
 		return deadLetter{}, fmt.Errorf("look at dead letter %d: %w", id, err)
@@ -98,20 +93,43 @@ func (b *Broker) deadLetterByID(ctx context.Context, id uint64) (deadLetter, err
 	return readDeadLetter(m.Sequence, m.Time, m.Header, m.Data)
 }
 
+func noLetter(id uint64) error {
+	return problem.New(http.StatusNotFound, "there is no dead letter %d (any more)", id)
+}
+
+// purge takes a dead letter off the list.
+func (b *Broker) purge(ctx context.Context, id uint64) error {
+	b.letters.Lock()
+	defer b.letters.Unlock()
+	return b.dropDeadLetter(ctx, id)
+}
+
+// dropDeadLetter is purge. REQUIRES: b.letters is held.
 func (b *Broker) dropDeadLetter(ctx context.Context, id uint64) error {
 	st, err := b.store.js.Stream(ctx, deadLetterStream)
 	if err == nil {
 		err = st.DeleteMsg(ctx, id)
 	}
-	if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+	if errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) { // it does not say why
+		if _, gerr := st.GetMsg(ctx, id); errors.Is(gerr, jetstream.ErrMsgNotFound) {
+			return noLetter(id)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("take dead letter %d off the list: %w", id, err)
 	}
 	return nil
 }
 
-// sendAgain puts a dead letter into its Broker, for its Trigger alone: the
-// others have had it.
-func (b *Broker) sendAgain(ctx context.Context, d deadLetter) error {
+// replay puts a dead letter into its Broker, for its Trigger alone: the others
+// have had it.
+func (b *Broker) replay(ctx context.Context, id uint64) error {
+	b.letters.Lock()
+	defer b.letters.Unlock()
+	d, err := b.deadLetterByID(ctx, id)
+	if err != nil {
+		return err
+	}
 	namespace, name, _ := strings.Cut(d.Broker, "/")
 	to := b.brokers()[types.NamespacedName{Namespace: namespace, Name: name}]
 	if to == nil {

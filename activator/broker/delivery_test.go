@@ -11,11 +11,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/types"
 
+	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/event"
 )
 
@@ -35,9 +37,9 @@ func (h *harness) admin(method, path string, into any) int {
 }
 
 // deadLetterList waits for n dead letters.
-func (h *harness) deadLetterList(n int) []DeadLetter {
+func (h *harness) deadLetterList(n int) []client.DeadLetter {
 	h.t.Helper()
-	var list struct{ Items []DeadLetter }
+	var list struct{ Items []client.DeadLetter }
 	for range 100_000 {
 		if h.admin("GET", "/v1/events/deadletters", &list); len(list.Items) >= n {
 			return list.Items
@@ -66,6 +68,7 @@ func TestBadSubscribers(t *testing.T) {
 			http.Redirect(w, r, "http://elsewhere/", http.StatusFound)
 		}, 1, http.StatusFound, ""},
 		{"garbage", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("\xff\x00")) }, 3, 502, "no CloudEvent"},
+		{"much garbage", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.CopyN(w, zeros{}, 2<<20) }, 3, 502, "no CloudEvent"},
 		{"half an event", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", event.ContentType)
 			_, _ = w.Write([]byte(`{"specversion":"1.0","id"`))
@@ -79,6 +82,7 @@ func TestBadSubscribers(t *testing.T) {
 			}
 		}, 3, 502, "attributes"},
 		{"large", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", event.ContentType)
 			_, _ = io.CopyN(w, zeros{}, 2<<20)
 		}, 3, 502, "larger than 1048576 bytes"},
 	}
@@ -101,7 +105,7 @@ func TestBadSubscribers(t *testing.T) {
 			h.send("1", "Ce-Subject", "p1")
 			received(t, got) // the other Trigger is not held up
 			d := h.deadLetterList(1)[0]
-			want := DeadLetter{ID: 1, Time: d.Time, Trigger: "default/sort", Broker: "default/shop", Attempts: tt.attempts, EventID: "1",
+			want := client.DeadLetter{ID: 1, Time: d.Time, Trigger: "default/sort", Broker: "default/shop", Attempts: tt.attempts, EventID: "1",
 				Source: "/test", Type: "test", Subject: "p1", Size: 2, Dest: "http://sort.default.svc.cluster.local/", Code: tt.code, Data: d.Data}
 			if fmt.Sprint(d) != fmt.Sprint(want) || !strings.Contains(string(d.Data), tt.says) {
 				t.Errorf("dead letter %+v, data %q\nwant %+v, data %q", d, d.Data, want, tt.says)
@@ -212,6 +216,9 @@ func TestReplayAndPurge(t *testing.T) {
 	if code := h.admin("DELETE", path(3), nil); code != 200 {
 		t.Errorf("purge: %d", code)
 	}
+	if code := h.admin("DELETE", path(3), nil); code != 404 {
+		t.Errorf("purge of one that is gone: %d", code)
+	}
 	for _, i := range []int{1, 3} {
 		if code := h.admin("GET", path(i), nil); code != 404 {
 			t.Errorf("dead letter %d is still there: %d", i, code)
@@ -229,7 +236,7 @@ func TestReplayAndPurge(t *testing.T) {
 	}
 	received(t, got)
 	received(t, got)
-	var rest struct{ Items []DeadLetter }
+	var rest struct{ Items []client.DeadLetter }
 	if h.admin("GET", "/v1/events/deadletters", &rest); len(rest.Items) != 0 {
 		t.Errorf("left: %+v", rest.Items)
 	}
@@ -237,6 +244,41 @@ func TestReplayAndPurge(t *testing.T) {
 	case ev := <-fineGot:
 		t.Errorf("the Trigger that had it gets %v again", ev)
 	default:
+	}
+}
+
+// Two who send all dead letters again at once send each once.
+func TestReplayAtOnce(t *testing.T) {
+	h := newHarness(t, Options{}, shopBroker, triggerTo("sort", "  delivery: {retry: 0}"))
+	h.subscribe("sort"+host, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
+	const n = 20
+	for i := range n {
+		h.send(strconv.Itoa(i))
+	}
+	h.deadLetterList(n)
+	take, got := collect()
+	h.subscribe("sort"+host, take)
+	var sent atomic.Int32
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			var count struct{ Count int }
+			if code := h.admin("POST", "/v1/events/deadletters/replay", &count); code != 200 {
+				t.Errorf("replay: %d", code)
+			}
+			sent.Add(int32(count.Count))
+		})
+	}
+	wg.Wait()
+	if sent.Load() != n {
+		t.Errorf("%d sent again, want %d", sent.Load(), n)
+	}
+	ids := map[string]bool{}
+	for range n {
+		ids[received(t, got).ID()] = true
+	}
+	if len(ids) != n {
+		t.Errorf("%d of %d came", len(ids), n)
 	}
 }
 
@@ -274,6 +316,34 @@ func TestReplies(t *testing.T) {
 	h.stop() // waits for what is under way
 	if len(echoes) > 0 {
 		t.Errorf("%d echoes more than 9", len(echoes))
+	}
+}
+
+// A Trigger that sends to its own Broker ends as other loops do: Knative counts
+// replies alone.
+func TestSubscriberLoop(t *testing.T) {
+	h := newHarness(t, Options{}, shopBroker, `
+apiVersion: eventing.knative.dev/v1
+kind: Trigger
+metadata: {name: again, namespace: default}
+spec:
+  broker: shop
+  subscriber: {ref: {apiVersion: eventing.knative.dev/v1, kind: Broker, name: shop}}
+`)
+	h.subscribe(IngressHost, func(w http.ResponseWriter, r *http.Request) { h.Ingress().ServeHTTP(w, r) })
+	h.send("1", "Ce-Knativebrokerttl", "10") // it is 9 when it is stored
+	for h.loopsCut() == 0 {
+		select {
+		case <-t.Context().Done():
+			t.Fatal("the loop goes on")
+		case <-time.After(time.Millisecond):
+		}
+		if last, _ := h.Last(shop); last > 9 {
+			break
+		}
+	}
+	if last, _ := h.Last(shop); last != 9 {
+		t.Errorf("%d events are stored, want 9", last)
 	}
 }
 

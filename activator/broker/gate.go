@@ -223,7 +223,7 @@ func (g *gate) read(ctx context.Context, from uint64, arrived chan<- seen) {
 			return false
 		}
 	}
-	for m, err := range g.b.store.messages(ctx, g.trigger.stream.name, from, 0, true) {
+	for m, err := range g.b.store.messages(ctx, g.trigger.stream.name, from, 0) {
 		if err != nil {
 			tell(seen{err: fmt.Errorf("read what waits: %w", err)})
 			return

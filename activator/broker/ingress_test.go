@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	ce "github.com/cloudevents/sdk-go/v2/event"
 )
 
 func TestIngress(t *testing.T) {
@@ -102,13 +100,14 @@ func TestBound(t *testing.T) {
 func TestHistory(t *testing.T) {
 	first := func(h *harness) uint64 {
 		t.Helper()
-		for e, err := range h.Read(t.Context(), shop, 0) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			return e.Seq
+		state, err := h.store.state(t.Context(), streamOf(shop))
+		if err != nil {
+			t.Fatal(err)
 		}
-		return 0
+		if state.Msgs == 0 {
+			return 0
+		}
+		return state.FirstSeq
 	}
 	fill := func(h *harness) {
 		for i := range 100 {
@@ -143,53 +142,4 @@ func TestHistory(t *testing.T) {
 			t.Errorf("of events that are not delivered the first is %d", first(h))
 		}
 	})
-}
-
-func TestReadAndFollow(t *testing.T) {
-	h := newHarness(t, Options{}, shopBroker)
-	ids := func(from uint64) (ids []string) {
-		for e, err := range h.Read(t.Context(), shop, from) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			ids = append(ids, e.Event.ID())
-		}
-		return ids
-	}
-	if got := ids(0); len(got) != 0 {
-		t.Errorf("an empty Broker has %v", got)
-	}
-	for _, id := range []string{"1", "2", "3"} {
-		h.send(id)
-	}
-	if got := strings.Join(ids(0), " "); got != "1 2 3" {
-		t.Errorf("from the beginning: %s", got)
-	}
-	if got := strings.Join(ids(3), " "); got != "3" {
-		t.Errorf("from the third: %s", got)
-	}
-	if got := ids(4); len(got) != 0 {
-		t.Errorf("after the last: %v", got)
-	}
-	followed := make(chan ce.Event)
-	go func() {
-		for e, err := range h.Follow(t.Context(), shop, 3) {
-			if err != nil {
-				return // the test has ended
-			}
-			followed <- e.Event
-		}
-	}()
-	if ev := received(t, followed); ev.ID() != "3" {
-		t.Errorf("followed: %v", ev)
-	}
-	h.send("4")
-	if ev := received(t, followed); ev.ID() != "4" {
-		t.Errorf("followed: %v", ev)
-	}
-	for _, err := range h.Read(t.Context(), other, 0) {
-		if err == nil {
-			t.Error("a Broker that is not there can be read")
-		}
-	}
 }

@@ -42,6 +42,9 @@ func (k kept) Brokers() []string {
 	return names
 }
 
+// Changed implements [results.Store].
+func (k kept) Changed() <-chan struct{} { return k.config.Load().replaced }
+
 // Last implements [results.Store].
 func (k kept) Last(broker string) uint64 {
 	if s := k.stream(broker); s != nil {
@@ -72,7 +75,7 @@ func (k kept) Heads(ctx context.Context, broker string, from uint64, follow bool
 		} else if from > upTo || state.Msgs == 0 {
 			return
 		}
-		for m, err := range k.store.messages(ctx, s.name, from, upTo, true) {
+		for m, err := range k.store.messages(ctx, s.name, from, upTo) {
 			if err != nil {
 				yield(results.Event{}, err)
 				return
@@ -126,16 +129,18 @@ func keptEvent(broker string, seq uint64, at time.Time, h nats.Header, data []by
 
 // Deliveries implements [results.Store]. It looks through the newest dead
 // letters only.
-func (k kept) Deliveries(ctx context.Context, ev results.Event) ([]client.Delivery, error) {
+func (k kept) Deliveries(ctx context.Context, ev results.Event) (all []client.Delivery, bound string, err error) {
 	s := k.stream(ev.Broker)
 	if s == nil {
-		return nil, nil
+		return nil, "", nil
 	}
-	dead, err := k.deadOf(ctx, ev)
+	dead, cut, err := k.deadOf(ctx, ev)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	var all []client.Delivery
+	if cut {
+		bound = fmt.Sprintf("the newest %d dead letters were looked through, and those before them were not", maxDeadLook)
+	}
 	for _, t := range k.config.Load().triggers {
 		if t.stream != s || !t.filter(ctx, ev.Event) {
 			continue
@@ -144,38 +149,35 @@ func (k kept) Deliveries(ctx context.Context, ev results.Event) ([]client.Delive
 		if letter, ok := dead[d.Trigger]; ok {
 			d.State, d.Attempts, d.DeadLetter, d.Code = client.DeliveryGivenUp, letter.Attempts, letter.ID, letter.Code
 		} else if cons, err := k.store.js.Consumer(ctx, s.name, t.consumer); err != nil {
-			return nil, fmt.Errorf("look at what waits for Trigger %s: %w", t.name, err)
+			return nil, "", fmt.Errorf("look at what waits for Trigger %s: %w", t.name, err)
 		} else if cons.CachedInfo().AckFloor.Stream < ev.Seq {
 			d.State = client.DeliveryPending // or done, behind an earlier one that is not
 		}
 		all = append(all, d)
 	}
 	slices.SortFunc(all, func(a, b client.Delivery) int { return strings.Compare(a.Trigger, b.Trigger) })
-	return all, nil
+	return all, bound, nil
 }
 
-// deadOf gives the dead letters of an event, by Trigger.
-func (k kept) deadOf(ctx context.Context, ev results.Event) (map[string]deadLetter, error) {
+// deadOf gives the dead letters of an event, by Trigger. Cut says that there
+// are older ones than those that were looked through.
+func (k kept) deadOf(ctx context.Context, ev results.Event) (found map[string]client.DeadLetter, cut bool, err error) {
 	state, err := k.store.state(ctx, deadLetterStream)
-	if err != nil || state.Msgs == 0 {
-		return nil, err
+	if err != nil {
+		return nil, false, err
 	}
-	from := uint64(1)
-	if state.LastSeq > maxDeadLook {
-		from = state.LastSeq - maxDeadLook + 1
+	from := state.FirstSeq
+	if state.LastSeq >= from+maxDeadLook {
+		from, cut = state.LastSeq-maxDeadLook+1, true
 	}
-	found := map[string]deadLetter{}
-	for m, err := range k.store.messages(ctx, deadLetterStream, from, state.LastSeq, true) {
+	found = map[string]client.DeadLetter{}
+	for d, err := range k.deadLetters(ctx, from) {
 		if err != nil {
-			return nil, err
-		}
-		d, err := readDeadLetter(m.seq, m.time, m.header, nil)
-		if err != nil {
-			continue // in structured mode it has no head
+			return nil, false, err
 		}
 		if d.Broker == ev.Broker && d.EventID == ev.ID && d.Source == ev.Source {
 			found[d.Trigger] = d
 		}
 	}
-	return found, nil
+	return found, cut, nil
 }

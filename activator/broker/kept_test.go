@@ -226,7 +226,22 @@ func TestFollowsResultsOfBrokers(t *testing.T) {
 	h.sell("e1", "p1")
 	r, stop := h.follow(srv.URL+"/v1/events/results", "")
 	defer stop()
-	if place, id := r.next(); id != "answer-e1" || place != "default/shop:2" {
+	place, id := r.next()
+	if id != "answer-e1" || place != "default/shop:2" {
 		t.Errorf("came %q at %q", id, place)
+	}
+	// A Broker more, of a reader's that knew of one: it goes on with both.
+	third := strings.Replace(shopBroker, "shop", "third", 1)
+	if err := h.Apply(t.Context(), parse(t, shopBroker, other, third, triggerTo("sort", onProduct))); err != nil {
+		t.Fatal(err)
+	}
+	if _, id := r.next(); id != "" {
+		t.Errorf("of the Brokers that were came %q", id)
+	}
+	r, stop = h.follow(srv.URL+"/v1/events/results", place)
+	defer stop()
+	h.sell("e2", "p2")
+	if place, id := r.next(); id != "answer-e2" || place != "default/shop:4" {
+		t.Errorf("then came %q at %q", id, place)
 	}
 }

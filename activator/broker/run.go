@@ -54,13 +54,17 @@ func (b *Broker) Run(ctx context.Context) error {
 func (b *Broker) reconcile(ctx context.Context, running map[types.NamespacedName]*dispatcher) error {
 	c := b.config.Load()
 	b.closeGates(func(g *gate) bool { return c.triggers[g.trigger.name] != g.trigger })
+	var going []*dispatcher
 	for name, d := range running {
 		if t := c.triggers[name]; t == nil || t.stream != d.stream || t.deferral != nil {
 			d.cancel()
-			<-d.ended
-			b.metrics.forget(d.trigger.Load())
+			going = append(going, d)
 			delete(running, name)
 		}
+	}
+	for _, d := range going { // all at once: each may take Options.Drain
+		<-d.ended
+		b.metrics.forget(d.trigger.Load())
 	}
 	var errs []error
 	for name, t := range c.triggers {

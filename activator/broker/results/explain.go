@@ -169,7 +169,12 @@ func (r *Results) ask(ctx context.Context, x *client.Explanation, h history, ans
 	}
 	x.Asked = asked.Stored
 	var err error
-	x.Deliveries, err = r.store.Deliveries(ctx, *asked)
+	var bound string
+	x.Deliveries, bound, err = r.store.Deliveries(ctx, *asked)
+	if bound != "" && x.Bound != "" {
+		x.Bound += "; "
+	}
+	x.Bound += bound
 	if answer != nil && answer.Trigger != "" && answer.Broker == asked.Broker {
 		answered := client.Delivery{Trigger: answer.Trigger, State: client.DeliveryAnswered, Attempts: answer.Attempts}
 		i := slices.IndexFunc(x.Deliveries, func(d client.Delivery) bool { return d.Trigger == answer.Trigger })

@@ -44,6 +44,8 @@ type Event struct {
 // Store is what Brokers keep. Brokers are named NAMESPACE/NAME.
 type Store interface {
 	Brokers() []string
+	// Changed is closed when Brokers may give others.
+	Changed() <-chan struct{}
 	// Heads gives a Broker's events from a sequence on, oldest first, without
 	// their data; with follow it goes on with what comes until ctx ends. What
 	// is not kept any more is left out, and a sequence that is yet to come
@@ -53,8 +55,9 @@ type Store interface {
 	Get(ctx context.Context, broker string, seq uint64) (Event, error)
 	// Last is the sequence of the newest event.
 	Last(broker string) uint64
-	// Deliveries says what became of an event, by Trigger.
-	Deliveries(ctx context.Context, ev Event) ([]client.Delivery, error)
+	// Deliveries says what became of an event, by Trigger; bound says how far
+	// was looked, where there may be more beyond it.
+	Deliveries(ctx context.Context, ev Event) (all []client.Delivery, bound string, err error)
 }
 
 // ErrGone says that an event is not kept any more.
@@ -110,6 +113,7 @@ func (r *Results) Follow(w http.ResponseWriter, req *http.Request) error {
 			return problem.New(http.StatusBadRequest, "follow=%.40s is neither true nor false", s)
 		}
 	}
+	changed := r.store.Changed() // before it is asked what may change
 	brokers := r.store.Brokers()
 	if len(brokers) == 0 {
 		return problem.New(http.StatusNotFound, "there is no Broker here, and so there are no results; apply one")
@@ -137,7 +141,10 @@ func (r *Results) Follow(w http.ResponseWriter, req *http.Request) error {
 	if err := out.write(fmt.Sprintf("retry: %d\n\n", resumeMs)); err != nil {
 		return nil // the reader has gone
 	}
-	return r.pass(ctx, out, brokers, after, want, follow)
+	if !follow {
+		changed = nil
+	}
+	return r.pass(ctx, out, brokers, changed, after, want)
 }
 
 // found is an event to pass on, or the end of a Broker's events.
@@ -147,9 +154,10 @@ type found struct {
 	end bool
 }
 
-// pass writes events until the reader has gone or, without follow, there are
-// no more.
-func (r *Results) pass(ctx context.Context, out *stream, brokers []string, after place, want string, follow bool) error {
+// pass writes events until the reader has gone or there are other Brokers; if
+// changed is nil, until there are no more.
+func (r *Results) pass(ctx context.Context, out *stream, brokers []string, changed <-chan struct{}, after place, want string) error {
+	follow := changed != nil
 	ctx, cancel := context.WithCancel(ctx)
 	events := make(chan found)
 	var reading sync.WaitGroup
@@ -165,6 +173,11 @@ func (r *Results) pass(ctx context.Context, out *stream, brokers []string, after
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-changed:
+			changed = r.store.Changed()
+			if !slices.Equal(brokers, r.store.Brokers()) {
+				return nil
+			}
 		case <-beat.C:
 			if out.write(":\n\n") != nil {
 				return nil // the reader has gone, or is too slow: it knows where to resume
@@ -246,12 +259,9 @@ func (s *stream) fail(err error) error {
 // place is up to where a reader has read, by Broker.
 type place map[string]uint64
 
-// format writes a place: a number where there is one Broker, and else
-// NAMESPACE/NAME:NUMBER of each that something was read of.
+// format writes a place, NAMESPACE/NAME:NUMBER of each Broker that something
+// was read of: it holds too when there is another Broker.
 func (p place) format(brokers []string) string {
-	if len(brokers) == 1 {
-		return strconv.FormatUint(p[brokers[0]], 10)
-	}
 	var parts []string
 	for _, b := range brokers {
 		if p[b] > 0 {
@@ -261,8 +271,8 @@ func (p place) format(brokers []string) string {
 	return strings.Join(parts, ",")
 }
 
-// parsePlace reads what format writes. Brokers that are not there any more are
-// passed over.
+// parsePlace reads what format writes, and a number where there is one Broker.
+// Brokers that are not there any more are passed over.
 func parsePlace(s string, brokers []string) (place, error) {
 	p := place{}
 	if s == "" {

@@ -33,10 +33,12 @@ type memory struct {
 	first  uint64        // what comes before is not kept any more
 	more   chan struct{} // closed and replaced when events come
 	got    int           // events given whole
+
+	changed chan struct{} // see Changed
 }
 
 func newMemory(brokers ...string) *memory {
-	m := &memory{events: map[string][]Event{}, more: make(chan struct{})}
+	m := &memory{events: map[string][]Event{}, more: make(chan struct{}), changed: make(chan struct{})}
 	for _, b := range brokers {
 		m.events[b] = nil
 	}
@@ -115,7 +117,11 @@ func (m *memory) Get(_ context.Context, broker string, seq uint64) (Event, error
 	return m.events[broker][seq-1], nil
 }
 
-func (m *memory) Deliveries(context.Context, Event) ([]client.Delivery, error) { return nil, nil }
+func (m *memory) Changed() <-chan struct{} { return m.changed }
+
+func (m *memory) Deliveries(context.Context, Event) ([]client.Delivery, string, error) {
+	return nil, "", nil
+}
 
 // page is a reader of a stream, which may be slow.
 type page struct {
@@ -201,13 +207,13 @@ func TestFollow(t *testing.T) {
 		if ct := p.header.Get("Content-Type"); ct != "text/event-stream" {
 			t.Errorf("the Content-Type is %q", ct)
 		}
-		same(t, p.lines(), "retry: 1000", "id: 2", "c1")
+		same(t, p.lines(), "retry: 1000", "id: default/shop:2", "c1")
 		if m.got != 1 {
 			t.Errorf("%d events were read whole", m.got)
 		}
 		m.add(shop, event.TypeCategory, "c2", "p2", "e2")
 		synctest.Wait()
-		same(t, p.lines(), "id: 3", "c2")
+		same(t, p.lines(), "id: default/shop:3", "c2")
 		time.Sleep(2*heartbeat + time.Second)
 		same(t, p.lines(), ":", ":")
 		m.add(shop, event.TypeProduct, "e3", "p3", "")
@@ -279,7 +285,7 @@ func TestSlowReader(t *testing.T) {
 		p, ended, _ := read(t, r, "", "")
 		m.add(shop, event.TypeCategory, "c1", "", "")
 		synctest.Wait()
-		same(t, p.lines(), "retry: 1000", "id: 1", "c1")
+		same(t, p.lines(), "retry: 1000", "id: default/shop:1", "c1")
 		p.mu.Lock()
 		p.stuck = true
 		p.mu.Unlock()
