@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -15,13 +16,10 @@ import (
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/prometheus/client_golang/prometheus"
-	"k8s.io/apimachinery/pkg/types"
 
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/event"
 )
-
-var other = types.NamespacedName{Namespace: "default", Name: "other"}
 
 // admin asks the admin handler.
 func (h *harness) admin(method, path string, into any) int {
@@ -471,6 +469,25 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
+// One request for events follows the other: the store ends none but as it is
+// expected to.
+func TestBacklog(t *testing.T) {
+	said := &lockedBuffer{}
+	h := newHarness(t, Options{Logger: slog.New(slog.NewTextHandler(said, nil))}, shopBroker, triggerTo("sort", ""))
+	take, got := collect()
+	h.subscribe("sort"+host, take)
+	const n = 1000
+	for i := range n {
+		h.send(strconv.Itoa(i))
+	}
+	for range n {
+		received(t, got)
+	}
+	if strings.Contains(said.String(), "ended a request") {
+		t.Errorf("the log says:\n%s", said)
+	}
+}
+
 // Large events are fetched a few at a time, also where they come all at once
 // to a Trigger that has long asked for events.
 func TestLargeEvents(t *testing.T) {
@@ -483,7 +500,7 @@ func TestLargeEvents(t *testing.T) {
 		n, _ := io.Copy(io.Discard, r.Body)
 		got <- int(n)
 	})
-	const size, events = 8 << 20, 20
+	const size, events = 8 << 20, 8
 	const fit = maxHeld/size - 1 // their headers take room too
 	post := func(id, size int) {
 		t.Helper()

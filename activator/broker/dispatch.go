@@ -227,7 +227,7 @@ func (d *dispatcher) places(t *trigger) int {
 func (d *dispatcher) take(t *trigger, m *nats.Msg) {
 	md, err := m.Metadata()
 	if err != nil { // no event, but word of the request
-		d.refused(t, m)
+		d.word(t, m)
 		return
 	}
 	size := m.Size()

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,8 +17,10 @@ const (
 	aheadOrdered = 1024
 	maxHeld      = 32 << 20 // bytes, and one event at least
 
-	// minFetch is the least room, in bytes, that events are asked for.
+	// minFetch is the least room, in bytes, that events are asked for; a
+	// request with less than fewBytes left is given up.
 	minFetch = 2 << 20
+	fewBytes = 64 << 10
 
 	// statusPause is the wait after the store ended a request for events, as
 	// it does when a Trigger is deleted.
@@ -35,10 +38,10 @@ type fetcher struct {
 }
 
 // came notes an event of the request. The store ends a request without a word
-// when its bytes are used up to the last one.
+// when its bytes are used up to the last one, which few are as good as.
 func (f *fetcher) came(size int) {
 	f.events, f.bytes = max(f.events-1, 0), f.bytes-size
-	if f.bytes < minFetch/2 {
+	if f.bytes < fewBytes {
 		f.ended()
 	}
 }
@@ -67,16 +70,23 @@ func (d *dispatcher) fetch(t *trigger, places int) {
 	f.events, f.bytes = n, room
 }
 
-// refused notes that the store ended the request: when the next event is
-// larger than what is left of the room, or when there is trouble.
-func (d *dispatcher) refused(t *trigger, m *nats.Msg) {
-	d.fetcher.ended()
+// word is what the store says of a request: that it has ended.
+func (d *dispatcher) word(t *trigger, m *nats.Msg) {
+	f := &d.fetcher
 	says := m.Header.Get("Description")
-	if strings.Contains(says, "Exceeds MaxBytes") {
-		d.fetcher.tight = len(d.held) > 0
+	switch {
+	case strings.Contains(says, "Batch Completed"): // all its events came, and were counted
+		return
+	case strings.Contains(says, "Exceeds MaxBytes"): // the next event is larger than what is left
+		left, err := strconv.Atoi(m.Header.Get("Nats-Pending-Bytes"))
+		if err != nil || left >= f.bytes/2 { // else it is of one that was given up
+			f.ended()
+			f.tight = len(d.held) > 0
+		}
 		return
 	}
+	f.ended()
 	d.b.log.Info("the store ended a request for events", "trigger", t.name, "status", m.Header.Get("Status"), "says", says)
-	d.fetcher.pause = time.Now().Add(statusPause)
+	f.pause = time.Now().Add(statusPause)
 	time.AfterFunc(statusPause, d.nudge)
 }

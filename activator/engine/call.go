@@ -279,11 +279,12 @@ func (r *revision) explain(ctx context.Context, p *podState, err error) error {
 			return problem.New(http.StatusBadRequest, "the request's body could not be read: %v", err)
 		}
 	}
-	// The connection breaks a moment before the process can be reaped.
+	// The connection breaks before the process can be reaped: a moment, on a
+	// busy machine longer.
 	select {
 	case <-p.process.Exited():
 		return problem.New(http.StatusBadGateway, "%s: pod %s ended while it worked on the request, with %s; see: aisle logs %s", r.service, p.name, p.process.Outcome(), p.name)
-	case <-time.After(250 * time.Millisecond):
+	case <-time.After(time.Second):
 	}
 	r.log.Warn("a pod did not answer", "pod", p.name, "err", err)
 	return problem.New(http.StatusBadGateway, "%s: pod %s broke off the connection before it answered; see: aisle logs %s", r.service, p.name, p.name)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -155,11 +156,16 @@ func retried(ctx context.Context, do func() error) error {
 	}
 }
 
+// rendering is held while kustomize builds: its schema is a global.
+var rendering sync.Mutex
+
 // rendered builds a kustomize folder and names images as a cluster has them.
 func rendered(dir string, images map[string]string) ([]map[string]any, error) {
 	options := krusty.MakeDefaultOptions()
 	options.LoadRestrictions = types.LoadRestrictionsNone // the suite's own folders use each other
+	rendering.Lock()
 	built, err := krusty.MakeKustomizer(options).Run(filesys.MakeFsOnDisk(), dir)
+	rendering.Unlock()
 	if err != nil {
 		return nil, err
 	}
