@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
@@ -46,17 +45,17 @@ const (
 // to say that it is under way, is recognised by its sequence and not delivered
 // twice.
 type dispatcher struct {
-	b       *Broker
-	stream  *stream
-	trigger atomic.Pointer[trigger] // a changed Trigger takes effect with the next event
-	cancel  context.CancelFunc
-	ended   chan struct{}
+	b      *Broker
+	stream *stream
+	cancel context.CancelFunc
+	ended  chan struct{}
 
 	msgs chan *nats.Msg
 	done chan result
 	wake chan struct{} // capacity 1
 
 	// What follows is the loop's.
+	trigger  *trigger // see current
 	inbox    string
 	next     string // where pull requests go
 	link     *link  // the connection that events were asked of
@@ -117,7 +116,7 @@ func (b *Broker) newDispatcher(ctx context.Context, t *trigger) (*dispatcher, er
 		inbox: b.store.nc.NewInbox(), next: "$JS.API.CONSUMER.MSG.NEXT." + t.stream.name + "." + t.consumer,
 		held: map[uint64]*delivery{}, lanes: map[string]*lane{}, link: b.store.link.Load(),
 	}
-	d.trigger.Store(t)
+	d.trigger = t
 	cons, err := b.store.js.Consumer(ctx, t.stream.name, t.consumer)
 	if err != nil {
 		cancel()
@@ -161,7 +160,7 @@ func (d *dispatcher) run(ctx context.Context) {
 	beats.Stop()
 	beating := false
 	for ctx.Err() == nil {
-		t := d.trigger.Load()
+		t := d.current()
 		places := d.places(t)
 		d.settle(t)
 		for d.running < places && len(d.ready) > 0 {
@@ -180,7 +179,7 @@ func (d *dispatcher) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case m := <-d.msgs:
-			d.take(t, m)
+			d.take(d.current(), m)
 		case r := <-d.done:
 			d.finish(r)
 		case <-d.wake:
@@ -212,6 +211,16 @@ func (d *dispatcher) drain(cut func()) {
 			cut()
 		}
 	}
+}
+
+// current is the Trigger as it was applied last, so that an event that is
+// accepted after Apply has returned is filtered and delivered by that; or as it
+// was before it went, until the dispatcher ends.
+func (d *dispatcher) current() *trigger {
+	if t := d.b.config.Load().triggers[d.trigger.name]; t != nil && t.stream == d.stream && t.deferral == nil {
+		d.trigger = t
+	}
+	return d.trigger
 }
 
 func (d *dispatcher) places(t *trigger) int {

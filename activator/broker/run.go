@@ -64,7 +64,7 @@ func (b *Broker) reconcile(ctx context.Context, running map[types.NamespacedName
 	}
 	for _, d := range going { // all at once: each may take Options.Drain
 		<-d.ended
-		b.metrics.forget(d.trigger.Load())
+		b.metrics.forget(d.trigger)
 	}
 	var errs []error
 	for name, t := range c.triggers {
@@ -73,8 +73,7 @@ func (b *Broker) reconcile(ctx context.Context, running map[types.NamespacedName
 			continue
 		}
 		if d := running[name]; d != nil {
-			d.trigger.Store(t)
-			d.nudge()
+			d.nudge() // it finds the changed Trigger by itself
 			continue
 		}
 		d, err := b.newDispatcher(ctx, t)
