@@ -129,6 +129,9 @@ func markFailed(rev *servingv1.Revision, why failure) {
 	}
 	switch {
 	case why.pending:
+		if rev.Status.GetCondition(servingv1.RevisionConditionContainerHealthy).IsFalse() {
+			return // it ran and failed: that says more than that its next try waits
+		}
 		rev.Status.MarkResourcesAvailableFalse(corev1.PodReasonUnschedulable, strings.ReplaceAll(why.reason, "%", "%%"))
 	case why.late:
 		rev.Status.MarkResourcesAvailableFalse(servingv1.ReasonProgressDeadlineExceeded, strings.ReplaceAll(why.reason, "%", "%%"))

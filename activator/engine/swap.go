@@ -88,8 +88,12 @@ func (c *control) swapBack(r *revision, claim *slots.Claim) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, o := range r.givers {
-		if s, _ := c.current(o); s != nil { // else nobody would give the claim up
+		switch s, _ := c.current(o); {
+		case s == nil: // nobody would give the claim up
+		case o.isReachable():
 			o.comeBack(claim)
+		default: // one that was replaced before: it starts no pod for the GPUs
+			o.yield("")
 		}
 	}
 	if len(r.givers) > 0 {
