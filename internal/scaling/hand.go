@@ -60,7 +60,7 @@ func (h ByHand) Schedule(namespace, service, by string, now time.Time) (*Scaling
 	}
 	return &ScalingSchedule{
 		TypeMeta:   metav1.TypeMeta{APIVersion: GroupVersion.String(), Kind: Kind},
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: HandName(service), Annotations: map[string]string{ByAnnotation: by}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: HandName(service), Annotations: map[string]string{ByAnnotation: by, AtAnnotation: now.UTC().Format(time.RFC3339Nano)}},
 		Spec:       Spec{Service: service, Windows: []Window{{Hold: Hold{Floor: h.Min, Cap: h.Max}}}, Until: until, Reason: h.Reason},
 	}, nil
 }

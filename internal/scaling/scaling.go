@@ -185,8 +185,12 @@ const (
 	Expired     = "Expired"     // True: its Until has passed
 )
 
-// ByAnnotation says who wrote a schedule by hand, as far as the writer knows.
-const ByAnnotation = "scaling.aisle.dev/by"
+// Annotations of a schedule that was set by hand.
+const (
+	ByAnnotation    = "scaling.aisle.dev/by"    // who set it, as far as the writer knows
+	AtAnnotation    = "scaling.aisle.dev/at"    // from when on, RFC 3339
+	EventAnnotation = "scaling.aisle.dev/event" // which event did
+)
 
 // HandName is the name of the schedule that bounds set by hand are written to.
 func HandName(service string) string { return service + "-by-hand" }
