@@ -114,7 +114,7 @@ func take(b Backend, ev ce.Event) (client.Scale, error) {
 	if err != nil {
 		return client.Scale{}, err
 	}
-	v := told(o.Namespace, o.Service, after)
+	v := Told(o.Namespace, o.Service, after)
 	v.Warnings = append(warnings, v.Warnings...)
 	return v, nil
 }

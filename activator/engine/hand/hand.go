@@ -62,8 +62,8 @@ func (s State) set(service string) *scaling.ScalingSchedule {
 	return s.Schedules[i]
 }
 
-// with is the state as it would be with another schedule set by hand; nil: none.
-func (s State) with(service string, set *scaling.ScalingSchedule) State {
+// With is the state as it would be with another schedule set by hand; nil: none.
+func (s State) With(service string, set *scaling.ScalingSchedule) State {
 	s.Schedules = slices.DeleteFunc(slices.Clone(s.Schedules), func(o *scaling.ScalingSchedule) bool { return o.Name == scaling.HandName(service) })
 	if set != nil {
 		s.Schedules = append(s.Schedules, set)
@@ -97,8 +97,8 @@ func View(namespace, service string, s State) client.Scale {
 	return v
 }
 
-// told is the view after a change, with what who changed it should know.
-func told(namespace, service string, s State) client.Scale {
+// Told is the view after a change, with what who changed it should know.
+func Told(namespace, service string, s State) client.Scale {
 	v := View(namespace, service, s)
 	if v.ByHand == nil || v.Closed {
 		if v.Closed {

@@ -72,7 +72,7 @@ func (k *kept) Update(namespace, service string, change func(State) (Change, err
 	if k.written++; c.Schedule != nil {
 		c.Schedule.UID, c.Schedule.Generation = types.UID(fmt.Sprint("u", k.written)), 1
 	}
-	s = s.with(service, c.Schedule)
+	s = s.With(service, c.Schedule)
 	k.states[namespace+"/"+service] = s
 	k.entries = append(k.entries, c.Entry)
 	return s, nil
@@ -269,8 +269,8 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
-// ping is an event as a stock PingSource sends it.
-func ping(t *testing.T, h http.Handler, id string, at time.Time, data string, header ...string) reply {
+// pinged is an event as a stock PingSource sends it.
+func pinged(t *testing.T, h http.Handler, id string, at time.Time, data string, header ...string) reply {
 	t.Helper()
 	return ask(t, h, "POST", EventsPath, data, append([]string{
 		"Ce-Specversion", "1.0", "Ce-Type", pingType, "Ce-Source", "/apis/v1/namespaces/default/pingsources/night", "Ce-Id", id,
@@ -283,7 +283,7 @@ func TestEvents(t *testing.T) {
 	h := server(k)
 	const data = `{"service": "title", "min": 3, "max": 9, "for": "3h", "reason": "the nightly import"}`
 	late := begin.Add(-time.Minute)
-	r := ping(t, h, "1", late, data)
+	r := pinged(t, h, "1", late, data)
 	r.want(t, 200, "max 9 is clamped to 4")
 	if r.Header().Get("Ce-Type") != "dev.aisle.scaled.v1" {
 		t.Errorf("replies with %v", r.Header())
@@ -297,12 +297,12 @@ func TestEvents(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	// Delivered again, or too late.
-	ping(t, h, "1", late, data).want(t, 200, "taken already")
-	ping(t, h, "0", late.Add(-time.Minute), data).want(t, 200, "after this event")
+	pinged(t, h, "1", late, data).want(t, 200, "taken already")
+	pinged(t, h, "0", late.Add(-time.Minute), data).want(t, 200, "after this event")
 	if k.written != 1 {
 		t.Errorf("written %d times", k.written)
 	}
-	ping(t, h, "2", begin, `{"service": "title", "max": 1, "for": "1h"}`).want(t, 200)
+	pinged(t, h, "2", begin, `{"service": "title", "max": 1, "for": "1h"}`).want(t, 200)
 	// By its own type, in structured mode.
 	r = ask(t, h, "POST", EventsPath, `{"specversion":"1.0","id":"a","source":"/ops","type":"dev.aisle.scale.v1","data":{"service":"title","min":2,"for":"1h"}}`, "Content-Type", "application/cloudevents+json")
 	if r.Code != 200 || k.written != 3 || r.Header().Get("Content-Type") != "application/cloudevents+json; charset=UTF-8" && !strings.HasPrefix(r.Header().Get("Content-Type"), "application/cloudevents+json") {
@@ -337,14 +337,14 @@ func TestEventsRefused(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			k.written = 0
-			ping(t, h, tt.name, tt.at, tt.data, tt.header...).want(t, tt.status, tt.says)
+			pinged(t, h, tt.name, tt.at, tt.data, tt.header...).want(t, tt.status, tt.says)
 			if tt.status != 200 && k.written != 0 {
 				t.Error("it is written")
 			}
 		})
 	}
 	off := Events(k, false, slog.New(slog.DiscardHandler))
-	ping(t, off, "off", begin, good).want(t, 403, "--scale-events")
+	pinged(t, off, "off", begin, good).want(t, 403, "--scale-events")
 }
 
 // A schedule that cannot be used hides nothing of the rest.

@@ -138,7 +138,7 @@ func update(b Backend, w http.ResponseWriter, req *http.Request, namespace, serv
 		if err != nil {
 			return err
 		}
-		v := told(namespace, service, before.with(service, c.Schedule))
+		v := Told(namespace, service, before.With(service, c.Schedule))
 		v.DryRun = true
 		return answer(w, http.StatusOK, v)
 	}
@@ -152,7 +152,7 @@ func update(b Backend, w http.ResponseWriter, req *http.Request, namespace, serv
 	if err != nil {
 		return err
 	}
-	return answer(w, status, told(namespace, service, after))
+	return answer(w, status, Told(namespace, service, after))
 }
 
 // decode reads one JSON object with no fields but the known ones.
