@@ -197,7 +197,7 @@ func (e *Engine) inward() http.RoundTripper {
 	dial := (&net.Dialer{Timeout: 5 * time.Second}).DialContext
 	inward := &http.Transport{
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			if routed(address) != "" {
+			if routed(address) != "" || bareHost(address) == ownHost {
 				address = e.version.Address
 			}
 			return dial(ctx, network, address)

@@ -21,6 +21,7 @@ import (
 //	state.json     the layout's number
 //	objects/       the Kubernetes objects: see package objects
 //	events/        what the broker keeps
+//	audit.log[.1]  what changed the bounds of services: see package audit
 //	pods/NS/POD/   a running pod's volumes and process; gone with the pod
 //	logs/NS/POD.log[.1]
 //	cgroup         where the pods' control groups are
