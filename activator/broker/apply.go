@@ -63,7 +63,6 @@ func (b *Broker) Apply(ctx context.Context, objects []Object) error {
 				return err
 			}
 			c.brokers[name], declared[name] = s, o
-			brokerStatus(o, name)
 		}
 	}
 	for _, o := range objects {
@@ -91,6 +90,7 @@ func (b *Broker) Apply(ctx context.Context, objects []Object) error {
 	case b.changed <- struct{}{}:
 	default:
 	}
+	b.Tell(objects)
 	return b.sweep(ctx, c)
 }
 
@@ -130,10 +130,8 @@ func missing(s jetstream.StreamState) uint64 {
 func (b *Broker) openTrigger(ctx context.Context, o *eventingv1.Trigger, c *config, declared map[types.NamespacedName]*eventingv1.Broker, old *config) (*trigger, error) {
 	name := types.NamespacedName{Namespace: o.Namespace, Name: o.Name}
 	from := types.NamespacedName{Namespace: o.Namespace, Name: o.Spec.Broker}
-	o.Status.InitializeConditions()
 	on := declared[from]
 	if on == nil {
-		o.Status.MarkBrokerFailed("BrokerDoesNotExist", "Broker %q does not exist", from.Name)
 		return nil, nil
 	}
 	delivery := o.Spec.Delivery
@@ -157,7 +155,6 @@ func (b *Broker) openTrigger(ctx context.Context, o *eventingv1.Trigger, c *conf
 	if t.deferral, err = deferral.Parse(o.Annotations); err != nil {
 		return nil, fmt.Errorf("apply Trigger %s: %w", name, err)
 	}
-	triggerStatus(o, t)
 	if known := old.triggers[name]; known != nil && known.same(t) {
 		return known, nil
 	}

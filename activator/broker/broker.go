@@ -38,6 +38,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/types"
 
 	"aisle.dev/aisle/activator/broker/ping"
 	"aisle.dev/aisle/activator/broker/results"
@@ -63,7 +64,7 @@ type Options struct {
 }
 
 // Subscribers is whoever runs the subscribers. Hosts are as in the
-// subscribers' URLs: NAME.NAMESPACE.svc.cluster.local for a Service. Both
+// subscribers' URLs: NAME.NAMESPACE.svc.cluster.local for a Service. All
 // methods return at once.
 type Subscribers interface {
 	// Places says how many deliveries to host are useful at once now, at least
@@ -73,6 +74,10 @@ type Subscribers interface {
 	// Waiting says how many stored events wait for host, those being
 	// delivered not counted.
 	Waiting(host string, events int)
+	// Exists says whether there is a Service of that name. What is sent to one
+	// that is not there waits for it as the delivery spec says; the status of
+	// who sends says so, as in Knative.
+	Exists(service types.NamespacedName) bool
 }
 
 // maxEvent is a product in base64 within a structured event.

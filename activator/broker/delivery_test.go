@@ -16,6 +16,7 @@ import (
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/types"
 
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/event"
@@ -418,6 +419,9 @@ type places struct {
 }
 
 func (p *places) Places(string) int { return int(p.n.Load()) }
+func (p *places) Exists(types.NamespacedName) bool {
+	return true
+}
 func (p *places) Waiting(_ string, n int) {
 	select {
 	case p.waiting <- n:

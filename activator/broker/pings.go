@@ -11,38 +11,21 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	sourcesv1 "knative.dev/eventing/pkg/apis/sources/v1"
-	"knative.dev/pkg/apis"
-	knativeduck "knative.dev/pkg/apis/duck/v1"
 
 	"aisle.dev/aisle/activator/broker/ping"
 	"aisle.dev/aisle/internal/problem"
 )
 
-// openPing reads a PingSource and fills in its status.
+// openPing reads a PingSource.
 func openPing(o *sourcesv1.PingSource) (*ping.Source, error) {
 	s, err := ping.New(o)
 	if err != nil {
 		return nil, err
 	}
-	to, err := resolve(s.Sink, s.Namespace)
-	if err != nil {
+	if _, err := resolve(s.Sink, s.Namespace); err != nil {
 		return nil, fmt.Errorf("spec.sink: %w", err)
 	}
-	pingStatus(o, to)
 	return s, nil
-}
-
-// pingStatus says that the PingSource ticks, with Knative's conditions.
-func pingStatus(o *sourcesv1.PingSource, to target) {
-	s := &o.Status
-	s.InitializeConditions()
-	s.ObservedGeneration = o.Generation
-	s.MarkSink(&knativeduck.Addressable{URL: (*apis.URL)(to.url)})
-	o.GetConditionSet().Manage(s).MarkTrue(sourcesv1.PingSourceConditionDeployed)
-	s.MarkOIDCIdentityCreatedSucceeded()
-	s.CloudEventAttributes = []knativeduck.CloudEventAttributes{{
-		Type: sourcesv1.PingSourceEventType, Source: sourcesv1.PingSourceSource(o.Namespace, o.Name),
-	}}
 }
 
 // sendPing gives a tick's event to its sink. One of our Brokers takes it once
