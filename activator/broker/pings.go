@@ -2,10 +2,7 @@ package broker
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"sync"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/nats-io/nats.go"
@@ -53,68 +50,19 @@ func (b *Broker) sendPing(ctx context.Context, s *ping.Source, ev ce.Event) erro
 	return err
 }
 
-// pingMemory keeps what is remembered of PingSources in a bucket of the store,
-// which is made when there is something to remember.
-type pingMemory struct {
-	js jetstream.JetStream
-
-	mu sync.Mutex // guards kv
-	kv jetstream.KeyValue
-}
-
-func (m *pingMemory) bucket(ctx context.Context) (jetstream.KeyValue, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.kv == nil {
-		kv, err := m.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-			Bucket: "pingsources", Description: "The last tick of each PingSource", Storage: jetstream.FileStorage, History: 1,
-		})
-		if err != nil {
-			return nil, fmt.Errorf("open the memory of PingSources: %w", err)
-		}
-		m.kv = kv
-	}
-	return m.kv, nil
-}
+// pingMemory keeps what is remembered of PingSources.
+type pingMemory struct{ *bucket }
 
 // Load implements [ping.Memory].
-func (m *pingMemory) Load(ctx context.Context, key string) (mark ping.Mark, known bool, err error) {
-	kv, err := m.bucket(ctx)
-	if err != nil {
-		return mark, false, err
-	}
-	entry, err := kv.Get(ctx, key)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return mark, false, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(entry.Value(), &mark)
-	}
-	if err != nil {
-		return mark, false, fmt.Errorf("read the last tick of %s: %w", key, err)
-	}
-	return mark, true, nil
+func (m pingMemory) Load(ctx context.Context, key string) (mark ping.Mark, known bool, err error) {
+	known, err = m.load(ctx, key, &mark)
+	return mark, known, err
 }
 
 // Store implements [ping.Memory].
-func (m *pingMemory) Store(ctx context.Context, key string, mark ping.Mark) error {
-	kv, err := m.bucket(ctx)
-	if err != nil {
-		return err
-	}
-	raw, err := json.Marshal(mark)
-	if err != nil {
-		return err
-	}
-	_, err = kv.Put(ctx, key, raw)
-	return err
+func (m pingMemory) Store(ctx context.Context, key string, mark ping.Mark) error {
+	return m.store(ctx, key, mark)
 }
 
 // Forget implements [ping.Memory].
-func (m *pingMemory) Forget(ctx context.Context, key string) error {
-	kv, err := m.bucket(ctx)
-	if err != nil {
-		return err
-	}
-	return kv.Purge(ctx, key)
-}
+func (m pingMemory) Forget(ctx context.Context, key string) error { return m.forget(ctx, key) }

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 	duckv1 "knative.dev/eventing/pkg/apis/duck/v1"
@@ -78,7 +79,13 @@ func (b *Broker) tellTrigger(o *eventingv1.Trigger, c *config) {
 	s.InitializeConditions()
 	t := c.triggers[types.NamespacedName{Namespace: o.Namespace, Name: o.Name}]
 	if t == nil {
-		s.MarkBrokerFailed("BrokerDoesNotExist", "Broker %q does not exist", o.Spec.Broker)
+		kept := ""
+		for _, p := range b.parkedBrokers() {
+			if p.broker == o.Namespace+"/"+o.Spec.Broker {
+				kept = fmt.Sprintf("; %d events that it had yet to deliver are kept for its return until %s", p.events(), p.until.UTC().Format(time.RFC3339))
+			}
+		}
+		s.MarkBrokerFailed("BrokerDoesNotExist", "Broker %q does not exist%s", o.Spec.Broker, kept)
 		return
 	}
 	s.ObservedGeneration = o.Generation
