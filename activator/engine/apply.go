@@ -50,12 +50,15 @@ func (c *control) Apply(raw *unstructured.Unstructured, dry bool) (made manifest
 		o = whole
 	}
 	key := objects.KeyOf(o)
+	old := c.store.Get(key)
+	if err := kube.Fresh(raw, old); err != nil {
+		return nil, false, nil, err
+	}
 	if ks, ok := o.(*servingv1.Service); ok {
 		if err := c.engine.checkServices([]*servingv1.Service{ks}, append(known.Services, ks), known.Sources(), c.deciders); err != nil {
 			return nil, false, nil, &manifest.Invalid{Problems: []manifest.Problem{{Object: key.String(), Reason: err.Error()}}}
 		}
 	}
-	old := c.store.Get(key)
 	made = c.engine.admit(o, old, time.Now())
 	origin, _ := c.store.Origin(key)
 	if dry || old != nil && !origin.Orphan && equality.Semantic.DeepEqual(old, made) {
