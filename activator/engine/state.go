@@ -31,6 +31,7 @@ const (
 	lockName    = "engine.lock"
 	stateName   = "state.json"
 	objectsName = "objects"
+	usageName   = "usage"
 	layout      = 2 // of the data directory; a larger number is a newer engine's
 )
 
