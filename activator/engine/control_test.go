@@ -17,6 +17,7 @@ import (
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
 	"aisle.dev/aisle/activator/engine/slots"
+	"aisle.dev/aisle/activator/engine/usage"
 	"aisle.dev/aisle/internal/manifest"
 )
 
@@ -67,6 +68,10 @@ func controlling(t *testing.T, dir, manifests string) *control {
 		t.Fatal(err)
 	}
 	t.Cleanup(e.machine.Close)
+	if e.usage, err = usage.Open(t.TempDir(), usage.System(), e.log); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.usage.Close)
 	store, damaged, err := objects.Open(dir)
 	if err != nil || len(damaged) > 0 {
 		t.Fatal(err, damaged)
