@@ -62,13 +62,19 @@ func (c *closures) of(service string, now time.Time) (opens time.Time, closed bo
 		c.look(now)
 	}
 	if all := c.spans.Load(); all != nil {
-		for _, s := range (*all)[service] {
-			if !now.Before(s.from) && now.Before(s.to) {
-				return s.to, true
-			}
-		}
+		return within((*all)[service], now)
 	}
 	return opens, false
+}
+
+// within says whether a time is in one of the spans, and when that ends.
+func within(spans []span, now time.Time) (end time.Time, yes bool) {
+	for _, s := range spans {
+		if !now.Before(s.from) && now.Before(s.to) {
+			return s.to, true
+		}
+	}
+	return end, false
 }
 
 // look reads the file if it has changed.
