@@ -52,6 +52,7 @@ func (e *Engine) admin() *http.ServeMux {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(e.opts.Registry, promhttp.HandlerOpts{}))
 	logs := problem.Handler(e.logs, func(_ *http.Request, err error) { e.log.Error("logs not answered", "err", err) })
 	mux.Handle("GET /v1/logs/{name...}", logs)
+	mux.Handle("GET /v1/usage", problem.Handler(e.usageDays, func(_ *http.Request, err error) { e.log.Error("usage not answered", "err", err) }))
 	mux.HandleFunc("/v1/events/", e.events.admin)
 	mux.Handle(access.ScalePath, hand.Handler(e.control, e.log))
 	mux.Handle("GET /v1/audit", problem.Handler(e.changes, func(_ *http.Request, err error) { e.log.Error("the audit log is not answered", "err", err) }))

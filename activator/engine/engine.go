@@ -47,6 +47,7 @@ import (
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
 	"aisle.dev/aisle/activator/engine/slots"
+	"aisle.dev/aisle/activator/engine/usage"
 	"aisle.dev/aisle/activator/scale"
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/manifest"
@@ -99,6 +100,7 @@ type Engine struct {
 
 	// Set by Run before anything is served.
 	machine  *pod.Machine
+	usage    *usage.Meter
 	control  *control
 	events   *events
 	counted  map[string]int64 // see state
@@ -278,6 +280,10 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	if remote != nil {
 		e.version.Admin = remote.Addr().String()
 	}
+	if e.usage, err = usage.Open(filepath.Join(e.opts.DataDir, usageName), usage.System(), e.log); err != nil {
+		return err
+	}
+	defer e.usage.Close() // no pod is left that it could count
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	e.control, e.events = newControl(run, e, store), &events{engine: e}
