@@ -15,6 +15,8 @@
 //     bound is reached, ingress refuses. What all Triggers are done with is
 //     history, bounded by age and size, and makes room first. Those of a Broker
 //     that is deleted are kept for its return as long as history is.
+//   - What is for a subscriber that is closed by schedule stays in the store,
+//     and costs no attempt, until it is open.
 //   - Deliveries at once are bounded for each Trigger. An event does not wait
 //     for an earlier one's retry, except behind one of the same partitionkey
 //     where the Trigger says that order matters.
@@ -79,6 +81,10 @@ type Subscribers interface {
 	// that is not there waits for it as the delivery spec says; the status of
 	// who sends says so, as in Knative.
 	Exists(service types.NamespacedName) bool
+	// Closed says that host takes no requests now, by a schedule, and until
+	// when; the zero time: it is not known. It calls [Broker.Reconsider] when
+	// that changes.
+	Closed(host string) (until time.Time, closed bool)
 }
 
 // maxEvent is a product in base64 within a structured event.
