@@ -7,6 +7,7 @@
 package plan
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -184,6 +185,21 @@ func Reasons(s schedule.Span) string {
 			name += " (early)"
 		}
 		all = append(all, name)
+	}
+	return strings.Join(all, ", ")
+}
+
+// Notes are what there is to know of a span besides floor and cap.
+func Notes(s schedule.Span) string {
+	var all []string
+	if s.Closed {
+		all = append(all, "closed")
+	}
+	if n := s.Early(); n > 0 {
+		all = append(all, fmt.Sprintf("%d early", n))
+	}
+	if s.Cut > 0 {
+		all = append(all, fmt.Sprintf("cut from %d", s.Cut))
 	}
 	return strings.Join(all, ", ")
 }
