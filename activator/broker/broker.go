@@ -77,14 +77,14 @@ type Subscribers interface {
 	// Waiting says how many stored events wait for host, those being
 	// delivered not counted.
 	Waiting(host string, events int)
-	// Exists says whether there is a Service of that name. What is sent to one
-	// that is not there waits for it as the delivery spec says; the status of
-	// who sends says so, as in Knative.
-	Exists(service types.NamespacedName) bool
 	// Closed says that host takes no requests now, by a schedule, and until
 	// when; the zero time: it is not known. It calls [Broker.Reconsider] when
 	// that changes.
 	Closed(host string) (until time.Time, closed bool)
+	// Exists says whether there is a Service of that name. What is sent to one
+	// that is not there waits for it as the delivery spec says; the status of
+	// who sends says so, as in Knative.
+	Exists(service types.NamespacedName) bool
 }
 
 // maxEvent is a product in base64 within a structured event.

@@ -18,10 +18,11 @@ type door struct {
 	until  time.Time
 }
 
-func (d *door) Places(string) int                { return 1 }
-func (d *door) Waiting(string, int)              {}
+func (d *door) Places(string) int               { return 1 }
+func (d *door) Waiting(string, int)             {}
+func (d *door) Closed(string) (time.Time, bool) { return d.until, d.closed.Load() }
+
 func (d *door) Exists(types.NamespacedName) bool { return true }
-func (d *door) Closed(string) (time.Time, bool)  { return d.until, d.closed.Load() }
 
 func (d *door) set(h *harness, closed bool) {
 	d.closed.Store(closed)

@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
+	"aisle.dev/aisle/activator/engine/access"
+	"aisle.dev/aisle/activator/engine/audit"
 	"aisle.dev/aisle/activator/engine/clock/clocktest"
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
@@ -62,7 +64,7 @@ func controlling(t *testing.T, dir, manifests string) *control {
 	return controllingAt(t, clocktest.At(time.Now()), dir, t.TempDir(), manifests)
 }
 
-// controllingAt does so by a clock, with lead times in a folder.
+// controllingAt does so by a clock, with lead times and the audit log in a folder.
 func controllingAt(t *testing.T, now *clocktest.Clock, dir, leads, manifests string) *control {
 	t.Helper()
 	registry := prometheus.NewRegistry()
@@ -79,6 +81,10 @@ func controllingAt(t *testing.T, now *clocktest.Clock, dir, leads, manifests str
 		t.Fatal(err)
 	}
 	t.Cleanup(e.usage.Close)
+	if e.audit, err = audit.Open(leads); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.audit.Close() }) // what it has written is synced
 	store, damaged, err := objects.Open(dir)
 	if err != nil || len(damaged) > 0 {
 		t.Fatal(err, damaged)
@@ -111,7 +117,7 @@ func versions(c *control) map[string]string {
 func TestRevisionsOfAnEarlierService(t *testing.T) {
 	dir := t.TempDir()
 	c := controlling(t, dir, settings+"---"+oneService("old"))
-	if _, _, _, err := c.Apply(read(t, oneService("older"))[0], false); err != nil {
+	if _, _, _, err := c.Apply(access.Caller{}, read(t, oneService("older"))[0], false); err != nil {
 		t.Fatal(err)
 	}
 	c.stop()
@@ -152,10 +158,10 @@ data: {a: b}
 	if origin, ok := c.store.Origin(key); !ok || !origin.Orphan {
 		t.Fatalf("it is not kept for the revision: %+v, %v", origin, ok)
 	}
-	if _, _, _, err := c.Apply(read(t, settled)[0], false); err != nil {
+	if _, _, _, err := c.Apply(access.Caller{}, read(t, settled)[0], false); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Delete(objects.Services.Key("default", "one")); err != nil {
+	if _, err := c.Delete(access.Caller{}, objects.Services.Key("default", "one")); err != nil {
 		t.Fatal(err)
 	}
 	if _, ok := c.store.Get(key).(*corev1.ConfigMap); !ok {
@@ -221,7 +227,7 @@ func TestSwapBackToADeletedService(t *testing.T) {
 	gpus := c.engine.gpus
 	claim := gpus.Ask("default/one-00002-pod", 1)
 	after := &revision{givers: []*revision{before}}
-	if _, err := c.Delete(objects.Services.Key("default", "one")); err != nil {
+	if _, err := c.Delete(access.Caller{}, objects.Services.Key("default", "one")); err != nil {
 		t.Fatal(err)
 	}
 	<-before.ended
@@ -250,7 +256,7 @@ func TestApplyTellsOfOneBroker(t *testing.T) {
 	}()
 	apply := func(name string) {
 		t.Helper()
-		if _, _, _, err := c.Apply(read(t, strings.ReplaceAll(broker, "NAME", name))[0], false); err != nil {
+		if _, _, _, err := c.Apply(access.Caller{}, read(t, strings.ReplaceAll(broker, "NAME", name))[0], false); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -269,11 +269,6 @@ func (c *control) Waiting(host string, events int) {
 	}
 }
 
-// Exists implements [broker.Subscribers].
-func (c *control) Exists(service types.NamespacedName) bool {
-	return c.store.Get(objects.Services.Key(service.Namespace, service.Name)) != nil
-}
-
 // Closed implements [broker.Subscribers].
 func (c *control) Closed(host string) (until time.Time, closed bool) {
 	t := (*c.routes.Load())[routed(host)]
@@ -285,6 +280,11 @@ func (c *control) Closed(host string) (until time.Time, closed bool) {
 		return time.Time{}, false
 	}
 	return shut.opens, true
+}
+
+// Exists implements [broker.Subscribers].
+func (c *control) Exists(service types.NamespacedName) bool {
+	return c.store.Get(objects.Services.Key(service.Namespace, service.Name)) != nil
 }
 
 // places is how many requests the pods that are ready take at once.

@@ -33,8 +33,8 @@ const (
 	lockName    = "engine.lock"
 	stateName   = "state.json"
 	objectsName = "objects"
-	usageName   = "usage"
 	leadsName   = "leads"
+	usageName   = "usage"
 	layout      = 2 // of the data directory; a larger number is a newer engine's
 )
 
