@@ -25,10 +25,11 @@ const (
 
 // Bounds of what a schedule may hold.
 const (
-	MaxWindows    = 64
-	MaxExceptions = 366
-	MaxScale      = 10_000 // pods: the largest floor and cap
-	MaxText       = 256    // bytes of a name or a reason
+	MaxWindows          = 64
+	MaxExceptions       = 366    // and of dates in all of them
+	MaxExceptionWindows = 8      // in one exception
+	MaxScale            = 10_000 // pods: the largest floor and cap
+	MaxText             = 256    // bytes of a name or a reason
 )
 
 // ScalingSchedule sets bounds on the pods of a service. Where schedules of one
