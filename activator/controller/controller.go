@@ -149,7 +149,7 @@ func setUp(mgr manager.Manager, o Options) error {
 	learned := make(chan event.GenericEvent, 1024)
 	r := &reconciler{
 		client: mgr.GetClient(), live: mgr.GetAPIReader(), events: mgr.GetEventRecorder(ourName),
-		leads: newLeads(o.Now), metrics: m, log: o.Log, now: o.Now,
+		leads: newLeads(o.Now, o.Log), metrics: m, log: o.Log, now: o.Now,
 	}
 	followed := newPods(o.Now, func(service types.NamespacedName, revision string, took time.Duration) {
 		if !r.leads.observe(service, revision, took) {

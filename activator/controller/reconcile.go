@@ -305,7 +305,7 @@ func (r *reconciler) say(ctx context.Context, v view, p plan, found []scaling.Fo
 		}
 		was := s.DeepCopy()
 		s.Status = statusOf(s, p, found, failed, now)
-		r.leads.write(client.ObjectKey{Namespace: s.Namespace, Name: s.Spec.Service}, s)
+		r.leads.keep(client.ObjectKey{Namespace: s.Namespace, Name: s.Spec.Service}, s)
 		if equality.Semantic.DeepEqual(was.Status, s.Status) {
 			continue
 		}
