@@ -89,26 +89,36 @@ func closures(all []scaling.ScalingSchedule, now time.Time) ([]byte, error) {
 	}
 	// By the hour, so that within one the same schedules say the same.
 	from := now.Truncate(closuresRenewed)
-	closed := map[string][]closure{}
+	said := map[string][]closure{}
 	for name, schedules := range services {
-		var spans []closure
-		for _, s := range schedule.Spans(schedule.Base{}, 0, schedules, from, from.Add(closuresAhead)) {
-			if !s.Closed {
-				continue
-			}
-			if n := len(spans); n > 0 && spans[n-1][1].Equal(s.From) {
-				spans[n-1][1] = s.To
-			} else if n == maxClosures {
-				break
-			} else {
-				spans = append(spans, closure{s.From, s.To})
-			}
-		}
+		spans := closed(schedules, from, from.Add(closuresAhead))
 		if spans != nil {
-			closed[name] = spans
+			said[name] = spans
 		}
 	}
-	return json.Marshal(closed)
+	return json.Marshal(said)
+}
+
+// closed are the first closures from one time up to another.
+func closed(schedules []*schedule.Schedule, from, to time.Time) []closure {
+	var spans []closure
+	for from.Before(to) {
+		b, next := schedule.At(schedule.Base{}, 0, schedules, from)
+		if next.IsZero() || next.After(to) {
+			next = to
+		}
+		n := len(spans)
+		switch {
+		case b.Closed && n > 0 && spans[n-1][1].Equal(from):
+			spans[n-1][1] = next
+		case b.Closed && n == maxClosures:
+			return spans
+		case b.Closed:
+			spans = append(spans, closure{from, next})
+		}
+		from = next
+	}
+	return spans
 }
 
 func closes(s *scaling.Spec) bool {
