@@ -49,6 +49,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
@@ -83,8 +84,8 @@ const byService = "spec.service"
 // at the same time wait for the API server's answers, not for each other.
 const workers = 8
 
-// New makes a controller of the cluster of a config. It acts when it is started.
-func New(config *rest.Config, o Options) (manager.Manager, error) {
+// New makes a controller of a cluster. It acts when it is started.
+func New(cluster *rest.Config, o Options) (manager.Manager, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -94,13 +95,15 @@ func New(config *rest.Config, o Options) (manager.Manager, error) {
 	}
 	// The API server's own limits are by user (priority and fairness); ones here
 	// besides would make the morning's windows late.
-	config = rest.CopyConfig(config)
-	config.QPS = -1
-	mgr, err := manager.New(config, manager.Options{
-		Scheme:                        scheme,
-		Cache:                         cacheOptions(),
-		Client:                        client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.ConfigMap{}}}},
-		Logger:                        logr.FromSlogHandler(o.Log.Handler()),
+	cluster = rest.CopyConfig(cluster)
+	cluster.QPS = -1
+	mgr, err := manager.New(cluster, manager.Options{
+		Scheme: scheme,
+		Cache:  cacheOptions(),
+		Client: client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.ConfigMap{}}}},
+		Logger: logr.FromSlogHandler(o.Log.Handler()),
+		// Several controllers may run in one process (a test's), one after the other.
+		Controller:                    config.Controller{SkipNameValidation: new(true)},
 		Metrics:                       server.Options{BindAddress: o.Metrics},
 		HealthProbeBindAddress:        o.Probes,
 		LeaderElection:                o.LeaderNamespace != "",

@@ -64,10 +64,15 @@ func (c *api) ask(ctx context.Context, method, path, contentType string, body []
 
 // resource gives the path of an object, or of its kind's list without a name.
 func resource(kind, namespace, name string) (string, error) {
+	const rbac = "/apis/rbac.authorization.k8s.io/v1"
 	groups := map[string]string{
 		"Namespace": "/api/v1", "Node": "/api/v1", "ConfigMap": "/api/v1", "Pod": "/api/v1", "NetworkPolicy": "/apis/networking.k8s.io/v1",
 		"Service": "/apis/serving.knative.dev/v1", "Revision": "/apis/serving.knative.dev/v1",
 		"Broker": "/apis/eventing.knative.dev/v1", "Trigger": "/apis/eventing.knative.dev/v1", "PingSource": "/apis/sources.knative.dev/v1",
+		"ScalingSchedule": "/apis/scaling.aisle.dev/v1alpha1",
+		// of the controller
+		"CustomResourceDefinition": "/apis/apiextensions.k8s.io/v1", "ServiceAccount": "/api/v1", "Deployment": "/apis/apps/v1",
+		"ClusterRole": rbac, "ClusterRoleBinding": rbac, "Role": rbac, "RoleBinding": rbac,
 	}
 	group, ok := groups[kind]
 	if !ok {
@@ -83,6 +88,9 @@ func resource(kind, namespace, name string) (string, error) {
 	return strings.TrimSuffix(group+"/"+plural+"/"+name, "/"), nil
 }
 
+// ofWholeCluster are the kinds that are in no namespace.
+var ofWholeCluster = map[string]bool{"Namespace": true, "CustomResourceDefinition": true, "ClusterRole": true, "ClusterRoleBinding": true}
+
 // apply applies objects server-side. Those without a namespace go to the
 // suite's; Knative's settings are changed in a cluster of our own alone.
 func (c *api) apply(ctx context.Context, objects []map[string]any) error {
@@ -92,7 +100,7 @@ func (c *api) apply(ctx context.Context, objects []map[string]any) error {
 		name, _ := meta["name"].(string)
 		namespace, _ := meta["namespace"].(string)
 		switch {
-		case kind == "Namespace":
+		case ofWholeCluster[kind]:
 		case namespace == "":
 			namespace = c.namespace
 		case namespace == "knative-serving" && !c.ours:
