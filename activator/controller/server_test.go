@@ -36,7 +36,7 @@ const (
 	manifests = "../../manifests/controller"
 	system    = "aisle-system"
 	// patience bounds every wait; it is spent by failures alone.
-	patience = 2 * time.Minute
+	patience = 5 * time.Minute
 )
 
 // apiServer is one that all tests share: it takes seconds to start.
@@ -440,7 +440,7 @@ func TestThousandSchedules(t *testing.T) {
 	}
 	wait.Wait()
 	clock := &shifted{}
-	clock.set(eight.Add(-45 * time.Second))
+	clock.set(eight.Add(-50 * time.Second))
 	config := s.Config()
 	r := record(config)
 	s.start(config, clock.now, "")

@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -37,7 +38,12 @@ var ErrNotBuilt = errors.New("no API server was built on this machine: make clus
 type Server struct {
 	dir   string
 	url   string
-	parts []*exec.Cmd
+	parts []part
+}
+
+type part struct {
+	process *os.Process
+	ended   chan struct{}
 }
 
 const (
@@ -144,18 +150,29 @@ func (s *Server) run(hyper string, args ...string) error {
 	cmd := exec.Command(hyper, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	started, ended := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(ended)
+		// The signal comes when the thread ends that forked, so this one stays.
+		runtime.LockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
 		return fmt.Errorf("start %s: %w", args[0], err)
 	}
-	s.parts = append(s.parts, cmd)
+	s.parts = append(s.parts, part{cmd.Process, ended})
 	return nil
 }
 
 // Stop ends it.
 func (s *Server) Stop() {
-	for _, cmd := range s.parts {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+	for _, p := range s.parts {
+		_ = p.process.Kill()
+		<-p.ended
 	}
 }
 
