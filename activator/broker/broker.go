@@ -14,6 +14,8 @@
 //   - Events that some Trigger has yet to get are never discarded: when the
 //     bound is reached, ingress refuses. What all Triggers are done with is
 //     history, bounded by age and size, and makes room first.
+//   - What is for a subscriber that is closed by schedule stays in the store,
+//     and costs no attempt, until it is open.
 //   - Deliveries at once are bounded for each Trigger. An event does not wait
 //     for an earlier one's retry, except behind one of the same partitionkey
 //     where the Trigger says that order matters.
@@ -63,7 +65,7 @@ type Options struct {
 }
 
 // Subscribers is whoever runs the subscribers. Hosts are as in the
-// subscribers' URLs: NAME.NAMESPACE.svc.cluster.local for a Service. Both
+// subscribers' URLs: NAME.NAMESPACE.svc.cluster.local for a Service. All
 // methods return at once.
 type Subscribers interface {
 	// Places says how many deliveries to host are useful at once now, at least
@@ -73,6 +75,10 @@ type Subscribers interface {
 	// Waiting says how many stored events wait for host, those being
 	// delivered not counted.
 	Waiting(host string, events int)
+	// Closed says that host takes no requests now, by a schedule, and until
+	// when; the zero time: it is not known. It calls [Broker.Reconsider] when
+	// that changes.
+	Closed(host string) (until time.Time, closed bool)
 }
 
 // maxEvent is a product in base64 within a structured event.

@@ -417,7 +417,8 @@ type places struct {
 	waiting chan int
 }
 
-func (p *places) Places(string) int { return int(p.n.Load()) }
+func (p *places) Places(string) int               { return int(p.n.Load()) }
+func (p *places) Closed(string) (time.Time, bool) { return time.Time{}, false }
 func (p *places) Waiting(_ string, n int) {
 	select {
 	case p.waiting <- n:

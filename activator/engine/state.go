@@ -20,6 +20,7 @@ import (
 //	engine.sock    the admin socket
 //	state.json     the layout's number
 //	objects/       the Kubernetes objects: see package objects
+//	leads/         how long pods take to get ready, by service
 //	events/        what the broker keeps
 //	pods/NS/POD/   a running pod's volumes and process; gone with the pod
 //	logs/NS/POD.log[.1]
@@ -28,6 +29,7 @@ const (
 	lockName    = "engine.lock"
 	stateName   = "state.json"
 	objectsName = "objects"
+	leadsName   = "leads"
 	layout      = 2 // of the data directory; a larger number is a newer engine's
 )
 
