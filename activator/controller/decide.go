@@ -2,10 +2,8 @@ package controller
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -143,7 +141,7 @@ func (p *plan) bound(f scaling.Found, taken bool) {
 	if taken && set.are(p.target.Annotations) {
 		return
 	}
-	c := change{revision: p.target, set: set, why: because(p.bounds)}
+	c := change{revision: p.target, set: set, why: p.bounds.Because()}
 	if !taken {
 		c.taken = &f
 	}
@@ -156,33 +154,4 @@ func (p *plan) restore(r *metav1.PartialObjectMetadata, f scaling.Found, why str
 	if set := before(f); !set.are(r.Annotations) {
 		p.changes = append(p.changes, change{revision: r, set: set, why: why})
 	}
-}
-
-// because names the windows that hold.
-func because(b schedule.Bounds) string {
-	var all []string
-	for _, w := range b.Why {
-		if w.Schedule == "" {
-			continue
-		}
-		s := w.Schedule + ": " + called(w)
-		if !w.Until.IsZero() {
-			s += " until " + w.Until.Format(time.RFC3339)
-		}
-		all = append(all, s)
-	}
-	why := cmp.Or(strings.Join(all, "; "), "no window holds")
-	if b.Cut > 0 {
-		why += fmt.Sprintf("; the floor of %d is cut to the cap", b.Cut)
-	}
-	return why
-}
-
-// called is how people call a window.
-func called(w schedule.Why) string {
-	name := cmp.Or(w.Window, "window")
-	if w.Early {
-		name += " (early)"
-	}
-	return name
 }

@@ -76,13 +76,13 @@ func TestStatus(t *testing.T) {
 		t.Errorf("found %+v, want %+v", s.Found, want)
 	}
 	w.condition("day", scaling.FloorCut, "True FloorAboveCap")
-	w.condition("day", scaling.NotEnforced, "False NotClosed")
+	w.condition("day", scaling.NotEnforced, "False Enforced")
 	w.condition("day", scaling.Expired, "False NotExpired")
 	var told []string
 	for len(w.events.Events) > 0 {
 		told = append(told, <-w.events.Events)
 	}
-	want := "Normal BoundsSet revision title-00001: max-scale 4, min-scale 4, because day: office until 2026-11-23T18:00:00Z; the floor of 9 is cut to the cap"
+	want := "Normal BoundsSet revision title-00001: max-scale 4, min-scale 4, because day: office until 2026-11-23T18:00:00Z"
 	if !slices.Equal(told, []string{want, want}) { // of the service and of its schedule
 		t.Errorf("%q", told)
 	}
@@ -217,13 +217,13 @@ func TestClosed(t *testing.T) {
 	w.want(first, found)
 	w.at(eight.Add(13 * time.Hour))
 	w.want(first, map[string]string{minScale: "0", maxScale: "4"})
-	w.condition("night", scaling.NotEnforced, "True ClosedByComposerAlone")
+	w.condition("night", scaling.NotEnforced, "True NothingEnforcesIt")
 	if s := w.schedule("night").Status; !s.Closed || *s.Floor != 0 {
 		t.Errorf("%+v", s)
 	}
 	w.at(eight.Add(24 * time.Hour))
 	w.want(first, found)
-	w.condition("night", scaling.NotEnforced, "False NotClosed")
+	w.condition("night", scaling.NotEnforced, "False Enforced")
 }
 
 // What learned lead times raise a floor early by, and that they are kept.

@@ -15,6 +15,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -55,7 +56,7 @@ const (
 // Start starts one, with the definitions of the manifests of these files beside
 // Knative's. Its files are in dir, which must be empty. End it with Stop.
 func Start(ctx context.Context, dir string, definitions ...string) (*Server, error) {
-	hyper, err := built()
+	hyper, err := ownCopy(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -92,9 +93,10 @@ func Start(ctx context.Context, dir string, definitions ...string) (*Server, err
 	return s, nil
 }
 
-// built finds the program that hack/cluster builds: etcd, the API server and
-// others in one.
-func built() (string, error) {
+// ownCopy puts the program that hack/cluster builds (etcd, the API server and
+// others in one) into dir: a test cluster that goes down ends whatever runs from
+// its own folder. The program goes by the name that it is called by.
+func ownCopy(dir string) (string, error) {
 	root := os.Getenv("AISLE_CLUSTER_STATE")
 	if root == "" {
 		cache, err := os.UserCacheDir()
@@ -103,11 +105,21 @@ func built() (string, error) {
 		}
 		root = filepath.Join(cache, "aisle", "cluster")
 	}
-	hyper := filepath.Join(root, "bin", "hyper")
-	if _, err := os.Stat(hyper); err != nil {
+	from, err := os.Open(filepath.Join(root, "bin", "hyper"))
+	if err != nil {
 		return "", fmt.Errorf("%w (%w)", ErrNotBuilt, err)
 	}
-	return hyper, nil
+	defer from.Close()
+	hyper := filepath.Join(dir, "hyper")
+	if os.Link(from.Name(), hyper) == nil {
+		return hyper, nil
+	}
+	to, err := os.OpenFile(hyper, os.O_CREATE|os.O_WRONLY, 0o700) // another file system
+	if err != nil {
+		return "", err
+	}
+	_, err = io.Copy(to, from)
+	return hyper, errors.Join(err, to.Close())
 }
 
 // freePorts are free for now; who comes between gets a failed start, not a
