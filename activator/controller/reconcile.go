@@ -82,7 +82,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 // and what it takes for found could be what was set.
 func (r *reconciler) settle(ctx context.Context, service types.NamespacedName, schedules []*scaling.ScalingSchedule, now time.Time) (plan, error) {
 	learned := r.leads.of(service)
-	v, err := look(ctx, r.client, service, schedules)
+	v, err := r.look(ctx, r.client, service, schedules)
 	if err != nil {
 		return plan{}, err
 	}
@@ -93,7 +93,7 @@ func (r *reconciler) settle(ctx context.Context, service types.NamespacedName, s
 	if v.schedules, err = again(ctx, r.live, v.schedules); err != nil {
 		return p, err
 	}
-	if v, err = look(ctx, r.live, service, v.schedules); err != nil {
+	if v, err = r.look(ctx, r.live, service, v.schedules); err != nil {
 		return p, err
 	}
 	p = decide(v, learned, now)
@@ -112,13 +112,13 @@ func (r *reconciler) settle(ctx context.Context, service types.NamespacedName, s
 	return p, r.release(ctx, v)
 }
 
-// look reads the service and the Revisions that matter: those that get requests,
-// and those that something was found on.
-func look(ctx context.Context, from client.Reader, name types.NamespacedName, schedules []*scaling.ScalingSchedule) (view, error) {
+// look reads the service, which the cache has, and the Revisions that matter:
+// those that get requests, and those that something was found on.
+func (r *reconciler) look(ctx context.Context, from client.Reader, name types.NamespacedName, schedules []*scaling.ScalingSchedule) (view, error) {
 	v := view{schedules: schedules, revisions: map[string]*metav1.PartialObjectMetadata{}}
 	var names []string
 	var service servingv1.Service
-	switch err := from.Get(ctx, name, &service); {
+	switch err := r.client.Get(ctx, name, &service); {
 	case err == nil:
 		v.service = &service
 		for _, t := range service.Status.Traffic {
@@ -282,7 +282,7 @@ func (r *reconciler) changed(v view, c change) {
 	r.log.Info("bounds set", "namespace", c.revision.Namespace, "service", name, "revision", c.revision.Name, "set", bounds, "because", c.why)
 }
 
-// tell makes an Event of the service, and of each of its schedules.
+// tell makes an Event of the service, or of its schedules where there is none.
 func (r *reconciler) tell(v view, kind, reason, note string, args ...any) {
 	const most = 1000 // bytes; the API server takes 1024
 	text := fmt.Sprintf(note, args...)
@@ -290,7 +290,8 @@ func (r *reconciler) tell(v view, kind, reason, note string, args ...any) {
 		text = strings.ToValidUTF8(text[:most], "") + "..."
 	}
 	if v.service != nil {
-		r.events.Eventf(v.service, nil, kind, reason, "Patch", "%s", text)
+		r.events.Eventf(v.service, v.schedules[0], kind, reason, "Patch", "%s", text)
+		return
 	}
 	for _, s := range v.schedules {
 		r.events.Eventf(s, nil, kind, reason, "Patch", "%s", text)

@@ -83,7 +83,7 @@ func TestStatus(t *testing.T) {
 		told = append(told, <-w.events.Events)
 	}
 	want := "Normal BoundsSet revision title-00001: max-scale 4, min-scale 4, because day: office until 2026-11-23T18:00:00Z"
-	if !slices.Equal(told, []string{want, want}) { // of the service and of its schedule
+	if !slices.Equal(told, []string{want}) {
 		t.Errorf("%q", told)
 	}
 	version := w.schedule("day").ResourceVersion

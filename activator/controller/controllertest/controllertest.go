@@ -194,6 +194,17 @@ func (s *Server) Config() *rest.Config {
 	return &rest.Config{Host: s.url, BearerToken: adminToken, TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: -1}
 }
 
+// Kubeconfig is the same as a file, for other processes.
+func (s *Server) Kubeconfig() []byte {
+	return fmt.Appendf(nil, `apiVersion: v1
+kind: Config
+current-context: test
+clusters: [{name: test, cluster: {server: %q, insecure-skip-tls-verify: true}}]
+users: [{name: admin, user: {token: %q}}]
+contexts: [{name: test, context: {cluster: test, user: admin}}]
+`, s.url, adminToken)
+}
+
 // As is the way to it as a service account, by impersonation.
 func (s *Server) As(namespace, account string) *rest.Config {
 	config := s.Config()
