@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
+
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/problem"
 )
@@ -19,6 +21,8 @@ type door struct {
 func (d *door) Places(string) int               { return 1 }
 func (d *door) Waiting(string, int)             {}
 func (d *door) Closed(string) (time.Time, bool) { return d.until, d.closed.Load() }
+
+func (d *door) Exists(types.NamespacedName) bool { return true }
 
 func (d *door) set(h *harness, closed bool) {
 	d.closed.Store(closed)

@@ -46,6 +46,7 @@ import (
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
 	"aisle.dev/aisle/activator/engine/slots"
+	"aisle.dev/aisle/activator/engine/usage"
 	"aisle.dev/aisle/activator/scale"
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/manifest"
@@ -95,6 +96,7 @@ type Engine struct {
 
 	// Set by Run before anything is served.
 	machine  *pod.Machine
+	usage    *usage.Meter
 	control  *control
 	events   *events
 	counted  map[string]int64 // see state
@@ -261,6 +263,10 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 		Version: e.opts.Version, Engine: "local", Address: listener.Addr().String(),
 		DataDir: e.opts.DataDir, PID: os.Getpid(),
 	}
+	if e.usage, err = usage.Open(filepath.Join(e.opts.DataDir, usageName), usage.System(), e.log); err != nil {
+		return err
+	}
+	defer e.usage.Close() // no pod is left that it could count
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	if e.opts.Clock == nil {

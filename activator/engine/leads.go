@@ -13,6 +13,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 
+	"aisle.dev/aisle/activator/engine/durable"
 	"aisle.dev/aisle/activator/schedule/lead"
 )
 
@@ -138,5 +139,5 @@ func (l *leads) keep(path string, text []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("keep lead times: %w", err)
 	}
-	return replace(path, text)
+	return durable.Replace(path, text)
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"cmp"
+	"container/heap"
 	"errors"
 	"fmt"
 	"os"
@@ -50,16 +51,43 @@ type schedules struct {
 	leads    *leads
 	services map[types.NamespacedName]*scheduled           // that schedules name, whether they are there or not
 	target   map[types.NamespacedName]types.NamespacedName // the service of each schedule
+	agenda   agenda                                        // services, the first that is due first
 	alarm    time.Time
 	ended    chan struct{} // closed when nobody waits for the clock any more
 }
 
 // scheduled is a service with schedules.
 type scheduled struct {
+	name types.NamespacedName
+	at   int                  // in the agenda
 	all  []*schedule.Schedule // by name
 	due  time.Time            // when its bounds may change by the clock; zero: never
 	lead time.Duration        // that its bounds follow from
 	held schedule.Bounds      // as they were set last
+}
+
+// agenda is a [heap.Interface].
+type agenda []*scheduled
+
+func (a agenda) Len() int { return len(a) }
+func (a agenda) Less(i, j int) bool {
+	return !a[i].due.IsZero() && (a[j].due.IsZero() || a[i].due.Before(a[j].due))
+}
+func (a agenda) Swap(i, j int) {
+	a[i], a[j] = a[j], a[i]
+	a[i].at, a[j].at = i, j
+}
+func (a *agenda) Push(x any) {
+	s := x.(*scheduled)
+	s.at = len(*a)
+	*a = append(*a, s)
+}
+func (a *agenda) Pop() any {
+	last := len(*a) - 1
+	s := (*a)[last]
+	(*a)[last] = nil
+	*a = (*a)[:last]
+	return s
 }
 
 func newSchedules(clock Clock, leads *leads) *schedules {
@@ -105,8 +133,9 @@ func (s *schedules) put(name types.NamespacedName, o *scaling.ScalingSchedule) (
 	to := types.NamespacedName{Namespace: name.Namespace, Name: o.Spec.Service}
 	at := s.services[to]
 	if at == nil {
-		at = &scheduled{}
+		at = &scheduled{name: to}
 		s.services[to] = at
+		heap.Push(&s.agenda, at)
 	}
 	i, _ := slices.BinarySearchFunc(at.all, c, func(a, b *schedule.Schedule) int { return cmp.Compare(a.Name(), b.Name()) })
 	at.all = slices.Insert(at.all, i, c)
@@ -147,6 +176,7 @@ func (c *control) bound(name types.NamespacedName) {
 	}
 	if len(at.all) == 0 {
 		delete(c.schedules.services, name)
+		heap.Remove(&c.schedules.agenda, at.at)
 		if running != nil {
 			c.enforce(name, running, nil, schedule.Bounds{})
 		}
@@ -170,6 +200,11 @@ func (c *control) bound(name types.NamespacedName) {
 		c.engine.log.Info("bounds", "service", name.String(), "revision", set.Revision, "floor", b.Floor, "cap", b.Cap, "closed", b.Closed, "why", b.Because())
 	}
 	at.held, at.due = set.Bounds, c.expire(name, at, set.Next, now)
+	if len(at.all) == 0 {
+		c.bound(name) // its last has just been deleted
+		return
+	}
+	heap.Fix(&c.schedules.agenda, at.at)
 	c.tell(name, at, set, now)
 }
 
@@ -313,10 +348,8 @@ func (c *control) learned(r *revision, took time.Duration) {
 // REQUIRES: c.mu is held.
 func (c *control) setAlarm() {
 	var first time.Time
-	for _, at := range c.schedules.services {
-		if !at.due.IsZero() && (first.IsZero() || at.due.Before(first)) {
-			first = at.due
-		}
+	if len(c.schedules.agenda) > 0 {
+		first = c.schedules.agenda[0].due
 	}
 	if first.Equal(c.schedules.alarm) {
 		return
@@ -352,11 +385,14 @@ func (c *control) keepTime() {
 // change in a time that is now to come again. REQUIRES: c.mu is held.
 func (c *control) turn(all bool) {
 	c.schedules.alarm = time.Time{} // it has rung
-	now := c.schedules.clock.Now()
-	for name, at := range c.schedules.services {
-		if all || !at.due.IsZero() && !now.Before(at.due) {
+	if all {
+		for name := range c.schedules.services {
 			c.bound(name)
 		}
+	}
+	now := c.schedules.clock.Now()
+	for a := &c.schedules.agenda; len(*a) > 0 && !(*a)[0].due.IsZero() && !now.Before((*a)[0].due); {
+		c.bound((*a)[0].name) // which makes it due later
 	}
 	c.setAlarm()
 }
