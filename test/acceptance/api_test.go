@@ -143,18 +143,29 @@ func (c *api) changed(ctx context.Context, name string, env map[string]string, t
 	return c.changedImage(ctx, name, c.image, env, traffic)
 }
 
+// scaled deploys one that scales by annotations.
+func (c *api) scaled(ctx context.Context, name string, annotations, env map[string]string) error {
+	return c.deploy(ctx, name, c.image, annotations, env, nil)
+}
+
 // changedImage does so with any image.
 func (c *api) changedImage(ctx context.Context, name, image string, env map[string]string, traffic []map[string]any) error {
+	return c.deploy(ctx, name, image, nil, env, traffic)
+}
+
+func (c *api) deploy(ctx context.Context, name, image string, annotations, env map[string]string, traffic []map[string]any) error {
 	type object = map[string]any
 	var vars []object
 	for _, k := range slices.Sorted(maps.Keys(env)) {
 		vars = append(vars, object{"name": k, "value": env[k]})
 	}
+	// A revision proves itself with a pod before it gets requests. Knative
+	// looks at why a pod fails when the deadline passes, and a container that
+	// ends at once must have been started again by then.
+	all := map[string]string{"autoscaling.knative.dev/initial-scale": "1", "serving.knative.dev/progress-deadline": "45s"}
+	maps.Copy(all, annotations)
 	spec := object{"template": object{
-		// A revision proves itself with a pod before it gets requests. Knative
-		// looks at why a pod fails when the deadline passes, and a container that
-		// ends at once must have been started again by then.
-		"metadata": object{"annotations": object{"autoscaling.knative.dev/initial-scale": "1", "serving.knative.dev/progress-deadline": "45s"}},
+		"metadata": object{"annotations": all},
 		"spec": object{"containerConcurrency": 0, "timeoutSeconds": 90, "containers": []object{{
 			"image": image, "env": vars, "readinessProbe": object{"httpGet": object{"path": "/readyz"}},
 		}}},

@@ -26,6 +26,7 @@ import (
 
 	"aisle.dev/aisle/activator/engine"
 	"aisle.dev/aisle/activator/engine/cgroup"
+	"aisle.dev/aisle/activator/engine/clock/clocktest"
 	"aisle.dev/aisle/internal/client"
 )
 
@@ -112,7 +113,7 @@ type engineProcess struct {
 	*client.Engine
 	api
 	cmd     *exec.Cmd
-	hold    io.Closer // the engine ends when its standard input does
+	hold    io.WriteCloser // the engine ends when its standard input does; times in it move its clock
 	version client.Version
 	log     *logBuffer
 	exited  chan struct{}
@@ -129,6 +130,7 @@ func (e *engineProcess) host(name string) string { return name + ".default.local
 type engineConfig struct {
 	Manifests, Root, DataDir, Address string
 	GPUs                              []string
+	Clock                             time.Time // of schedules; zero: the machine's
 }
 
 // runEngine is the engine's main.
@@ -139,7 +141,14 @@ func runEngine(text []byte) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	var clock engine.Clock
+	var moved *clocktest.Clock
+	if !c.Clock.IsZero() {
+		moved = clocktest.At(c.Clock)
+		clock = moved
+	}
 	e, err := engine.New(engine.Options{
+		Clock:     clock,
 		Manifests: c.Manifests, Root: c.Root, DataDir: c.DataDir, Address: c.Address, Version: "test", GPUs: c.GPUs,
 		Logger:  slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Started: func(v client.Version) { _ = json.NewEncoder(os.Stdout).Encode(v) },
@@ -155,8 +164,15 @@ func runEngine(text []byte) error {
 		<-signals
 		e.Hurry()
 	}()
-	go func() { // the tests are gone, however they ended
-		_, _ = io.Copy(io.Discard, os.Stdin)
+	go func() {
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			to, err := time.Parse(time.RFC3339Nano, lines.Text())
+			if err != nil || moved == nil {
+				panic(fmt.Sprintf("a clock cannot be moved to %q: %v", lines.Text(), err))
+			}
+			moved.Move(to)
+		}
+		// The tests are gone, however they ended.
 		cancel()
 		e.Hurry()
 	}()
@@ -173,19 +189,23 @@ func startEngine(root, dataDir, manifests string, gpus ...string) (*engineProces
 }
 
 func startEngineOn(address, root, dataDir, manifests string, gpus ...string) (*engineProcess, error) {
+	return launch(engineConfig{Manifests: manifests, Root: root, DataDir: dataDir, Address: address, GPUs: gpus})
+}
+
+func launch(c engineConfig) (*engineProcess, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	manifests, err = filepath.Abs(manifests)
+	c.Manifests, err = filepath.Abs(c.Manifests)
 	if err != nil {
 		return nil, err
 	}
-	config, err := json.Marshal(engineConfig{manifests, root, dataDir, address, gpus})
+	config, err := json.Marshal(c)
 	if err != nil {
 		return nil, err
 	}
-	e := &engineProcess{Engine: client.NewEngine(dataDir), api: overSocket(dataDir), log: &logBuffer{}, exited: make(chan struct{})}
+	e := &engineProcess{Engine: client.NewEngine(c.DataDir), api: overSocket(c.DataDir), log: &logBuffer{}, exited: make(chan struct{})}
 	e.cmd = exec.Command(self)
 	e.cmd.Env = append(os.Environ(), engineEnv+"="+string(config), secret+"=do not pass on", "GORACE=halt_on_error=1")
 	e.cmd.Stderr = e.log
@@ -238,7 +258,12 @@ func newEngineAt(t *testing.T, root, dataDir, manifests string, gpus ...string) 
 	if dataDir == "" {
 		dataDir = newDataDir(t)
 	}
-	e, err := startEngine(root, dataDir, manifests, gpus...)
+	return newEngineAs(t, engineConfig{Manifests: manifests, Root: root, DataDir: dataDir, Address: "127.0.0.1:0", GPUs: gpus})
+}
+
+func newEngineAs(t *testing.T, c engineConfig) *engineProcess {
+	t.Helper()
+	e, err := launch(c)
 	if err != nil {
 		t.Fatal(err)
 	}
