@@ -82,6 +82,7 @@ func decide(v view, learned leadOf, now time.Time) plan {
 	var lead time.Duration
 	lead, p.lead = p.leadTime(learned, now)
 	p.bounds, p.next = schedule.At(base(f), lead, p.schedules, now)
+	p.stayEarly(v, base(f), lead, now)
 	// The live Revision first: pods must not go before there are others.
 	if p.target != nil {
 		delete(found, p.target.Name)
@@ -126,6 +127,22 @@ func (p *plan) leadTime(learned leadOf, now time.Time) (time.Duration, scaling.L
 	}
 	d, n := learned(p.target.Name)
 	return schedule.Lead(d, n, p.schedules, now)
+}
+
+// stayEarly keeps a floor that holds early until its window begins. The starts
+// that it brings about may teach a shorter lead time, by which it would not hold
+// yet: its pods would go, and come again.
+func (p *plan) stayEarly(v view, own schedule.Base, lead time.Duration, now time.Time) {
+	for _, s := range v.schedules {
+		was := s.Status.Lead
+		if was == nil || was.Time.Duration <= lead {
+			continue
+		}
+		b, next := schedule.At(own, was.Time.Duration, p.schedules, now)
+		if slices.ContainsFunc(b.Why, func(w schedule.Why) bool { return w.Early }) {
+			p.bounds, p.next, p.lead, lead = b, next, *was, was.Time.Duration
+		}
+	}
 }
 
 // bound makes the bounds hold on the target, of which f was found.

@@ -262,6 +262,31 @@ func TestReadyBy(t *testing.T) {
 	w.want(first, map[string]string{minScale: "3"})
 }
 
+// A floor that holds early does not go before its window, though the starts that
+// it brought about were quicker than was thought.
+func TestStaysEarly(t *testing.T) {
+	spec := office(3, 0)
+	spec.ReadyBy, spec.LeadTime = true, &metav1.Duration{Duration: time.Minute}
+	w := newWorld(t, newService(share{first, 100}), revision(1, nil), newSchedule("day", spec))
+	w.at(eight.Add(-time.Minute))
+	w.want(first, map[string]string{minScale: "3"})
+	for range 40 {
+		w.r.leads.observe(title, first, time.Second)
+	}
+	for _, before := range []time.Duration{50 * time.Second, 20 * time.Second, 0, -time.Hour} {
+		if before == 20*time.Second {
+			w.restart()
+		}
+		w.at(eight.Add(-before))
+		w.want(first, map[string]string{minScale: "3"})
+	}
+	if l := w.schedule("day").Status.Lead; l.Source != "learned" || l.Time.Duration > 2*time.Second {
+		t.Errorf("in the window: %+v", l)
+	}
+	w.at(eight.Add(24*time.Hour - time.Minute))
+	w.want(first, nil)
+}
+
 // A patch that Knative's webhook refuses is told of, and tried again.
 func TestRefused(t *testing.T) {
 	w := newWorld(t, newService(share{first, 100}), revision(1, nil), newSchedule("day", office(2, 400)))
