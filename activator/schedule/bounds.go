@@ -53,7 +53,7 @@ const MaxSpans = 50_000
 // change every minute and a lead time of a day; others never come near it.
 type budget int
 
-const maxLooks budget = 20_000
+const maxLooks budget = 5_000
 
 // spend says whether there is anything left.
 func (b *budget) spend(n int) bool {
@@ -197,20 +197,23 @@ func (s *sweep) next() time.Time {
 	return first
 }
 
-// advance goes on to t, no further than next.
-func (s *sweep) advance(t time.Time) {
+// advance goes on to t, no further than next, and returns how many spans it
+// looked at for that.
+func (s *sweep) advance(t time.Time) (looked int) {
 	s.at = t
 	going := s.all[:0]
 	for _, n := range s.all {
 		ok := true
 		if n.over(t) {
 			n, ok = n.of.turn(n.w, t)
+			looked++
 		}
 		if ok {
 			going = append(going, n)
 		}
 	}
 	s.all = going
+	return looked
 }
 
 // holding are the windows that hold at s.at.
@@ -290,10 +293,9 @@ func (s *sweep) early(base Base, lead time.Duration, next *time.Time, looks *bud
 				*next = at
 			}
 		}
-		if change.IsZero() || change.After(horizon) || !looks.spend(len(s.all)) {
+		if change.IsZero() || change.After(horizon) || !looks.spend(s.advance(change)) {
 			return early
 		}
-		s.advance(change)
 		then := s.bounds(base)
 		if then.Closed {
 			continue

@@ -148,7 +148,8 @@ func (w *window) unbrokenTo(d day) day {
 }
 
 // cronSpan is spanAt of a window by cron. It begins with the first tick of its
-// start after the end before, and ends with the next tick of its end.
+// start after the end before, and ends with the next tick of its end. Where both
+// tick at once it does not begin: so it is where the clock leaves out both.
 func (w *window) cronSpan(t time.Time) (span, bool) {
 	begin, ok := w.cronBegin(w.cron.end.Prev(t))
 	if !ok {
@@ -160,25 +161,32 @@ func (w *window) cronSpan(t time.Time) (span, bool) {
 	return span{begin: begin, end: w.cron.end.Next(t)}, true
 }
 
-// cronBegin is the first tick of the window's start from t on, on a date on
-// which it may begin.
+// maxTogether is how many ticks of a start in a row may be ones of the end as
+// well, until the window counts as one that never begins again.
+const maxTogether = 64
+
+// cronBegin is the first tick of the window's start after t at which it begins.
 func (w *window) cronBegin(t time.Time) (time.Time, bool) {
-	t = t.Add(-time.Nanosecond) // a tick at t itself counts
 	if from := w.first.at(0, w.loc).Add(-time.Second); w.first > 0 && from.After(t) {
 		t = from
 	}
-	for {
+	for together := 0; together < maxTogether; {
 		t = w.cron.start.Next(t)
 		d := localDay(t, w.loc)
 		if d > w.last {
-			return time.Time{}, false
+			break
 		}
-		if w.begins(d) {
+		if !w.begins(d) {
+			// To the end of the exception's date at once.
+			if next := (d + 1).at(0, w.loc).Add(-time.Second); next.After(t) {
+				t = next
+			}
+			continue
+		}
+		if !w.cron.end.Next(t.Add(-time.Second)).Equal(t) {
 			return t, true
 		}
-		// Only exceptions' dates come here, so it ends: to the date's end at once.
-		if next := (d + 1).at(0, w.loc).Add(-time.Second); next.After(t) {
-			t = next
-		}
+		together++
 	}
+	return time.Time{}, false
 }
