@@ -72,28 +72,25 @@ func replay(f figures) (*result, error) {
 		if err != nil {
 			return nil, err
 		}
-		least, err := asGood(f, all, begin, base)
+		always, err := asGood(f, all, begin, base)
 		if err != nil {
 			return nil, err
 		}
-		modes := []mode{
-			{name: alwaysOn, minScale: least, maxScale: least},
+		outcomes := map[string]*outcome{alwaysOn: always, plain: base}
+		for _, m := range []mode{
 			{name: minOne, minScale: 1, maxScale: maxScale},
-			{name: plain, maxScale: maxScale},
 			{name: planned, maxScale: maxScale, schedule: t.schedule},
 			{name: deferred, maxScale: maxScale, schedule: t.deferred, deferBy: t.deferBy},
-		}
-		outcomes := make([]*outcome, len(modes))
-		for i, m := range modes {
-			if outcomes[i], err = simulate(f, all, begin, m); err != nil {
+		} {
+			if outcomes[m.name], err = simulate(f, all, begin, m); err != nil {
 				return nil, fmt.Errorf("%s, %s: %w", t.name, m.name, err)
 			}
 		}
-		for i, m := range modes {
-			o := outcomes[i]
+		for _, name := range []string{alwaysOn, minOne, plain, planned, deferred} {
+			o := outcomes[name]
 			r.Rows = append(r.Rows, row{
-				Trace: t.name, Mode: m.name, GPUSeconds: o.podSeconds,
-				BelowAlwaysOn: 1 - o.podSeconds/outcomes[0].podSeconds, BelowPlain: 1 - o.podSeconds/base.podSeconds,
+				Trace: t.name, Mode: name, GPUSeconds: o.podSeconds,
+				BelowAlwaysOn: 1 - o.podSeconds/always.podSeconds, BelowPlain: 1 - o.podSeconds/base.podSeconds,
 				Started: o.started, Peak: o.peak, Answered: o.answered, Lost: len(all) - o.answered,
 				Requests: waitsOf(o.requests), Events: waitsOf(o.events),
 			})
@@ -102,25 +99,21 @@ func replay(f figures) (*result, error) {
 	return r, nil
 }
 
-// asGood is the least number of pods that, always on, keep nobody waiting longer
-// than base does: by the p95 of requests and of events.
-func asGood(f figures, all []arrival, begin time.Time, base *outcome) (int, error) {
+// asGood is the outcome of the least number of pods that, always on, keep nobody
+// waiting longer than base does: by the p95 of requests and of events.
+func asGood(f figures, all []arrival, begin time.Time, base *outcome) (*outcome, error) {
 	p95 := func(all []time.Duration) float64 {
 		if w := waitsOf(all); w != nil {
 			return w.P95
 		}
 		return 0
 	}
-	for n := 1; n < maxScale; n++ {
+	for n := 1; ; n++ {
 		o, err := simulate(f, all, begin, mode{minScale: n, maxScale: n})
-		if err != nil {
-			return 0, err
-		}
-		if p95(o.requests) <= p95(base.requests) && p95(o.events) <= p95(base.events) {
-			return n, nil
+		if err != nil || n == maxScale || p95(o.requests) <= p95(base.requests) && p95(o.events) <= p95(base.events) {
+			return o, err
 		}
 	}
-	return maxScale, nil
 }
 
 func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
