@@ -74,6 +74,7 @@ Prices are in a YAML file; docs/prices.yaml is an example.`,
 	cmd.Flags().IntVar(&f.days, "days", 7, "so many days, up to the last")
 	cmd.Flags().StringVar(&f.prices, "prices", "", "a YAML file with prices (docs/prices.yaml)")
 	cmd.Flags().StringVar(&f.prometheus, "prometheus", "", "URL of the Prometheus that scrapes the cluster's aisle-controller")
+	cmd.Flags().BoolVarP(&a.at.all, "all-namespaces", "A", false, "of all namespaces")
 	output(cmd, &format, "table", "json", "csv", "svg", "png")
 	return cmd
 }
@@ -227,7 +228,7 @@ func (a *app) showCost(r cost.Report) {
 	if r.Currency != "" {
 		columns = append(columns, left(">"+r.Currency)...)
 	}
-	columns = append(columns, left(">ALWAYS ON", ">AT PEAK", ">SAVED", ">AT PEAK", "USED OF PEAK")...)
+	columns = append(columns, left(">ALWAYS ON", ">AT PEAK", ">SAVED", ">OF PEAK", "USED OF PEAK")...)
 	var rows [][]screen.Cell
 	row := func(date, name string, l cost.Line, c screen.Colour) {
 		cells := []screen.Cell{{Text: date, Colour: c}, {Text: name, Colour: c}, {Text: strconv.Itoa(l.Peak), Colour: c},
