@@ -209,7 +209,7 @@ func TestDocsNameTests(t *testing.T) {
 			}
 		}
 	}
-	for _, page := range []string{"docs/one-machine.md", "docs/delivery.md"} {
+	for _, page := range []string{"docs/one-machine.md", "docs/delivery.md", "docs/scaling.md"} {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

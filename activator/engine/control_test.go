@@ -17,6 +17,7 @@ import (
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
 	"aisle.dev/aisle/activator/engine/slots"
+	"aisle.dev/aisle/activator/engine/usage"
 	"aisle.dev/aisle/internal/manifest"
 )
 
@@ -57,15 +58,20 @@ func read(t *testing.T, text string) []*unstructured.Unstructured {
 // manifests as `aisle up` does. It must be stopped.
 func controlling(t *testing.T, dir, manifests string) *control {
 	t.Helper()
-	metrics, err := newMetrics(prometheus.NewRegistry())
+	registry := prometheus.NewRegistry()
+	metrics, err := newMetrics(registry)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &Engine{log: slog.New(slog.DiscardHandler), metrics: metrics, gpus: slots.New([]string{"0"}), hurry: make(chan struct{})}
+	e := &Engine{opts: Options{DataDir: t.TempDir(), Registry: registry}, log: slog.New(slog.DiscardHandler), metrics: metrics, gpus: slots.New([]string{"0"}), hurry: make(chan struct{})}
 	if e.machine, _, err = pod.NewMachine(t.TempDir(), t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(e.machine.Close)
+	if e.usage, err = usage.Open(t.TempDir(), usage.System(), e.log); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.usage.Close)
 	store, damaged, err := objects.Open(dir)
 	if err != nil || len(damaged) > 0 {
 		t.Fatal(err, damaged)

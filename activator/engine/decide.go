@@ -54,6 +54,11 @@ func (r *revision) decide(now time.Time) time.Time {
 	r.proven = r.proven || proven
 	r.mu.Unlock()
 
+	floor := 0
+	if reached {
+		floor = v.MinScale
+	}
+	r.used.Stand(v.Ready, floor)
 	r.show()
 	if proven {
 		r.control.proven(r)

@@ -42,9 +42,12 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"knative.dev/serving/pkg/apis/serving"
 
+	"aisle.dev/aisle/activator/engine/access"
+	"aisle.dev/aisle/activator/engine/audit"
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
 	"aisle.dev/aisle/activator/engine/slots"
+	"aisle.dev/aisle/activator/engine/usage"
 	"aisle.dev/aisle/activator/scale"
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/manifest"
@@ -64,6 +67,11 @@ type Options struct {
 
 	SyncAlways bool   // an event is on the disk, and not with the system alone, before it is accepted
 	NATS       string // URL of a NATS server to keep events in; empty: one in this process, below DataDir
+
+	// AdminAddress is host:port where the admin API is served to who has a token
+	// (package access) of the file AdminTokens. Empty: on the socket alone.
+	AdminAddress, AdminTokens string
+	ScaleEvents               bool // CloudEvents from this machine may set bounds (package hand)
 
 	// GPUs are the devices that pods may have (resource nvidia.com/gpu), by
 	// the names that CUDA_VISIBLE_DEVICES takes.
@@ -86,14 +94,17 @@ type Engine struct {
 	metrics *metrics
 	tracer  trace.Tracer // nil: nothing is traced
 	gpus    *slots.Slots
-	hurry   chan struct{} // closed by Hurry
+	tokens  *access.Tokens // nil: the admin API is on the socket alone
+	hurry   chan struct{}  // closed by Hurry
 	hurried sync.Once
 
 	// Set by Run before anything is served.
 	machine  *pod.Machine
+	usage    *usage.Meter
 	control  *control
 	events   *events
 	counted  map[string]int64 // see state
+	audit    *audit.Log
 	version  client.Version
 	stopping chan struct{} // closed when Run begins to stop
 
@@ -127,6 +138,9 @@ func New(opts Options) (*Engine, error) {
 	}
 	set, err := loadManifests(e.opts.Root, opts.Manifests)
 	if err != nil {
+		return nil, err
+	}
+	if err := e.openTokens(); err != nil {
 		return nil, err
 	}
 	if len(set.Services) == 0 {
@@ -236,6 +250,17 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer socket.Close() // removes the file
+	remote, err := e.listenRemote()
+	if err != nil {
+		return err
+	}
+	if remote != nil {
+		defer remote.Close()
+	}
+	if e.audit, err = audit.Open(e.opts.DataDir); err != nil {
+		return err
+	}
+	defer e.audit.Close()
 	machine, killed, err := pod.NewMachine(e.opts.Root, e.opts.DataDir)
 	for _, k := range killed {
 		e.log.Warn("killed a process that an earlier engine left behind", "pod", k.Pod, "pid", k.PID)
@@ -252,6 +277,13 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 		Version: e.opts.Version, Engine: "local", Address: listener.Addr().String(),
 		DataDir: e.opts.DataDir, PID: os.Getpid(),
 	}
+	if remote != nil {
+		e.version.Admin = remote.Addr().String()
+	}
+	if e.usage, err = usage.Open(filepath.Join(e.opts.DataDir, usageName), usage.System(), e.log); err != nil {
+		return err
+	}
+	defer e.usage.Close() // no pod is left that it could count
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	e.control, e.events = newControl(run, e, store), &events{engine: e}
@@ -262,7 +294,7 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	if err := e.opts.Registry.Register(gauges{e.control}); err != nil {
 		return fmt.Errorf("register the engine's metrics: %w", err)
 	}
-	return e.serve(ctx, listener, socket)
+	return e.serve(ctx, listener, socket, remote)
 }
 
 // forgetLogs removes the logs of revisions that are no more: what a revision
@@ -308,7 +340,8 @@ func listenAdmin(dataDir string) (net.Listener, error) {
 const maxHeader = 64 << 10
 
 // serve runs the servers and the revisions until ctx ends or a server fails.
-func (e *Engine) serve(ctx context.Context, listener, socket net.Listener) error {
+// Remote is where the admin API is served to tokens; nil: nowhere.
+func (e *Engine) serve(ctx context.Context, listener, socket, remote net.Listener) error {
 	errorLog := slog.NewLogLogger(e.log.Handler(), slog.LevelDebug)
 	front := &http.Server{
 		Handler:           e.newProxy(),
@@ -321,7 +354,9 @@ func (e *Engine) serve(ctx context.Context, listener, socket net.Listener) error
 	}
 	front.Protocols.SetHTTP1(true)
 	front.Protocols.SetUnencryptedHTTP2(true)
-	back := &http.Server{Handler: e.admin(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 10 * time.Second, MaxHeaderBytes: maxHeader, ErrorLog: errorLog}
+	admin := e.admin()
+	back := &http.Server{Handler: admin, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 10 * time.Second, MaxHeaderBytes: maxHeader, ErrorLog: errorLog, ConnContext: access.Peer}
+	far := e.remoteServer(admin, errorLog)
 
 	if err := e.control.start(); err != nil {
 		e.log.Error("it starts with objects that the disk does not have", "err", err)
@@ -334,11 +369,14 @@ func (e *Engine) serve(ctx context.Context, listener, socket net.Listener) error
 		e.log.Warn("logs of earlier revisions stay", "err", err)
 	}
 	var servers sync.WaitGroup
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	for _, s := range []struct {
 		*http.Server
 		net.Listener
-	}{{front, listener}, {back, socket}} {
+	}{{front, listener}, {back, socket}, {far, remote}} {
+		if s.Listener == nil {
+			continue
+		}
 		servers.Go(func() {
 			if err := s.Server.Serve(s.Listener); !errors.Is(err, http.ErrServerClosed) {
 				failed <- err
@@ -376,6 +414,7 @@ func (e *Engine) serve(ctx context.Context, listener, socket net.Listener) error
 	hard()
 	_ = front.Close()
 	_ = back.Close()
+	_ = far.Close()
 	servers.Wait()
 	err = errors.Join(err, e.events.close())
 	// 5. Nothing is awake any more, nor will be.

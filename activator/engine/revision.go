@@ -17,6 +17,7 @@ import (
 	"aisle.dev/aisle/activator/engine/lane"
 	"aisle.dev/aisle/activator/engine/pod"
 	"aisle.dev/aisle/activator/engine/slots"
+	"aisle.dev/aisle/activator/engine/usage"
 	"aisle.dev/aisle/activator/scale"
 	"aisle.dev/aisle/internal/manifest"
 )
@@ -49,9 +50,10 @@ type revision struct {
 	reverse  *httputil.ReverseProxy
 	lane     *lane.Lane[*podState]
 	stats    *stats.RequestStats
-	wake     chan struct{} // capacity 1: a request waits
-	event    chan event    // from pods' goroutines and requests; received until run returns
-	ended    chan struct{} // closed when run has returned
+	used     *usage.Revision // while run runs
+	wake     chan struct{}   // capacity 1: a request waits
+	event    chan event      // from pods' goroutines and requests; received until run returns
+	ended    chan struct{}   // closed when run has returned
 	tends    sync.WaitGroup
 
 	// control's mu guards these: see swap.go.
@@ -200,6 +202,8 @@ func (r *revision) retune(d *scale.Decider) {
 // gone. At zero, without a request, it does nothing at all.
 func (r *revision) run(ctx context.Context) {
 	defer close(r.ended)
+	r.used = r.control.engine.usage.Begin(r.service, r.spec.Limits.GPUs)
+	defer r.used.End()
 	defer r.tends.Wait()
 	next := time.NewTimer(0) // the first decision is that of the initial scale
 	defer next.Stop()

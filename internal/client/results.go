@@ -31,7 +31,7 @@ func (e *Engine) Results(ctx context.Context, since string, follow bool, each fu
 		if last != "" {
 			header.Set("Last-Event-ID", last)
 		}
-		resp, err := e.do(ctx, http.MethodGet, eventsPath+"/results?"+q.Encode(), header)
+		resp, err := e.do(ctx, http.MethodGet, eventsPath+"/results?"+q.Encode(), header, nil)
 		switch {
 		case err != nil && (first || !errors.Is(err, ErrNotRunning)):
 			return err

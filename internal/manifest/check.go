@@ -95,6 +95,10 @@ type rawService struct {
 	value  map[string]any
 }
 
+// maxName bounds an object's name, below Kubernetes' 253 characters: a file's
+// name has 255, of which its ending needs some.
+const maxName = 240
+
 func (c *checker) take(o *unstructured.Unstructured, seen map[string]bool) {
 	version, kind := o.GetAPIVersion(), o.GetKind()
 	name := types.NamespacedName{Namespace: cmp.Or(o.GetNamespace(), "default"), Name: o.GetName()}
@@ -111,6 +115,10 @@ func (c *checker) take(o *unstructured.Unstructured, seen map[string]bool) {
 	}
 	if problems := validation.IsDNS1123Subdomain(name.Name); len(problems) > 0 {
 		c.findings.refuse(object, "metadata.name", "%s", strings.Join(problems, "; "))
+		return
+	}
+	if n := len(name.Name); n > maxName {
+		c.findings.refuse(object, "metadata.name", "has %d characters; one machine keeps an object in a file of its name, which has at most %d", n, maxName)
 		return
 	}
 	o = o.DeepCopy()

@@ -129,6 +129,7 @@ type Event struct {
 	Type    Type
 	Key     Key
 	Object  manifest.Object // after the change; of a deletion what was there last
+	Before  manifest.Object // what was there; nil where nothing was
 	version int64
 }
 
@@ -283,12 +284,10 @@ func (s *Store) apply(c Change) {
 		return
 	}
 	s.version++
-	e := Event{Key: c.Key, Object: c.Object, version: s.version}
+	e := Event{Key: c.Key, Object: c.Object, Before: old.object, version: s.version}
 	switch {
 	case c.Object == nil:
-		gone := old.object.DeepCopyObject().(manifest.Object)
-		gone.SetResourceVersion(strconv.FormatInt(s.version, 10))
-		e.Type, e.Object = Deleted, gone
+		e.Type, e.Object = Deleted, last(old.object, s.version)
 		delete(s.records, c.Key)
 	case there:
 		e.Type = Modified
@@ -304,6 +303,29 @@ func (s *Store) apply(c Change) {
 	s.history = append(s.history, e)
 	close(s.changed)
 	s.changed = make(chan struct{})
+}
+
+// last is an object as it is told of when it goes.
+func last(o manifest.Object, version int64) manifest.Object {
+	o = o.DeepCopyObject().(manifest.Object)
+	o.SetResourceVersion(strconv.FormatInt(version, 10))
+	return o
+}
+
+// Among is the change as who sees some objects alone is told of it: one that
+// is no longer among them is deleted, as Kubernetes has it. False: it is none
+// of theirs.
+func (e Event) Among(seen func(manifest.Object) bool) (Event, bool) {
+	was, is := e.Before != nil && seen(e.Before), e.Type != Deleted && seen(e.Object)
+	switch {
+	case was && is:
+		e.Type = Modified
+	case is:
+		e.Type = Added
+	case was && e.Type != Deleted:
+		e.Type, e.Object = Deleted, last(e.Before, e.version)
+	}
+	return e, was || is
 }
 
 // first is a version that no earlier engine can have given out: time goes on

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"aisle.dev/aisle/activator/engine"
+	"aisle.dev/aisle/activator/engine/hand"
 	"aisle.dev/aisle/activator/engine/slots"
 	"aisle.dev/aisle/cmd/aisle/internal/screen"
 	"aisle.dev/aisle/internal/client"
@@ -33,6 +34,9 @@ type machine struct {
 	verbose                  bool
 	gpus                     int
 
+	adminAddress, adminTokens string
+	scaleEvents               bool
+
 	traces *tracing.Provider // set by load; nil: none are sent
 }
 
@@ -45,6 +49,9 @@ func (m *machine) flags(cmd *cobra.Command) {
 	f.Lookup("gpus").DefValue = "0" // so that help does not tell of the -1
 	f.StringVar(&m.sync, "sync", "system", "when an accepted event is on the disk: always (before the sender is told), or system (as the operating system writes it)")
 	f.StringVar(&m.nats, "nats", "", "URL of a NATS server with JetStream to keep events in (default: one in this process)")
+	f.StringVar(&m.adminAddress, "admin-addr", "", "host:port where the admin API is served to who has a token (default: on the socket in the data directory alone)")
+	f.StringVar(&m.adminTokens, "admin-tokens", "", "file of the tokens for --admin-addr (make one with: aisle token new)")
+	f.BoolVar(&m.scaleEvents, "scale-events", false, "let CloudEvents from this machine set bounds of services, at http://engine.localhost:PORT"+hand.EventsPath)
 	f.BoolVarP(&m.verbose, "verbose", "v", false, "log decisions too, not only what is wrong")
 }
 
@@ -84,6 +91,7 @@ func (a *app) load(m *machine, log *slog.Logger, started func(client.Version)) (
 		Manifests: m.manifests, Root: m.root, DataDir: dir, Address: m.address, GPUs: gpus,
 		Version: built(), Logger: log, Started: started,
 		SyncAlways: m.sync == "always", NATS: m.nats,
+		AdminAddress: m.adminAddress, AdminTokens: m.adminTokens, ScaleEvents: m.scaleEvents,
 	}
 	if m.traces, err = tracing.New(context.Background(), os.Getenv, "aisle", log); err != nil {
 		return nil, err
@@ -224,6 +232,9 @@ phases of the starts that they waited for.`,
 // banner says where the services are. It asks the engine, as get would.
 func (a *app) banner(ctx context.Context, to screen.Screen, v client.Version) {
 	to.Printf("Aisle serves at %s, data in %s\n", v.Address, v.DataDir)
+	if v.Admin != "" {
+		to.Printf("Its admin API takes tokens at http://%s\n", v.Admin)
+	}
 	services, err := client.NewEngine(v.DataDir).Services(ctx)
 	if err != nil {
 		to.Printf("  (services not listed: %v)\n", err)
