@@ -18,18 +18,27 @@ import (
 	"k8s.io/apimachinery/pkg/util/uuid"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
+	"aisle.dev/aisle/activator/engine/access"
+	"aisle.dev/aisle/activator/engine/audit"
 	"aisle.dev/aisle/activator/engine/kube"
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/scale"
 	"aisle.dev/aisle/internal/manifest"
+	"aisle.dev/aisle/internal/scaling"
 )
 
 // Apply implements [kube.Backend]: it takes an object as it is written, in the
 // place of the one of its name, and makes what it describes run. What is wrong
 // with it is a [*manifest.Invalid].
-func (c *control) Apply(raw *unstructured.Unstructured, dry bool) (made manifest.Object, created bool, warnings []string, err error) {
+func (c *control) Apply(by access.Caller, raw *unstructured.Unstructured, dry bool) (made manifest.Object, created bool, warnings []string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.apply(raw, dry, audit.Entry{Way: by.Way, By: by.Name, Did: "applied"})
+}
+
+// apply is Apply; cause is what is on record where that changes bounds.
+// REQUIRES: c.mu is held.
+func (c *control) apply(raw *unstructured.Unstructured, dry bool, cause audit.Entry) (made manifest.Object, created bool, warnings []string, err error) {
 	known := c.known()
 	set, err := manifest.Check([]*unstructured.Unstructured{raw}, known)
 	if err != nil {
@@ -48,6 +57,11 @@ func (c *control) Apply(raw *unstructured.Unstructured, dry bool) (made manifest
 			warnings = append(warnings, fmt.Sprintf("%s: %s", i.Path, i.Reason))
 		}
 		o = whole
+	}
+	if s, ok := o.(*scaling.ScalingSchedule); ok {
+		if err := admitSchedule(s); err != nil {
+			return nil, false, nil, err
+		}
 	}
 	key := objects.KeyOf(o)
 	old := c.store.Get(key)
@@ -70,14 +84,20 @@ func (c *control) Apply(raw *unstructured.Unstructured, dry bool) (made manifest
 	if err := c.store.Write(objects.Change{Key: key, Object: made, Origin: origin}); err != nil {
 		return nil, false, nil, err
 	}
-	err = c.changed(key, old == nil)
+	err = c.changed(key, old == nil, cause)
 	return c.store.Get(key), old == nil, warnings, err
 }
 
 // Delete implements [kube.Backend].
-func (c *control) Delete(key objects.Key) (gone manifest.Object, err error) {
+func (c *control) Delete(by access.Caller, key objects.Key) (gone manifest.Object, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.remove(key, audit.Entry{Way: by.Way, By: by.Name, Did: "deleted"})
+}
+
+// remove is Delete; cause is what is on record where that changes bounds.
+// REQUIRES: c.mu is held.
+func (c *control) remove(key objects.Key, cause audit.Entry) (gone manifest.Object, err error) {
 	gone = c.store.Get(key)
 	if gone == nil {
 		return nil, nil
@@ -96,12 +116,12 @@ func (c *control) Delete(key objects.Key) (gone manifest.Object, err error) {
 	if s != nil {
 		s.revisions = slices.DeleteFunc(s.revisions, func(r *servingv1.Revision) bool { return r.Name == rev.Name })
 	}
-	return gone, c.changed(key, true)
+	return gone, c.changed(key, true, cause)
 }
 
 // changed makes what follows from an object happen; other says that it has
-// come or gone. REQUIRES: c.mu is held.
-func (c *control) changed(key objects.Key, other bool) error {
+// come or gone, cause what is on record of that. REQUIRES: c.mu is held.
+func (c *control) changed(key objects.Key, other bool, cause audit.Entry) error {
 	switch key.GroupVersionResource {
 	case objects.Services.GroupVersionResource:
 		err := c.follow(types.NamespacedName{Namespace: key.Namespace, Name: key.Name})
@@ -113,6 +133,8 @@ func (c *control) changed(key objects.Key, other bool) error {
 		return c.prune()
 	case objects.ConfigMaps.GroupVersionResource, objects.Secrets.GroupVersionResource, objects.ImageMaps.GroupVersionResource:
 		return c.refresh()
+	case objects.Schedules.GroupVersionResource:
+		return c.reschedule(key, cause)
 	}
 	if isEvent(key) {
 		return c.engine.events.apply(c.ctx, c.store)
@@ -180,6 +202,14 @@ func (e *Engine) admit(o, old manifest.Object, now time.Time) manifest.Object {
 		}
 		if !equality.Semantic.DeepEqual(before.Spec.Template, o.Spec.Template) {
 			setStatusAnnotation(o, generationKey, strconv.FormatInt(configurationGeneration(before)+1, 10))
+		}
+	case *scaling.ScalingSchedule:
+		o.Status = scaling.Status{}
+		if before, ok := old.(*scaling.ScalingSchedule); ok {
+			before.Status.DeepCopyInto(&o.Status)
+			if !equality.Semantic.DeepEqual(before.Spec, o.Spec) {
+				o.Generation++
+			}
 		}
 	case *unstructured.Unstructured:
 		delete(o.Object, "status")

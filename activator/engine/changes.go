@@ -19,14 +19,22 @@ import (
 var (
 	byClock   = audit.Entry{Way: audit.Clock}
 	byRollout = audit.Entry{Way: audit.Rollout, Did: "the service's own bounds are others"}
-	byFolder  = audit.Entry{Way: audit.Folder, Did: "applied from the folder"}
+	atStart   = audit.Entry{Way: audit.Start, Did: "changed since an engine ran last"}
 )
 
-// note keeps for the audit log that a service's bounds have changed, and why; or
+// note keeps for the audit log that a service's bounds are to change, and why; or
 // that somebody has written one of its schedules, also where that changes
-// nothing for now. REQUIRES: c.mu is held.
-func (c *control) note(name types.NamespacedName, cause audit.Entry, old, now schedule.Bounds) {
-	e := cause
+// nothing for now. Own are the bounds without any schedule.
+// REQUIRES: c.mu is held.
+func (c *control) note(name types.NamespacedName, at *scheduled, cause audit.Entry, own, now schedule.Bounds) {
+	e, old := cause, at.held
+	switch {
+	case !at.told:
+		old = own
+	case at.kept && e.Schedule == "":
+		e = atStart
+	}
+	at.told, at.kept = true, false
 	e.Old, e.New = audited(old), audited(now)
 	if e.Schedule == "" && e.Old == e.New {
 		return

@@ -14,6 +14,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
+	"aisle.dev/aisle/activator/engine/access"
+	"aisle.dev/aisle/activator/engine/audit"
+	"aisle.dev/aisle/activator/engine/clock/clocktest"
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
 	"aisle.dev/aisle/activator/engine/slots"
@@ -58,6 +61,12 @@ func read(t *testing.T, text string) []*unstructured.Unstructured {
 // manifests as `aisle up` does. It must be stopped.
 func controlling(t *testing.T, dir, manifests string) *control {
 	t.Helper()
+	return controllingAt(t, clocktest.At(time.Now()), dir, t.TempDir(), manifests)
+}
+
+// controllingAt does so by a clock, with lead times and the audit log in a folder.
+func controllingAt(t *testing.T, now *clocktest.Clock, dir, leads, manifests string) *control {
+	t.Helper()
 	registry := prometheus.NewRegistry()
 	metrics, err := newMetrics(registry)
 	if err != nil {
@@ -72,11 +81,15 @@ func controlling(t *testing.T, dir, manifests string) *control {
 		t.Fatal(err)
 	}
 	t.Cleanup(e.usage.Close)
+	if e.audit, err = audit.Open(leads); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.audit.Close() }) // what it has written is synced
 	store, damaged, err := objects.Open(dir)
 	if err != nil || len(damaged) > 0 {
 		t.Fatal(err, damaged)
 	}
-	e.control, e.events = newControl(t.Context(), e, store), &events{engine: e}
+	e.control, e.events = newControl(t.Context(), e, store, newSchedules(now, newLeads(leads, now.Now, e.log))), &events{engine: e}
 	set, err := manifest.Check(read(t, manifests), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -104,7 +117,7 @@ func versions(c *control) map[string]string {
 func TestRevisionsOfAnEarlierService(t *testing.T) {
 	dir := t.TempDir()
 	c := controlling(t, dir, settings+"---"+oneService("old"))
-	if _, _, _, err := c.Apply(read(t, oneService("older"))[0], false); err != nil {
+	if _, _, _, err := c.Apply(access.Caller{}, read(t, oneService("older"))[0], false); err != nil {
 		t.Fatal(err)
 	}
 	c.stop()
@@ -145,10 +158,10 @@ data: {a: b}
 	if origin, ok := c.store.Origin(key); !ok || !origin.Orphan {
 		t.Fatalf("it is not kept for the revision: %+v, %v", origin, ok)
 	}
-	if _, _, _, err := c.Apply(read(t, settled)[0], false); err != nil {
+	if _, _, _, err := c.Apply(access.Caller{}, read(t, settled)[0], false); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Delete(objects.Services.Key("default", "one")); err != nil {
+	if _, err := c.Delete(access.Caller{}, objects.Services.Key("default", "one")); err != nil {
 		t.Fatal(err)
 	}
 	if _, ok := c.store.Get(key).(*corev1.ConfigMap); !ok {
@@ -214,7 +227,7 @@ func TestSwapBackToADeletedService(t *testing.T) {
 	gpus := c.engine.gpus
 	claim := gpus.Ask("default/one-00002-pod", 1)
 	after := &revision{givers: []*revision{before}}
-	if _, err := c.Delete(objects.Services.Key("default", "one")); err != nil {
+	if _, err := c.Delete(access.Caller{}, objects.Services.Key("default", "one")); err != nil {
 		t.Fatal(err)
 	}
 	<-before.ended
@@ -243,7 +256,7 @@ func TestApplyTellsOfOneBroker(t *testing.T) {
 	}()
 	apply := func(name string) {
 		t.Helper()
-		if _, _, _, err := c.Apply(read(t, strings.ReplaceAll(broker, "NAME", name))[0], false); err != nil {
+		if _, _, _, err := c.Apply(access.Caller{}, read(t, strings.ReplaceAll(broker, "NAME", name))[0], false); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -44,6 +44,7 @@ import (
 
 	"aisle.dev/aisle/activator/engine/access"
 	"aisle.dev/aisle/activator/engine/audit"
+	"aisle.dev/aisle/activator/engine/clock"
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
 	"aisle.dev/aisle/activator/engine/slots"
@@ -80,6 +81,9 @@ type Options struct {
 	Logger   *slog.Logger         // nil discards
 	Registry *prometheus.Registry // nil makes a fresh one; served as /metrics
 	Tracers  trace.TracerProvider // nil traces nothing
+
+	// Clock is what schedules go by; nil means the machine's. Run closes it.
+	Clock Clock
 
 	// Started, when not nil, is called once, as soon as requests are
 	// accepted, from Run's goroutine. Address in it is the bound one.
@@ -156,6 +160,11 @@ func New(opts Options) (*Engine, error) {
 	}
 	if err := e.checkServices(set.Services, set.Services, set.Sources(), deciders); err != nil {
 		return nil, err
+	}
+	for _, s := range set.Schedules {
+		if err := admitSchedule(s); err != nil {
+			return nil, err
+		}
 	}
 	for i, o := range set.Events {
 		whole, ignored, err := admitEvent(o)
@@ -286,7 +295,14 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	defer e.usage.Close() // no pod is left that it could count
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	e.control, e.events = newControl(run, e, store), &events{engine: e}
+	if e.opts.Clock == nil {
+		if e.opts.Clock, err = clock.Open(); err != nil {
+			return err
+		}
+	}
+	defer e.opts.Clock.Close()
+	leads := newLeads(filepath.Join(e.opts.DataDir, leadsName), e.opts.Clock.Now, e.log)
+	e.control, e.events = newControl(run, e, store, newSchedules(e.opts.Clock, leads)), &events{engine: e}
 	if err := e.control.sync(e.folder); err != nil {
 		return err
 	}

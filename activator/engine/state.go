@@ -22,6 +22,7 @@ import (
 //	engine.sock    the admin socket
 //	state.json     the layout's number
 //	objects/       the Kubernetes objects: see package objects
+//	leads/         how long pods take to get ready, by service
 //	events/        what the broker keeps
 //	audit.log[.1]  what changed the bounds of services: see package audit
 //	usage/         what services used, a file per day: see package usage
@@ -32,6 +33,7 @@ const (
 	lockName    = "engine.lock"
 	stateName   = "state.json"
 	objectsName = "objects"
+	leadsName   = "leads"
 	usageName   = "usage"
 	layout      = 2 // of the data directory; a larger number is a newer engine's
 )

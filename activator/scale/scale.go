@@ -13,7 +13,7 @@
 //     goroutine or a timer, logs, or registers a metric.
 //   - Want is never below the floor, never above the cap, and never 0 while a
 //     request waits, or is being answered by a pod that is not draining; but
-//     for a revision that is closed it is 0. Floor and cap are min-scale and
+//     for a revision that is closed it is the floor. Floor and cap are min-scale and
 //     max-scale, or what [Decider.Bound] says for as long as it does.
 //   - Zero comes only after the stable window has been without a request and
 //     the retention period has passed since.
@@ -76,8 +76,8 @@ type Bounds struct {
 	// it is above the cap, the cap holds.
 	Floor int
 	Cap   int // pods at most; 0: no bound
-	// Closed is that there are no pods: whoever uses this package refuses the
-	// requests that come or wait.
+	// Closed is that there are as many pods as Floor says, whatever the load:
+	// whoever uses this package refuses the requests that come or wait.
 	Closed bool
 	By     string // who says so, as Why names it
 }

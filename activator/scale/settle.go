@@ -13,7 +13,7 @@ const activationBuffer = 30 * time.Second
 type policy struct {
 	floor, limit int    // min-scale; max-scale, 0: none
 	by           string // who set them from outside; empty: they are the revision's own
-	closed       bool   // there are to be no pods
+	closed       bool   // requests count for nothing
 	initial      int
 	activation   int // activation-scale; 0: not set
 	reachable    bool
@@ -109,10 +109,14 @@ type outcome struct {
 // kpa/scaler.go (scale, handleScaleToZero) and computeActiveCondition as one
 // function of its arguments, with two additions: a request that waits or is
 // being answered keeps a pod, since the load's windows may not show it yet; and
-// a revision that is closed has none.
+// a revision that is closed has its floor and no more.
 func settle(p policy, st state, in input) outcome {
 	if p.closed {
-		return outcome{why: "closed by " + p.by, state: st.become(inactive, in.now)}
+		if p.floor == 0 {
+			return outcome{why: "closed by " + p.by, state: st.become(inactive, in.now)}
+		}
+		in.desired, in.waiting, in.busy = 0, false, false
+		p.initial = min(p.initial, p.floor)
 	}
 	n, why := bound(p, st, in)
 	out := outcome{want: n, why: why}

@@ -62,7 +62,9 @@ func TestSettle(t *testing.T) {
 			input{desired: 1, ready: 1, running: 2, applied: 2}, 2, activating, "initial-scale 2", 0},
 		{"a floor is not for what nobody reaches", with(func(p *policy) { p.reachable = false }).within(&Bounds{Floor: 2, By: "hours"}), been(active, 0),
 			input{desired: 1, ready: 1, running: 1, applied: 1}, 1, active, "", 0},
-		{"what is closed has no pods", with(func(p *policy) { p.floor = 2 }).within(&Bounds{Closed: true, By: "night"}), been(active, 0),
+		{"what is closed has its floor, for the time after it", with(func(p *policy) { p.initial = 5 }).within(&Bounds{Closed: true, Floor: 2, By: "night"}), fresh,
+			input{desired: 5, applied: 0, waiting: true}, 2, activating, "floor 2 of night", 0},
+		{"and nothing else", with(func(p *policy) { p.floor = 2 }).within(&Bounds{Closed: true, By: "night"}), been(active, 0),
 			input{desired: 5, ready: 5, running: 5, applied: 5, busy: true, waiting: true}, 0, inactive, "closed by night", 0},
 
 		// initial scale

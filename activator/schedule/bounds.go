@@ -13,35 +13,39 @@ type Base struct{ Min, Max int }
 // Bounds is what holds for a service at a time.
 type Bounds struct {
 	// Floor and Cap are the least and the greatest number of pods. Cap 0: none.
-	Floor, Cap int
+	Floor int `json:"floor"`
+	Cap   int `json:"cap,omitempty"`
 	// Closed is that the service takes no requests; Opens is when it does again,
 	// zero where that is never, or not as far as was looked.
-	Closed bool
-	Opens  time.Time
+	Closed bool      `json:"closed,omitempty"`
+	Opens  time.Time `json:"opens,omitzero"`
 	// Cut is the floor before it was cut to the cap; 0: it was not.
-	Cut int
+	Cut int `json:"cut,omitempty"`
 	// Why is the windows that hold, by schedule and place in it; the service's
 	// own bounds, where it has any, come first and have no names.
-	Why []Why
+	Why []Why `json:"why,omitempty"`
 }
 
 // Why is one window that holds, and what it asks for.
 type Why struct {
-	Schedule, Window string
-	Floor, Cap       int // 0: none
-	Closed           bool
+	Schedule string `json:"schedule,omitempty"`
+	Window   string `json:"window,omitempty"`
+	Floor    int    `json:"floor,omitempty"` // 0: none
+	Cap      int    `json:"cap,omitempty"`   // 0: none
+	Closed   bool   `json:"closed,omitempty"`
 	// Early is that the window does not hold yet, or is not open yet, and that its
 	// floor does, so that its pods are ready by then.
-	Early bool
+	Early bool `json:"early,omitempty"`
 	// Until is when the window ends, or its schedule; zero: never.
-	Until time.Time
+	Until time.Time `json:"until,omitzero"`
 
 	index int
 }
 
 // Span is a stretch of time with the same bounds: from From up to before To.
 type Span struct {
-	From, To time.Time
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"`
 	Bounds
 }
 
@@ -98,6 +102,17 @@ func Spans(base Base, lead time.Duration, all []*Schedule, from, to time.Time) [
 		t = next
 	}
 	return spans
+}
+
+// Early is how many of the floor's pods are there for a later time alone.
+func (b Bounds) Early() int {
+	held := 0
+	for _, w := range b.Why {
+		if !w.Early && !b.Closed {
+			held = max(held, w.Floor)
+		}
+	}
+	return max(0, b.Floor-held)
 }
 
 // same says whether bounds are the same but for when they end.

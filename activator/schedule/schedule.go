@@ -89,3 +89,30 @@ func Lead(learned time.Duration, sample int, all []*Schedule, now time.Time) (ti
 	}
 	return l.Time.Duration, l
 }
+
+// Window is one of a schedule's windows, for plans and for who checks them.
+type Window struct {
+	Name       string
+	Floor, Cap int // 0: none
+	Closed     bool
+
+	of *Schedule
+	w  *window
+}
+
+// Windows are the schedule's windows, the exceptions' own first.
+func (s *Schedule) Windows() []Window {
+	all := make([]Window, len(s.windows))
+	for i := range s.windows {
+		w := &s.windows[i]
+		all[i] = Window{Name: w.name, Floor: w.floor, Cap: w.cap, Closed: w.closed, of: s, w: w}
+	}
+	return all
+}
+
+// Span is when the window holds, at t or next after it, up to before end (zero:
+// it never ends); false if it never does again.
+func (w Window) Span(t time.Time) (begin, end time.Time, ok bool) {
+	n, ok := w.of.turn(w.w, t)
+	return n.begin, n.end, ok
+}

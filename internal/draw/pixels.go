@@ -34,13 +34,25 @@ func newPixels(w, h int) (*pixelCanvas, error) {
 }
 
 func (p *pixelCanvas) Fill(shape []Point, c color.RGBA) {
-	z := vector.NewRasterizer(p.im.Bounds().Dx(), p.im.Bounds().Dy())
-	z.MoveTo(float32(shape[0].X), float32(shape[0].Y))
+	// No larger than the shape: a picture has thousands of them.
+	low, high := shape[0], shape[0]
 	for _, q := range shape[1:] {
-		z.LineTo(float32(q.X), float32(q.Y))
+		low, high = At(min(low.X, q.X), min(low.Y, q.Y)), At(max(high.X, q.X), max(high.Y, q.Y))
+	}
+	box := image.Rect(int(math.Floor(low.X)), int(math.Floor(low.Y)), int(math.Ceil(high.X)), int(math.Ceil(high.Y))).Intersect(p.im.Bounds())
+	if box.Empty() {
+		return
+	}
+	z := vector.NewRasterizer(box.Dx(), box.Dy())
+	at := func(q Point) (x, y float32) {
+		return float32(q.X - float64(box.Min.X)), float32(q.Y - float64(box.Min.Y))
+	}
+	z.MoveTo(at(shape[0]))
+	for _, q := range shape[1:] {
+		z.LineTo(at(q))
 	}
 	z.ClosePath()
-	z.Draw(p.im, p.im.Bounds(), image.NewUniform(c), image.Point{})
+	z.Draw(p.im, box, image.NewUniform(c), image.Point{})
 }
 
 func (p *pixelCanvas) Line(points []Point, c color.RGBA, width float64) {

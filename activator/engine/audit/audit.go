@@ -47,7 +47,7 @@ const (
 	Socket  Way = "socket"  // somebody at the engine's socket
 	TCP     Way = "tcp"     // the holder of a token
 	Event   Way = "event"   // a CloudEvent
-	Folder  Way = "folder"  // what the folder of `aisle up` says at the start
+	Start   Way = "start"   // while no engine ran, or by what its folder says
 	Rollout Way = "rollout" // the service's own bounds, by another revision
 )
 

@@ -196,24 +196,17 @@ use a schedule with closed: true (see docs/scaling.md).`,
 	return cmd
 }
 
-// bounds says a floor and a cap in words.
-func bounds(floor, limit int) string {
+// podsHeld says a floor and a cap in words.
+func podsHeld(floor, limit int) string {
 	switch {
 	case limit == 0 && floor == 0:
 		return "as many pods as are needed"
 	case limit == 0:
-		return fmt.Sprintf("at least %d %s", floor, plural(floor))
+		return "at least " + plural(floor, "pod")
 	case floor == limit:
-		return fmt.Sprintf("%d %s", floor, plural(floor))
+		return plural(floor, "pod")
 	}
 	return fmt.Sprintf("%d to %d pods", floor, limit)
-}
-
-func plural(n int) string {
-	if n == 1 {
-		return "pod"
-	}
-	return "pods"
 }
 
 // showScale shows what bounds a service.
@@ -225,7 +218,7 @@ func (a *app) showScale(v client.Scale, now func() time.Time) error {
 		}
 		a.out.Printf("%s\n%s\n", a.out.Paint(screen.Bold, "Would be written"), screen.CleanLines(string(text)))
 	}
-	holds := bounds(v.Floor, v.Cap)
+	holds := podsHeld(v.Floor, v.Cap)
 	if v.Closed {
 		holds = "closed: it takes no requests" + opens(v.Opens, now)
 	}
@@ -240,7 +233,7 @@ func (a *app) showScale(v client.Scale, now func() time.Time) error {
 		line("", fmt.Sprintf("a floor of %d is cut to the cap", v.Cut))
 	}
 	if !v.Next.IsZero() {
-		line("Changes", moment(v.Next, now))
+		line("Changes", coming(v.Next, now))
 	}
 	for _, w := range v.Warnings {
 		a.err.Printf("%s %s\n", a.err.Paint(screen.Yellow, "note:"), screen.Clean(w))
@@ -257,7 +250,7 @@ func opens(t time.Time, now func() time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return ", until " + moment(t, now)
+	return ", until " + coming(t, now)
 }
 
 func holdingRow(w client.Holding, now func() time.Time) []screen.Cell {
@@ -280,12 +273,12 @@ func holdingRow(w client.Holding, now func() time.Time) []screen.Cell {
 	}
 	until := unknown
 	if !w.Until.IsZero() {
-		until = screen.Cell{Text: moment(w.Until, now)}
+		until = screen.Cell{Text: coming(w.Until, now)}
 	}
 	return []screen.Cell{name, window, number(w.Floor), limit, until, orUnknown(screen.Cell{Text: w.By}), orUnknown(screen.Cell{Text: w.Reason})}
 }
 
-// moment is a time to come, and how far away it is.
-func moment(t time.Time, now func() time.Time) string {
+// coming is a time to come, and how far away it is.
+func coming(t time.Time, now func() time.Time) string {
 	return fmt.Sprintf("%s (in %s)", t.In(now().Location()).Format("Mon 2006-01-02 15:04:05 MST"), screen.Short(max(0, t.Sub(now()))))
 }

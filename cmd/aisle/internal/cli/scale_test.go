@@ -42,13 +42,13 @@ func TestClockTime(t *testing.T) {
 	}
 }
 
-func TestBounds(t *testing.T) {
+func TestPodsHeld(t *testing.T) {
 	for want, b := range map[string][2]int{
 		"as many pods as are needed": {0, 0}, "at least 1 pod": {1, 0}, "at least 2 pods": {2, 0},
 		"0 to 3 pods": {0, 3}, "2 pods": {2, 2}, "1 pod": {1, 1},
 	} {
-		if got := bounds(b[0], b[1]); got != want {
-			t.Errorf("bounds(%v) = %q, want %q", b, got, want)
+		if got := podsHeld(b[0], b[1]); got != want {
+			t.Errorf("podsHeld(%v) = %q, want %q", b, got, want)
 		}
 	}
 }

@@ -2,17 +2,15 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"knative.dev/serving/pkg/apis/autoscaling"
-	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
 	"aisle.dev/aisle/activator/engine/hand"
 	"aisle.dev/aisle/internal/client"
@@ -39,12 +37,15 @@ func (c clusterScaler) named(name string) (namespace, service string) {
 // state is what bounds a service, as far as its objects say.
 func (c clusterScaler) state(ctx context.Context, namespace, service string) (hand.State, error) {
 	s := hand.State{Now: time.Now()}
-	ks, err := objects.Get[servingv1.Service](ctx, c.Objects(), objects.Service, namespace, service)
+	raw, err := objects.Get[json.RawMessage](ctx, c.Objects(), objects.Service, namespace, service)
 	if err != nil {
 		return s, err
 	}
-	s.Base.Min = declared(ks, autoscaling.MinScaleAnnotation.Get)
-	s.Base.Max = declared(ks, autoscaling.MaxScaleAnnotation.Get)
+	ks, err := objects.Decode(objects.Service, *raw)
+	if err != nil {
+		return s, err
+	}
+	s.Base = ownBounds(ks)
 	all, _, err := objects.List[*scaling.ScalingSchedule](ctx, c.Objects(), objects.Schedule, namespace, "")
 	if err != nil {
 		return s, err
@@ -59,13 +60,6 @@ func (c clusterScaler) state(ctx context.Context, namespace, service string) (ha
 		}
 	}
 	return s, nil
-}
-
-// declared is a bound of the service's own, which Knative has validated.
-func declared(ks *servingv1.Service, get func(map[string]string) (string, string, bool)) int {
-	_, text, _ := get(ks.Spec.Template.Annotations)
-	n, _ := strconv.Atoi(text) // none is 0
-	return n
 }
 
 // Scale implements [scaler].
