@@ -108,7 +108,7 @@ func TestParseRefusesAPrior(t *testing.T) {
 		{"a field more", "", "", "label,share\nShirts,1,3\n", "line 2: wrong number of fields; want a label and its share"},
 		{"open quote", "", "", "label,share\n\"Shirts,1\n", "line 2"},
 		{"empty label", "", "", "label,share\n,1\n", "line 2: the label is empty"},
-		{"label with a space", "", "", "label,share\nShirts ,1\n", `line 2: "Shirts " begins or ends with a space`},
+		{"label with a space", "", "", "label,share\nShirts ,1\n", `line 2: the label "Shirts " begins or ends with a space`},
 		{"label not UTF-8", "", "", "label,share\n\xff,1\n", "line 2"},
 		{"long label", "", "", "label,share\n" + strings.Repeat("x", 513) + ",1\n", "line 2: the label is 513 bytes long"},
 		{"label twice", "", "", "label,share\nShirts,0.5\nShirts,0.5\n", `line 3: the label "Shirts" is on line 2 already`},
