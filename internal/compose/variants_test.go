@@ -2,6 +2,7 @@ package compose
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"aisle.dev/aisle/internal/category"
+	"aisle.dev/aisle/internal/metrics"
 	"aisle.dev/aisle/internal/problem"
 	"aisle.dev/aisle/internal/product"
 )
@@ -345,6 +347,61 @@ func TestVariantsLearnWhatTheyRead(t *testing.T) {
 		is(t, res.Legs[1], category.GPU, "", category.Skipped)
 		if n := len(w.gpu.requests()); n != asked {
 			t.Error("a product without a picture was sent")
+		}
+	})
+}
+
+// Who answered, why, and what woke whom is in the metrics, and in what the
+// composer says of itself.
+func TestVariantsAreSeen(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := newVariantWorld(t, "preferReady")
+		set := metrics.New()
+		var err error
+		if w.Composer, err = New(Options{Composition: w.spec, Transport: w.transport, Metrics: set}); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(w.Close)
+		w.gpu.before = starts(10 * time.Second)
+		h := w.Handler()
+		about := func() string {
+			rec := httptest.NewRecorder()
+			h.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/", nil))
+			return rec.Body.String()
+		}
+		rec := post(h, "/category/predict", shirt)
+		conforms(t, category.Schema(), rec.Body.Bytes())
+		if !strings.Contains(rec.Body.String(), `"service":"photo","variant":"cpu","standIn":"waking","outcome":"answered"`) {
+			t.Error(rec.Body)
+		}
+		if got := about(); !strings.Contains(got, `{"variant":"gpu","service":"photo-gpu",`) || !strings.Contains(got, `"ready":false,"waking":true}`) {
+			t.Error(got)
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		post(h, "/category/predict", shirt)
+		if got := about(); !strings.Contains(got, `"ready":true}`) {
+			t.Error(got)
+		}
+		w.gpu.setBefore(closedBy(time.Hour))
+		post(h, "/category/predict", shirt)
+		scraped := httptest.NewRecorder()
+		set.ServeHTTP(scraped, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		for _, line := range []string{
+			`aisle_composer_leg_requests_total{leg="photo",variant="cpu",stand_in="waking",outcome="answered"} 1`,
+			`aisle_composer_leg_requests_total{leg="photo",variant="gpu",stand_in="",outcome="answered"} 1`,
+			`aisle_composer_leg_requests_total{leg="photo",variant="cpu",stand_in="closed",outcome="answered"} 1`,
+			`aisle_composer_leg_requests_total{leg="title",variant="",stand_in="",outcome="answered"} 3`,
+			`aisle_composer_leg_duration_seconds_count{leg="photo",variant="cpu"} 2`,
+			`aisle_composer_gpu_wakes_total{leg="photo",outcome="answered"} 1`,
+			`aisle_composer_gpu_ready{leg="photo"} 0`,
+			`aisle_composer_gpu_waking{leg="photo"} 0`,
+			`aisle_composer_breaker_state{leg="photo",variant="gpu"} 0`,
+			`aisle_composer_breaker_state{leg="photo",variant="cpu"} 0`,
+		} {
+			if !strings.Contains(scraped.Body.String(), line+"\n") {
+				t.Errorf("there is no %s in\n%s", line, scraped.Body)
+			}
 		}
 	})
 }
