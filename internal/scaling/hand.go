@@ -15,6 +15,8 @@ const MaxFor = 366 * 24 * time.Hour
 
 // ByHand is bounds as somebody sets them, by the API, the command line or an
 // event. They take the place of what was set by hand before.
+//
+// +kubebuilder:object:generate=false
 type ByHand struct {
 	// Min and Max are the least and the greatest number of pods; nil: as ever.
 	Min *int32 `json:"min,omitempty"`
