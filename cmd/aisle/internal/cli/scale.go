@@ -56,11 +56,17 @@ func (h *handFlags) flags(cmd *cobra.Command) {
 	f.Int32Var(&h.max, "max", 0, "the greatest number of pods")
 	f.Lookup("max").DefValue = ""
 	f.Lookup("min").DefValue = ""
+	f.BoolVar(&h.back, "reset", false, "take back what was set by hand")
+	h.expiryFlags(cmd)
+}
+
+// expiryFlags say how long it holds, and why.
+func (h *handFlags) expiryFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
 	f.StringVar(&h.expiry.For, "for", "", "how long it holds, such as 3h or 90m")
 	f.StringVar(&h.expiry.Until, "until", "", "until when it holds: 18:00 (the next one here), or 2026-11-27T18:00:00+01:00")
 	f.BoolVar(&h.expiry.Permanent, "permanent", false, "it holds until somebody takes it back")
 	f.StringVar(&h.expiry.Reason, "reason", "", "why, for who reads it later")
-	f.BoolVar(&h.back, "reset", false, "take back what was set by hand")
 	f.BoolVar(&h.dry, "dry-run", false, "show what would be written and what would hold, and write nothing")
 }
 
@@ -87,11 +93,17 @@ func (h *handFlags) read(cmd *cobra.Command, now time.Time) (*scaling.ByHand, er
 	if cmd.Flags().Changed("max") {
 		hand.Max = &h.max
 	}
+	return checked(hand, now)
+}
+
+// checked is bounds whose time is whole, and that are right as far as can be
+// said before anybody is asked.
+func checked(hand scaling.ByHand, now time.Time) (*scaling.ByHand, error) {
 	var err error
 	if hand.Until, err = clockTime(hand.Until, now); err != nil {
 		return nil, err
 	}
-	if _, err := hand.Schedule("default", "service", "", now); err != nil { // before anybody is asked
+	if _, err := hand.Schedule("default", "service", "", now); err != nil {
 		return nil, usagef("%s", flagged(err.Error()))
 	}
 	return &hand, nil
@@ -180,6 +192,7 @@ use a schedule with closed: true (see docs/scaling.md).`,
 	}
 	h.flags(cmd)
 	output(cmd, &format, "table", "json", "yaml")
+	cmd.AddCommand(a.scaleLeg())
 	return cmd
 }
 
