@@ -65,6 +65,9 @@ type Options struct {
 	SyncAlways bool   // an event is on the disk, and not with the system alone, before it is accepted
 	NATS       string // URL of a NATS server to keep events in; empty: one in this process, below DataDir
 
+	EventBytes   int64         // that each Broker keeps, and of dead letters; 0 means the broker's default
+	EventHistory time.Duration // how long what is delivered is kept; likewise
+
 	// GPUs are the devices that pods may have (resource nvidia.com/gpu), by
 	// the names that CUDA_VISIBLE_DEVICES takes.
 	GPUs []string

@@ -165,7 +165,7 @@ func (v *events) open(ctx context.Context) (*broker.Broker, error) {
 	b, err := broker.Open(ctx, broker.Options{
 		Dir: filepath.Join(o.DataDir, eventsName), NATS: o.NATS, SyncAlways: o.SyncAlways,
 		Subscribers: v.engine.control, Transport: v.engine.inward(), Logger: v.engine.log, Registry: o.Registry,
-		StatusChanged: v.told,
+		StatusChanged: v.told, MaxBytes: o.EventBytes, MaxAge: o.EventHistory,
 	})
 	if err != nil {
 		return nil, err
