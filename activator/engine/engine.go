@@ -132,9 +132,6 @@ func New(opts Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(set.Services) == 0 {
-		return nil, fmt.Errorf("%s has no Service; there is nothing to run", opts.Manifests)
-	}
 	e.folder = set
 	for _, i := range set.Ignored {
 		e.log.Warn("ignored on one machine", "object", i.Object, "field", i.Path, "reason", i.Reason)
