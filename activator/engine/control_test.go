@@ -258,3 +258,23 @@ func TestApplyTellsOfOneBroker(t *testing.T) {
 		t.Error("the second has no conditions")
 	}
 }
+
+// That limits are not enforced is told of Services that have some.
+func TestLimited(t *testing.T) {
+	for limits, want := range map[string]bool{
+		"": false, "resources: {requests: {memory: 64Mi}}": false, `resources: {limits: {"nvidia.com/gpu": "1"}}`: false,
+		"resources: {limits: {cpu: 500m}}": true, "resources: {limits: {memory: 64Mi}}": true,
+	} {
+		text := strings.Replace(oneService("1"), "env: [", limits+", env: [", 1)
+		if limits == "" {
+			text = oneService("1")
+		}
+		set, err := manifest.Check(read(t, settings+"---"+text), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := limited(set.Services[0]); got != want {
+			t.Errorf("%q is limited: %v", limits, got)
+		}
+	}
+}

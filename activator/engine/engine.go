@@ -35,12 +35,15 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
+	corev1 "k8s.io/api/core/v1"
 	"knative.dev/serving/pkg/apis/serving"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
@@ -245,9 +248,6 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	}
 	defer machine.Close()
 	e.machine = machine
-	if err := machine.Lacks(); err != nil {
-		e.log.Warn("limits are not enforced: pods may use more than they declare", "reason", err)
-	}
 	e.version = client.Version{
 		Version: e.opts.Version, Engine: "local", Address: listener.Addr().String(),
 		DataDir: e.opts.DataDir, PID: os.Getpid(),
@@ -259,10 +259,22 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 		return err
 	}
 	e.folder = nil // the store has it
+	if services := list[*servingv1.Service](store, objects.Services); slices.ContainsFunc(services, limited) && machine.Lacks() != nil {
+		e.log.Warn(unenforced, "reason", machine.Lacks())
+	}
 	if err := e.opts.Registry.Register(gauges{e.control}); err != nil {
 		return fmt.Errorf("register the engine's metrics: %w", err)
 	}
 	return e.serve(ctx, listener, socket)
+}
+
+const unenforced = "limits are not enforced: pods may use more than they declare"
+
+// limited is whether a Service declares a limit of what control groups limit.
+func limited(ks *servingv1.Service) bool {
+	return slices.ContainsFunc(ks.Spec.Template.Spec.Containers, func(c corev1.Container) bool {
+		return !c.Resources.Limits.Cpu().IsZero() || !c.Resources.Limits.Memory().IsZero()
+	})
 }
 
 // forgetLogs removes the logs of revisions that are no more: what a revision
