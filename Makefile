@@ -123,6 +123,12 @@ PUSH ?=
 images: prerequisites ## make the container images: an OCI layout in IMAGES, or push them (PUSH=registry/prefix)
 	go -C hack/images run . -root "$(CURDIR)" -out "$(IMAGES)" $(if $(PUSH),-push "$(PUSH)")
 
+# What controller-gen makes of internal/scaling; a test says when it is not current.
+.PHONY: generate
+generate: ## make the ScalingSchedule's CRD and deep copies from its Go types
+	$$(go -C hack/tools tool -n controller-gen) object paths=./internal/scaling
+	$$(go -C hack/tools tool -n controller-gen) crd paths=./internal/scaling output:crd:stdout > manifests/controller/crd.yaml
+
 .PHONY: clean
 clean: ## remove what was built here (not the caches of go, npm and ONNX Runtime)
 	rm -rf bin .cache

@@ -15,6 +15,8 @@
 //     bound is reached, ingress refuses. What all Triggers are done with is
 //     history, bounded by age and size, and makes room first. Those of a Broker
 //     that is deleted are kept for its return as long as history is.
+//   - What is for a subscriber that is closed by schedule stays in the store,
+//     and costs no attempt, until it is open.
 //   - Deliveries at once are bounded for each Trigger. An event does not wait
 //     for an earlier one's retry, except behind one of the same partitionkey
 //     where the Trigger says that order matters.
@@ -80,6 +82,10 @@ type Subscribers interface {
 	// Waiting says how many stored events wait for host, those being
 	// delivered not counted.
 	Waiting(host string, events int)
+	// Closed says that host takes no requests now, by a schedule, and until
+	// when; the zero time: it is not known. It calls [Broker.Reconsider] when
+	// that changes.
+	Closed(host string) (until time.Time, closed bool)
 	// Exists says whether there is a Service of that name. What is sent to one
 	// that is not there waits for it as the delivery spec says; the status of
 	// who sends says so, as in Knative.

@@ -444,7 +444,8 @@ type places struct {
 	waiting chan int
 }
 
-func (p *places) Places(string) int { return int(p.n.Load()) }
+func (p *places) Places(string) int               { return int(p.n.Load()) }
+func (p *places) Closed(string) (time.Time, bool) { return time.Time{}, false }
 func (p *places) Exists(types.NamespacedName) bool {
 	return true
 }

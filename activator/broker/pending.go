@@ -70,6 +70,9 @@ func (b *Broker) pending(ctx context.Context, t *trigger) (client.Pending, error
 	if p.Retrying > 0 {
 		p.Reason = fmt.Sprintf("%d were tried before%s", p.Retrying, released)
 	}
+	if until, closed := b.closed(t); closed {
+		p.Until, p.Reason = until, whyClosed
+	}
 	switch m, err := st.GetMsg(ctx, info.AckFloor.Stream+1); {
 	case err == nil:
 		p.Oldest = m.Time

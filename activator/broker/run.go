@@ -76,7 +76,7 @@ func (b *Broker) reconcile(ctx context.Context, running map[types.NamespacedName
 	var errs []error
 	for name, t := range c.triggers {
 		if t.deferral != nil {
-			b.openGate(ctx, t)
+			b.openGate(ctx, t).nudge()
 			continue
 		}
 		if d := running[name]; d != nil {

@@ -22,6 +22,7 @@ import (
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/scale"
 	"aisle.dev/aisle/internal/manifest"
+	"aisle.dev/aisle/internal/scaling"
 )
 
 // Apply implements [kube.Backend]: it takes an object as it is written, in the
@@ -48,6 +49,11 @@ func (c *control) Apply(raw *unstructured.Unstructured, dry bool) (made manifest
 			warnings = append(warnings, fmt.Sprintf("%s: %s", i.Path, i.Reason))
 		}
 		o = whole
+	}
+	if s, ok := o.(*scaling.ScalingSchedule); ok {
+		if err := admitSchedule(s); err != nil {
+			return nil, false, nil, err
+		}
 	}
 	key := objects.KeyOf(o)
 	old := c.store.Get(key)
@@ -116,6 +122,8 @@ func (c *control) changed(key objects.Key, other bool) error {
 		return c.prune()
 	case objects.ConfigMaps.GroupVersionResource, objects.Secrets.GroupVersionResource, objects.ImageMaps.GroupVersionResource:
 		return c.refresh()
+	case objects.Schedules.GroupVersionResource:
+		return c.reschedule(key)
 	}
 	if isEvent(key) {
 		return c.engine.events.apply(c.ctx, c.store)
@@ -183,6 +191,14 @@ func (e *Engine) admit(o, old manifest.Object, now time.Time) manifest.Object {
 		}
 		if !equality.Semantic.DeepEqual(before.Spec.Template, o.Spec.Template) {
 			setStatusAnnotation(o, generationKey, strconv.FormatInt(configurationGeneration(before)+1, 10))
+		}
+	case *scaling.ScalingSchedule:
+		o.Status = scaling.Status{}
+		if before, ok := old.(*scaling.ScalingSchedule); ok {
+			before.Status.DeepCopyInto(&o.Status)
+			if !equality.Semantic.DeepEqual(before.Spec, o.Spec) {
+				o.Generation++
+			}
 		}
 	case *unstructured.Unstructured:
 		delete(o.Object, "status")

@@ -226,6 +226,13 @@ func (v *events) admin(w http.ResponseWriter, req *http.Request) {
 	b.Admin().ServeHTTP(w, req)
 }
 
+// reconsider tells the broker that services were closed or opened.
+func (v *events) reconsider() {
+	if b := v.broker.Load(); b != nil {
+		b.Reconsider()
+	}
+}
+
 // inward reaches services of this machine by the names that they have here and
 // in a cluster, and everything else as usual.
 func (e *Engine) inward() http.RoundTripper {
@@ -274,6 +281,19 @@ func (c *control) Waiting(host string, events int) {
 		// As many as could wait here; the rest is in the store.
 		r.backlog.Store(int64(min(events, queueDepth) * t.shares[i].Percent / 100))
 	}
+}
+
+// Closed implements [broker.Subscribers].
+func (c *control) Closed(host string) (until time.Time, closed bool) {
+	t := (*c.routes.Load())[routed(host)]
+	if t == nil {
+		return time.Time{}, false
+	}
+	shut := t.door.Load()
+	if shut == nil {
+		return time.Time{}, false
+	}
+	return shut.opens, true
 }
 
 // Exists implements [broker.Subscribers].

@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+
+	"aisle.dev/aisle/internal/scaling"
 )
 
 const serviceVersion = "serving.knative.dev/v1"
@@ -71,6 +73,7 @@ func check(f *findings, raw []*unstructured.Unstructured, there *Set) *Set {
 	slices.SortFunc(made.ConfigMaps, byName)
 	slices.SortFunc(made.Secrets, byName)
 	slices.SortFunc(made.ImageMaps, byName)
+	slices.SortFunc(made.Schedules, byName)
 	slices.SortFunc(made.Events, func(a, b *unstructured.Unstructured) int {
 		return cmp.Or(cmp.Compare(a.GetKind(), b.GetKind()), byName(a, b))
 	})
@@ -133,6 +136,10 @@ func (c *checker) take(o *unstructured.Unstructured, seen map[string]bool) {
 	case version == imagesVersion && kind == imagesKind:
 		if m := readImages(c.findings, object, o.Object); m != nil {
 			c.set.ImageMaps = append(c.set.ImageMaps, m)
+		}
+	case version == scaling.GroupVersion.String() && kind == scaling.Kind:
+		if s, ok := decode[scaling.ScalingSchedule](c.findings, object, o.Object); ok {
+			c.set.Schedules = append(c.set.Schedules, s)
 		}
 	case slices.Contains(eventKinds, version+" "+kind):
 		c.set.Events = append(c.set.Events, o)

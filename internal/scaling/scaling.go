@@ -25,10 +25,11 @@ const (
 
 // Bounds of what a schedule may hold.
 const (
-	MaxWindows    = 64
-	MaxExceptions = 366
-	MaxScale      = 10_000 // pods: the largest floor and cap
-	MaxText       = 256    // bytes of a name or a reason
+	MaxWindows          = 64
+	MaxExceptions       = 366    // and of dates in all of them
+	MaxExceptionWindows = 8      // in one exception
+	MaxScale            = 10_000 // pods: the largest floor and cap
+	MaxText             = 256    // bytes of a name or a reason
 )
 
 // ScalingSchedule sets bounds on the pods of a service. Where schedules of one
@@ -49,7 +50,8 @@ type ScalingSchedule struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	Spec   Spec   `json:"spec"`
+	Spec Spec `json:"spec"`
+	// +optional
 	Status Status `json:"status,omitempty"`
 }
 
@@ -63,45 +65,105 @@ type ScalingScheduleList struct {
 }
 
 // Spec is what people write.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.windows) && size(self.windows) > 0) || (has(self.exceptions) && self.exceptions.exists(e, has(e.windows) && size(e.windows) > 0))",message="there is no window; a bound that always holds is one window with a floor or a cap and no times"
 type Spec struct {
 	// Service is the Knative Service, in the schedule's namespace.
+	//
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z]([-a-z0-9]*[a-z0-9])?$`
 	Service string `json:"service"`
 	// TimeZone is the IANA name of the zone of every time below; UTC if empty.
+	//
+	// +kubebuilder:default=UTC
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="self != 'Local'",message="Local is another zone on each machine; write a name of the IANA database, such as Europe/Berlin"
+	// +optional
 	TimeZone string `json:"timeZone,omitempty"`
 	// Windows are when bounds hold.
+	//
+	// +kubebuilder:validation:MaxItems=64
+	// +optional
 	Windows []Window `json:"windows,omitempty"`
 	// Exceptions are dates on which no window of the schedule begins, but the
 	// exception's own.
+	//
+	// +kubebuilder:validation:MaxItems=366
+	// +optional
 	Exceptions []Exception `json:"exceptions,omitempty"`
 	// ReadyBy raises a floor early by the lead time, so that its pods are ready
 	// when its window begins.
+	//
+	// +optional
 	ReadyBy bool `json:"readyBy,omitempty"`
-	// LeadTime is how long a pod takes to get ready, until that has been learned.
+	// LeadTime is how long a pod takes to get ready, until that has been learned:
+	// up to 24h.
+	//
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('24h')",message="lies between 0s and 24h"
+	// +optional
 	LeadTime *metav1.Duration `json:"leadTime,omitempty"`
-	// Until ends the schedule: from then on it bounds nothing. nil: never.
+	// Until ends the schedule: from then on it bounds nothing. Empty: never.
+	//
+	// +optional
 	Until *metav1.Time `json:"until,omitempty"`
 	// Reason says why, for who reads it later.
+	//
+	// +kubebuilder:validation:MaxLength=256
+	// +optional
 	Reason string `json:"reason,omitempty"`
 }
 
 // Window is a stretch of time, again and again, and what holds in it. Without
 // times it is whole days: "00:00" to "24:00". It belongs to the date on which
 // it begins.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.floor) || has(self.cap) || (has(self.closed) && self.closed)",message="asks for nothing; give it a floor, a cap or closed: true"
+// +kubebuilder:validation:XValidation:rule="!(has(self.closed) && self.closed) || !(has(self.floor) || has(self.cap))",message="closed stands beside a floor or a cap; a closed service has no pods to bound: leave them out"
+// +kubebuilder:validation:XValidation:rule="!has(self.floor) || !has(self.cap) || self.floor <= self.cap",message="the floor is above the window's cap"
+// +kubebuilder:validation:XValidation:rule="!has(self.cron) || !(has(self.days) || has(self.start) || has(self.end))",message="cron stands beside days, start or end; write either cron or those"
+// +kubebuilder:validation:XValidation:rule="!has(self.from) || !has(self.until) || self.from <= self.until",message="until is before from"
 type Window struct {
 	// Name is what people call it; status and plans do too.
+	//
+	// +kubebuilder:validation:MaxLength=256
+	// +optional
 	Name string `json:"name,omitempty"`
 	// Days are when it begins: Mon, Tue ... Sun, or a stretch such as Mon-Fri;
 	// empty: every day.
+	//
+	// +kubebuilder:validation:MaxItems=7
+	// +kubebuilder:validation:items:MaxLength=7
+	// +kubebuilder:validation:items:Pattern=`^(Mon|Tue|Wed|Thu|Fri|Sat|Sun)(-(Mon|Tue|Wed|Thu|Fri|Sat|Sun))?$`
+	// +optional
 	Days []string `json:"days,omitempty"`
-	// Start and End are times of day, "08:00" to "24:00". An End that is not
-	// after Start is the next day's.
+	// Start is a time of day, "08:00"; empty: 00:00.
+	//
+	// +kubebuilder:validation:MaxLength=5
+	// +kubebuilder:validation:Pattern=`^([01][0-9]|2[0-3]):[0-5][0-9]$`
+	// +optional
 	Start string `json:"start,omitempty"`
-	End   string `json:"end,omitempty"`
+	// End is a time of day up to "24:00", which it is if empty; one that is not
+	// after Start is the next day's.
+	//
+	// +kubebuilder:validation:MaxLength=5
+	// +kubebuilder:validation:Pattern=`^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$`
+	// +optional
+	End string `json:"end,omitempty"`
 	// Cron is in place of Days, Start and End.
+	//
+	// +optional
 	Cron *Cron `json:"cron,omitempty"`
-	// From and Until are the first and last date on which it begins,
-	// "2026-11-27".
-	From  string `json:"from,omitempty"`
+	// From is the first date on which it begins, "2026-11-27".
+	//
+	// +kubebuilder:validation:Format=date
+	// +kubebuilder:validation:MaxLength=10
+	// +optional
+	From string `json:"from,omitempty"`
+	// Until is the last one.
+	//
+	// +kubebuilder:validation:Format=date
+	// +kubebuilder:validation:MaxLength=10
+	// +optional
 	Until string `json:"until,omitempty"`
 
 	Hold `json:",inline"`
@@ -109,28 +171,59 @@ type Window struct {
 
 // Cron is a window by two cron schedules of five fields.
 type Cron struct {
+	// Start begins the window: minute, hour, day of month, month, day of week.
+	//
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:Pattern=`^\s*[^\s=@]+(\s+[^\s=]+){4}\s*$`
 	Start string `json:"start"`
-	End   string `json:"end"`
+	// End ends it, at its first tick after the beginning.
+	//
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:Pattern=`^\s*[^\s=@]+(\s+[^\s=]+){4}\s*$`
+	End string `json:"end"`
 }
 
 // Hold is what holds in a window: at least one of them.
 type Hold struct {
 	// Floor is the least number of pods.
+	//
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=10000
+	// +optional
 	Floor *int32 `json:"floor,omitempty"`
 	// Cap is the greatest number of pods, at least 1.
+	//
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10000
+	// +optional
 	Cap *int32 `json:"cap,omitempty"`
 	// Closed is that the service takes no requests.
+	//
+	// +optional
 	Closed bool `json:"closed,omitempty"`
 }
 
 // Exception is for dates on which windows differ.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.windows) || self.windows.all(w, !has(w.days) && !has(w.cron) && !has(w.from) && !has(w.until))",message="its windows have days, cron, from or until; they hold on the exception's dates: leave them out"
 type Exception struct {
 	// Name is what people call it.
+	//
+	// +kubebuilder:validation:MaxLength=256
+	// +optional
 	Name string `json:"name,omitempty"`
 	// Dates it is for, "2026-12-24".
+	//
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=366
+	// +kubebuilder:validation:items:Format=date
+	// +kubebuilder:validation:items:MaxLength=10
 	Dates []string `json:"dates"`
 	// Windows that begin on these dates, with neither days nor cron nor dates of
 	// their own; none: no window begins.
+	//
+	// +kubebuilder:validation:MaxItems=8
+	// +optional
 	Windows []Window `json:"windows,omitempty"`
 }
 

@@ -69,19 +69,51 @@ func Parse(schedule, timezone string) (Schedule, error) {
 	if len(values) != len(fields) {
 		return s, fmt.Errorf("schedule %q has %d fields; it has five (minute, hour, day of month, month, day of week), or six with the second in front", schedule, len(values))
 	}
+	if err := s.set(schedule, values); err != nil {
+		return Schedule{}, err
+	}
+	return s, nil
+}
+
+// ParseFive reads five fields alone, in a zone that is at hand: without
+// seconds, descriptor or zone of their own.
+func ParseFive(schedule string, loc *time.Location) (Schedule, error) {
+	if len(schedule) > maxSchedule {
+		return Schedule{}, fmt.Errorf("it has %d bytes; at most %d are read", len(schedule), maxSchedule)
+	}
+	values := strings.Fields(schedule)
+	switch {
+	case strings.Contains(schedule, "="):
+		return Schedule{}, fmt.Errorf("%q names a zone; the schedule's time zone holds: leave it out", schedule)
+	case strings.HasPrefix(schedule, "@"):
+		return Schedule{}, fmt.Errorf("%q is a descriptor; write five fields: minute, hour, day of month, month, day of week", schedule)
+	case len(values) != len(fields)-1:
+		return Schedule{}, fmt.Errorf("%q has %d fields; write five: minute, hour, day of month, month, day of week", schedule, len(values))
+	}
+	s := Schedule{loc: loc}
+	if err := s.set(schedule, append([]string{"0"}, values...)); err != nil {
+		return Schedule{}, err
+	}
+	return s, nil
+}
+
+// set takes the six fields that a schedule has, and refuses one that never
+// comes.
+func (s *Schedule) set(schedule string, values []string) error {
 	var sets [len(fields)]uint64
 	var all [len(fields)]bool
 	for i, f := range fields {
+		var err error
 		if sets[i], all[i], err = f.parse(values[i]); err != nil {
-			return s, fmt.Errorf("schedule %q: %s: %w", schedule, f.name, err)
+			return fmt.Errorf("schedule %q: %s: %w", schedule, f.name, err)
 		}
 	}
 	s.second, s.minute, s.hour, s.dom, s.month, s.dow = sets[0], sets[1], sets[2], sets[3], sets[4], sets[5]
 	s.anyHour, s.eitherDay = all[2], !all[3] && !all[5]
 	if _, ok := s.reading(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)); !ok {
-		return s, fmt.Errorf("schedule %q never comes: there is no such date", schedule)
+		return fmt.Errorf("schedule %q never comes: there is no such date", schedule)
 	}
-	return s, nil
+	return nil
 }
 
 // splitZone takes the zone off a schedule's front.
@@ -216,7 +248,18 @@ func (s Schedule) Next(after time.Time) time.Time {
 	if !ok {
 		panic("cron: a schedule that was parsed always comes again")
 	}
-	return s.reach(r)
+	return Reach(r, s.loc)
+}
+
+// Prev returns the last tick at a moment or before it.
+func (s Schedule) Prev(at time.Time) time.Time {
+	// Nothing that was parsed stays away for longer than eight years, so this
+	// ends after a handful of turns.
+	for back := 24 * time.Hour; ; back *= 8 {
+		if tick, ok := s.Last(at.Add(-back), at); ok {
+			return tick
+		}
+	}
 }
 
 // Last returns the latest tick after one moment and up to another; false if
@@ -261,13 +304,13 @@ func (s Schedule) highest(t time.Time) time.Time {
 	}
 }
 
-// reach is the first moment at which the clock shows the reading or a later
-// one.
-func (s Schedule) reach(reading time.Time) time.Time {
-	for at := reading.Add(-widest).In(s.loc); ; {
+// Reach is the first moment at which the clock of a zone shows a reading, which
+// is held as a time in UTC, or a later one.
+func Reach(reading time.Time, loc *time.Location) time.Time {
+	for at := reading.Add(-widest).In(loc); ; {
 		_, end := at.ZoneBounds()
 		_, offset := at.Zone()
-		t := time.Unix(reading.Unix()-int64(offset), 0).In(s.loc)
+		t := time.Unix(reading.Unix()-int64(offset), 0).In(loc)
 		if t.Before(at) {
 			t = at // the clock went over the reading when it was changed, at at
 		}

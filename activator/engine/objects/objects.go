@@ -32,6 +32,7 @@ import (
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
 	"aisle.dev/aisle/internal/manifest"
+	"aisle.dev/aisle/internal/scaling"
 )
 
 // Resource is one kind of objects.
@@ -52,13 +53,14 @@ var (
 	ConfigMaps  = Resource{GroupVersionResource: corev1.SchemeGroupVersion.WithResource("configmaps"), Kind: "ConfigMap", new: func() manifest.Object { return new(corev1.ConfigMap) }}
 	Secrets     = Resource{GroupVersionResource: corev1.SchemeGroupVersion.WithResource("secrets"), Kind: "Secret", new: func() manifest.Object { return new(corev1.Secret) }}
 	Pods        = Resource{GroupVersionResource: corev1.SchemeGroupVersion.WithResource("pods"), Kind: "Pod", Live: true, Made: true, new: func() manifest.Object { return new(corev1.Pod) }}
+	Schedules   = Resource{GroupVersionResource: scaling.GroupVersion.WithResource(scaling.Resource), Kind: scaling.Kind, new: func() manifest.Object { return new(scaling.ScalingSchedule) }}
 	Brokers     = raw("eventing.knative.dev", "brokers", "Broker")
 	Triggers    = raw("eventing.knative.dev", "triggers", "Trigger")
 	PingSources = raw("sources.knative.dev", "pingsources", "PingSource")
 	ImageMaps   = Resource{GroupVersionResource: schema.GroupVersionResource{Group: "aisle.dev", Version: "v1alpha1", Resource: "imagemaps"}, Kind: "ImageMap", new: func() manifest.Object { return new(manifest.ImageMap) }}
 
 	// All is in the order in which objects find what they refer to.
-	All = []Resource{ConfigMaps, Secrets, ImageMaps, Services, Revisions, Pods, Brokers, Triggers, PingSources}
+	All = []Resource{ConfigMaps, Secrets, ImageMaps, Services, Revisions, Pods, Schedules, Brokers, Triggers, PingSources}
 )
 
 func raw(group, plural, kind string) Resource {

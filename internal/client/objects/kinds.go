@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"aisle.dev/aisle/internal/scaling"
 )
 
 // Kind is a kind of object as a server knows it.
@@ -27,12 +29,13 @@ var (
 	Trigger       = Kind{Group: "eventing.knative.dev", Version: "v1", Name: "Trigger", Plural: "triggers"}
 	PingSource    = Kind{Group: "sources.knative.dev", Version: "v1", Name: "PingSource", Plural: "pingsources"}
 	ImageMap      = Kind{Group: "aisle.dev", Version: "v1alpha1", Name: "ImageMap", Plural: "imagemaps"}
+	Schedule      = Kind{Group: scaling.GroupVersion.Group, Version: scaling.GroupVersion.Version, Name: scaling.Kind, Plural: scaling.Resource, Short: []string{"ss", "schedule", "schedules"}}
 	PodAutoscaler = Kind{Group: "autoscaling.internal.knative.dev", Version: "v1alpha1", Name: "PodAutoscaler", Plural: "podautoscalers"}
 	Event         = Kind{Version: "v1", Name: "Event", Plural: "events", Short: []string{"ev"}}
 )
 
 // Kinds are those that the engine keeps and that people name.
-var Kinds = []Kind{Service, Revision, Pod, Broker, Trigger, PingSource, ConfigMap, Secret, ImageMap}
+var Kinds = []Kind{Service, Revision, Pod, Broker, Trigger, PingSource, Schedule, ConfigMap, Secret, ImageMap}
 
 // Named finds a kind by what people call it: "svc", "Services",
 // "service.serving.knative.dev".

@@ -28,13 +28,19 @@ type sources struct {
 }
 
 func (s *sources) flags(cmd *cobra.Command) {
+	s.fileFlags(cmd)
+	cmd.Flags().StringVar(&s.dryRun, "dry-run", "none", "server: say what would be, and change nothing; none")
+	_ = cmd.RegisterFlagCompletionFunc("dry-run", cobra.FixedCompletions([]string{"none", "server"}, cobra.ShellCompDirectiveNoFileComp)) // fails only for a flag that is not there
+}
+
+// fileFlags are those of a command that only reads.
+func (s *sources) fileFlags(cmd *cobra.Command) {
+	s.dryRun = "none"
 	f := cmd.Flags()
 	f.StringVarP(&s.kustomize, "kustomize", "k", "", "a kustomize folder; nothing is fetched for it")
 	f.StringArrayVarP(&s.files, "filename", "f", nil, "a file of YAML or JSON, of several objects too; - is standard input; may be given again")
-	f.StringVar(&s.dryRun, "dry-run", "none", "server: say what would be, and change nothing; none")
-	_ = cmd.RegisterFlagCompletionFunc("dry-run", cobra.FixedCompletions([]string{"none", "server"}, cobra.ShellCompDirectiveNoFileComp)) // fails only for a flag that is not there
-	_ = cmd.RegisterFlagCompletionFunc("filename", cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault))                          // files; likewise
-	_ = cmd.MarkFlagDirname("kustomize")                                                                                                  // likewise
+	_ = cmd.RegisterFlagCompletionFunc("filename", cobra.FixedCompletions(nil, cobra.ShellCompDirectiveDefault)) // files; fails only for a flag that is not there
+	_ = cmd.MarkFlagDirname("kustomize")                                                                         // likewise
 }
 
 func (s *sources) given() bool { return s.kustomize != "" || len(s.files) > 0 }

@@ -56,6 +56,10 @@ var tables = []table{
 		return []screen.Cell{readyCell(o), text(o, "spec", "broker"), sinkCell(o, "spec", "subscriber"), age(o, now), reason(o), filterCell(o), sinkCell(o, "spec", "delivery", "deadLetterSink")}
 	})},
 	{objects.PingSource, left("READY", "SCHEDULE", "SINK", ">LAST", ">NEXT IN", ">AGE", "REASON"), left("TIME ZONE"), pingSources},
+	{objects.Schedule, left("SERVICE", "WINDOW", ">FLOOR", ">CAP", "NEXT", "LEAD", "READY", ">AGE", "REASON"), left("WHY"), toldBy(objects.Schedule, func(o *unstructured.Unstructured, now func() time.Time) []screen.Cell {
+		return []screen.Cell{text(o, "spec", "service"), text(o, "status", "window"), number(o, "status", "floor"), number(o, "status", "cap"), text(o, "status", "next"),
+			text(o, "status", "lead", "time"), readyCell(o), age(o, now), reason(o), text(o, "spec", "reason")}
+	})},
 	{objects.ConfigMap, left(">DATA", ">AGE"), nil, toldBy(objects.ConfigMap, func(o *unstructured.Unstructured, now func() time.Time) []screen.Cell {
 		return []screen.Cell{count(entries(o, "data") + entries(o, "binaryData")), age(o, now)}
 	})},
@@ -249,6 +253,14 @@ func orUnknown(c screen.Cell) screen.Cell {
 func text(o *unstructured.Unstructured, path ...string) screen.Cell {
 	s, _, _ := unstructured.NestedString(o.Object, path...) // what is not there is unknown
 	return orUnknown(screen.Cell{Text: s})
+}
+
+func number(o *unstructured.Unstructured, path ...string) screen.Cell {
+	n, there, _ := unstructured.NestedInt64(o.Object, path...) // likewise
+	if !there {
+		return unknown
+	}
+	return screen.Cell{Text: strconv.FormatInt(n, 10)}
 }
 
 func entries(o *unstructured.Unstructured, path ...string) int {

@@ -64,7 +64,7 @@ var resources = map[string]string{
 	"/services": "Service", "serving.knative.dev/services": "Service", "serving.knative.dev/revisions": "Revision",
 	"autoscaling.internal.knative.dev/podautoscalers": "PodAutoscaler", "/pods": "Pod", "/events": "Event",
 	"/configmaps": "ConfigMap", "/secrets": "Secret", "networking.k8s.io/networkpolicies": "NetworkPolicy", "/namespaces": "Namespace",
-	"eventing.knative.dev/brokers": "Broker", "eventing.knative.dev/triggers": "Trigger", "sources.knative.dev/pingsources": "PingSource", "aisle.dev/imagemaps": "ImageMap",
+	"eventing.knative.dev/brokers": "Broker", "eventing.knative.dev/triggers": "Trigger", "sources.knative.dev/pingsources": "PingSource", "aisle.dev/imagemaps": "ImageMap", "scaling.aisle.dev/scalingschedules": "ScalingSchedule",
 }
 
 // Put adds or replaces an object: resource is GROUP/PLURAL.

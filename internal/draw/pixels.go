@@ -1,4 +1,4 @@
-package reliability
+package draw
 
 import (
 	"bytes"
@@ -33,41 +33,52 @@ func newPixels(w, h int) (*pixelCanvas, error) {
 	return &pixelCanvas{im: im, font: f, faces: map[float64]font.Face{}}, nil
 }
 
-// fill paints a closed shape.
-func (p *pixelCanvas) fill(c color.RGBA, shape []point) {
-	z := vector.NewRasterizer(p.im.Bounds().Dx(), p.im.Bounds().Dy())
-	z.MoveTo(float32(shape[0].x), float32(shape[0].y))
+func (p *pixelCanvas) Fill(shape []Point, c color.RGBA) {
+	// No larger than the shape: a picture has thousands of them.
+	low, high := shape[0], shape[0]
 	for _, q := range shape[1:] {
-		z.LineTo(float32(q.x), float32(q.y))
+		low, high = At(min(low.X, q.X), min(low.Y, q.Y)), At(max(high.X, q.X), max(high.Y, q.Y))
+	}
+	box := image.Rect(int(math.Floor(low.X)), int(math.Floor(low.Y)), int(math.Ceil(high.X)), int(math.Ceil(high.Y))).Intersect(p.im.Bounds())
+	if box.Empty() {
+		return
+	}
+	z := vector.NewRasterizer(box.Dx(), box.Dy())
+	at := func(q Point) (x, y float32) {
+		return float32(q.X - float64(box.Min.X)), float32(q.Y - float64(box.Min.Y))
+	}
+	z.MoveTo(at(shape[0]))
+	for _, q := range shape[1:] {
+		z.LineTo(at(q))
 	}
 	z.ClosePath()
-	z.Draw(p.im, p.im.Bounds(), image.NewUniform(c), image.Point{})
+	z.Draw(p.im, box, image.NewUniform(c), image.Point{})
 }
 
-func (p *pixelCanvas) line(points []point, c color.RGBA, width float64) {
+func (p *pixelCanvas) Line(points []Point, c color.RGBA, width float64) {
 	for i := range len(points) - 1 {
 		a, b := points[i], points[i+1]
-		dx, dy := b.x-a.x, b.y-a.y
+		dx, dy := b.X-a.X, b.Y-a.Y
 		length := math.Hypot(dx, dy)
 		if length == 0 {
 			continue
 		}
 		nx, ny := -dy/length*width/2, dx/length*width/2
-		p.fill(c, []point{{a.x + nx, a.y + ny}, {b.x + nx, b.y + ny}, {b.x - nx, b.y - ny}, {a.x - nx, a.y - ny}})
+		p.Fill([]Point{{a.X + nx, a.Y + ny}, {b.X + nx, b.Y + ny}, {b.X - nx, b.Y - ny}, {a.X - nx, a.Y - ny}}, c)
 	}
 }
 
-func (p *pixelCanvas) dot(at point, radius float64, c color.RGBA) {
+func (p *pixelCanvas) Dot(at Point, radius float64, c color.RGBA) {
 	const corners = 32
-	shape := make([]point, corners)
+	shape := make([]Point, corners)
 	for i := range shape {
 		sin, cos := math.Sincos(2 * math.Pi * float64(i) / corners)
-		shape[i] = point{at.x + radius*cos, at.y + radius*sin}
+		shape[i] = Point{at.X + radius*cos, at.Y + radius*sin}
 	}
-	p.fill(c, shape)
+	p.Fill(shape, c)
 }
 
-func (p *pixelCanvas) text(at point, a anchor, size float64, c color.RGBA, s string) {
+func (p *pixelCanvas) Text(at Point, a Anchor, size float64, c color.RGBA, s string) {
 	face, ok := p.faces[size]
 	if !ok {
 		var err error
@@ -76,18 +87,18 @@ func (p *pixelCanvas) text(at point, a anchor, size float64, c color.RGBA, s str
 		}
 		p.faces[size] = face
 	}
-	x := fixed.Int26_6(at.x * 64)
+	x := fixed.Int26_6(at.X * 64)
 	switch w := font.MeasureString(face, s); a {
-	case middle:
+	case Middle:
 		x -= w / 2
-	case end:
+	case End:
 		x -= w
 	}
-	d := font.Drawer{Dst: p.im, Src: image.NewUniform(c), Face: face, Dot: fixed.Point26_6{X: x, Y: fixed.Int26_6(at.y * 64)}}
+	d := font.Drawer{Dst: p.im, Src: image.NewUniform(c), Face: face, Dot: fixed.Point26_6{X: x, Y: fixed.Int26_6(at.Y * 64)}}
 	d.DrawString(s)
 }
 
-func (p *pixelCanvas) bytes() ([]byte, error) {
+func (p *pixelCanvas) Bytes() ([]byte, error) {
 	var buf bytes.Buffer
 	err := png.Encode(&buf, p.im)
 	return buf.Bytes(), err
