@@ -72,6 +72,9 @@ func (c *control) apply(raw *unstructured.Unstructured, dry bool, cause audit.En
 		if err := c.engine.checkServices([]*servingv1.Service{ks}, append(known.Services, ks), known.Sources(), c.deciders); err != nil {
 			return nil, false, nil, &manifest.Invalid{Problems: []manifest.Problem{{Object: key.String(), Reason: err.Error()}}}
 		}
+		if err := c.engine.machine.Lacks(); err != nil && limited(ks) {
+			warnings = append(warnings, fmt.Sprintf("%s: %v", unenforced, err))
+		}
 	}
 	made = c.engine.admit(o, old, time.Now())
 	origin, _ := c.store.Origin(key)

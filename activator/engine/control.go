@@ -42,6 +42,7 @@ type control struct {
 	ending    map[*revision]bool // runners that nothing leads to any more
 	runners   sync.WaitGroup     // of the revisions' goroutines
 	ctx       context.Context
+	unsaved   unsaved
 	stopped   bool // nothing is begun any more
 }
 
@@ -188,7 +189,8 @@ func (c *control) startEvents() error {
 }
 
 // follow makes services run as their objects say. What of that cannot be kept
-// is followed all the same: the requests at hand matter more.
+// is followed all the same, since the requests at hand matter more, and kept
+// as soon as it can be.
 // REQUIRES: c.mu is held.
 func (c *control) follow(names ...types.NamespacedName) error {
 	next := maps.Clone(*c.routes.Load())
@@ -199,8 +201,9 @@ func (c *control) follow(names ...types.NamespacedName) error {
 	var err error
 	if len(changes) > 0 {
 		if err = c.store.Write(changes...); err != nil {
-			c.engine.log.Error("what has changed is lost if the engine stops now", "err", err)
+			c.engine.log.Error(lostOnStop, "err", err)
 			c.store.Show(changes...)
+			c.owe(changes)
 		}
 	}
 	c.routes.Store(&next)

@@ -276,3 +276,64 @@ func TestApplyTellsOfOneBroker(t *testing.T) {
 		t.Error("the second has no conditions")
 	}
 }
+
+// That limits are not enforced is told of Services that have some.
+func TestLimited(t *testing.T) {
+	for limits, want := range map[string]bool{
+		"": false, "resources: {requests: {memory: 64Mi}}": false, `resources: {limits: {"nvidia.com/gpu": "1"}}`: false,
+		"resources: {limits: {cpu: 500m}}": true, "resources: {limits: {memory: 64Mi}}": true,
+	} {
+		text := strings.Replace(oneService("1"), "env: [", limits+", env: [", 1)
+		if limits == "" {
+			text = oneService("1")
+		}
+		set, err := manifest.Check(read(t, settings+"---"+text), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := limited(set.Services[0]); got != want {
+			t.Errorf("%q is limited: %v", limits, got)
+		}
+	}
+}
+
+// What could not be written is written when it can be.
+func TestUnsaved(t *testing.T) {
+	dir := t.TempDir()
+	c := controlling(t, dir, settings+"---"+oneService("1"))
+	t.Cleanup(c.stop)
+	name := types.NamespacedName{Namespace: "default", Name: "one"}
+	folder := filepath.Join(dir, objects.Revisions.GroupResource().String())
+	if err := os.Rename(folder, folder+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(folder, nil, 0o600); err != nil { // no file can be made within
+		t.Fatal(err)
+	}
+	c.proven(c.services[name].running["one-00001"])
+	c.save()
+	c.mu.Lock()
+	if c.unsaved.timer == nil || c.unsaved.wait <= firstSave {
+		t.Errorf("nothing is tried again: %+v", c.unsaved)
+	}
+	c.mu.Unlock()
+	if err := os.Remove(folder); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(folder+".away", folder); err != nil {
+		t.Fatal(err)
+	}
+	c.save()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.unsaved.keys != nil || c.unsaved.timer != nil {
+		t.Errorf("left: %+v", c.unsaved)
+	}
+	kept, _, err := objects.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rev := kept.Get(objects.Revisions.Key("default", "one-00001")).(*servingv1.Revision); !rev.IsReady() {
+		t.Errorf("the disk has %+v", rev.Status)
+	}
+}

@@ -35,12 +35,15 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
+	corev1 "k8s.io/api/core/v1"
 	"knative.dev/serving/pkg/apis/serving"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
 	"aisle.dev/aisle/activator/engine/access"
 	"aisle.dev/aisle/activator/engine/audit"
@@ -73,6 +76,9 @@ type Options struct {
 	// (package access) of the file AdminTokens. Empty: on the socket alone.
 	AdminAddress, AdminTokens string
 	ScaleEvents               bool // CloudEvents from this machine may set bounds (package hand)
+
+	EventBytes   int64         // that each Broker keeps, and of dead letters; 0 means the broker's default
+	EventHistory time.Duration // how long what is delivered is kept; likewise
 
 	// GPUs are the devices that pods may have (resource nvidia.com/gpu), by
 	// the names that CUDA_VISIBLE_DEVICES takes.
@@ -146,9 +152,6 @@ func New(opts Options) (*Engine, error) {
 	}
 	if err := e.openTokens(); err != nil {
 		return nil, err
-	}
-	if len(set.Services) == 0 {
-		return nil, fmt.Errorf("%s has no Service; there is nothing to run", opts.Manifests)
 	}
 	e.folder = set
 	for _, i := range set.Ignored {
@@ -279,9 +282,6 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	}
 	defer machine.Close()
 	e.machine = machine
-	if err := machine.Lacks(); err != nil {
-		e.log.Warn("limits are not enforced: pods may use more than they declare", "reason", err)
-	}
 	e.version = client.Version{
 		Version: e.opts.Version, Engine: "local", Address: listener.Addr().String(),
 		DataDir: e.opts.DataDir, PID: os.Getpid(),
@@ -307,10 +307,22 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 		return err
 	}
 	e.folder = nil // the store has it
+	if services := list[*servingv1.Service](store, objects.Services); slices.ContainsFunc(services, limited) && machine.Lacks() != nil {
+		e.log.Warn(unenforced, "reason", machine.Lacks())
+	}
 	if err := e.opts.Registry.Register(gauges{e.control}); err != nil {
 		return fmt.Errorf("register the engine's metrics: %w", err)
 	}
 	return e.serve(ctx, listener, socket, remote)
+}
+
+const unenforced = "limits are not enforced: pods may use more than they declare"
+
+// limited is whether a Service declares a limit of what control groups limit.
+func limited(ks *servingv1.Service) bool {
+	return slices.ContainsFunc(ks.Spec.Template.Spec.Containers, func(c corev1.Container) bool {
+		return !c.Resources.Limits.Cpu().IsZero() || !c.Resources.Limits.Memory().IsZero()
+	})
 }
 
 // forgetLogs removes the logs of revisions that are no more: what a revision
