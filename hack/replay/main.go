@@ -47,7 +47,7 @@ func run(args []string, stdout io.Writer) error {
 	if f.serve <= 0 || f.serve > time.Minute || f.cold < 0 || f.cold > time.Hour || !(f.coldSpread >= 0 && f.coldSpread <= 2) {
 		return errors.New("-serve is up to 1m, -cold up to 1h, -cold-spread from 0 to 2")
 	}
-	r, err := replay(f)
+	r, err := replay(f, traces)
 	if err != nil {
 		return err
 	}

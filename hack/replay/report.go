@@ -58,15 +58,15 @@ type result struct {
 	Rows       []row   `json:"rows"`
 }
 
-// replay runs all traces in all modes.
-func replay(f figures) (*result, error) {
+// replay runs traces in all modes.
+func replay(f figures, of []trace) (*result, error) {
 	loc, err := time.LoadLocation(zone)
 	if err != nil {
 		return nil, err
 	}
 	begin := time.Date(2026, 11, 16, 0, 0, 0, 0, loc) // a Monday
 	r := &result{Seed: f.seed, ServeMs: millis(f.serve), ColdMs: millis(f.cold), ColdSpread: f.coldSpread}
-	for _, t := range traces {
+	for _, t := range of {
 		all := t.arrivals(f.seed, begin)
 		base, err := simulate(f, all, begin, mode{name: plain, maxScale: maxScale})
 		if err != nil {
