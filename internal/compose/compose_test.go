@@ -16,15 +16,8 @@ import (
 	"aisle.dev/aisle/internal/product"
 )
 
-// inBubble runs f with a fake clock; all that f starts has ended when it
-// returns.
-func inBubble(t *testing.T, f func(t *testing.T)) {
-	t.Helper()
-	synctest.Test(t, f)
-}
-
 func TestComplete(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		res, err := w.Compose(t.Context(), both())
 		if err != nil {
@@ -52,7 +45,7 @@ func TestComplete(t *testing.T) {
 }
 
 func TestLegsRunAtTheSameTime(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		slow := func(http.ResponseWriter, *http.Request, int) bool { time.Sleep(time.Second); return false }
 		w.title.before, w.photo.before = slow, slow
@@ -68,7 +61,7 @@ func TestLegsRunAtTheSameTime(t *testing.T) {
 
 // A leg is sent everything until it says what it reads, then only that.
 func TestSendsWhatALegReads(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		p := both()
 		p.Brand, p.Attributes = "Acme", map[string]string{"colour": "red", "season": "summer"}
@@ -95,7 +88,7 @@ func TestSendsWhatALegReads(t *testing.T) {
 // When a new revision reads more, an answer that was made without it is not
 // used.
 func TestANewRevisionReadsMore(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		p := both()
 		p.Brand = "Acme"
@@ -118,7 +111,7 @@ func TestANewRevisionReadsMore(t *testing.T) {
 }
 
 func TestSkips(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		p := Product{Product: product.Product{Title: "red shirt"}}
 		for i := range 2 {
@@ -141,7 +134,7 @@ func TestSkips(t *testing.T) {
 }
 
 func TestNothingForAnyLeg(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		w.title.setReads("brand")
 		_, err := w.Compose(t.Context(), Product{Product: product.Product{Title: "red shirt"}})
@@ -154,7 +147,7 @@ func TestNothingForAnyLeg(t *testing.T) {
 
 // A leg that reads neither title nor image still gets a valid product.
 func TestALegThatReadsOnlyABrand(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		w.title.setReads("brand")
 		for _, p := range []product.Product{
@@ -171,7 +164,7 @@ func TestALegThatReadsOnlyABrand(t *testing.T) {
 }
 
 func TestColdStartIsReported(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		w.photo.before = func(w http.ResponseWriter, _ *http.Request, _ int) bool {
 			w.Header().Add("Server-Timing", "model;dur=0.6")

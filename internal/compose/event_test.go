@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -20,7 +21,7 @@ func TestEvents(t *testing.T) {
 		"Ce-Traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
 	binary[3] = "e%201"
 	structured := fmt.Sprintf(`{"specversion":"1.0","id":"e 1","source":"/shop","type":%q,"partitionkey":"k","traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01","data":%s}`, event.TypeProduct, shirt)
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		h := w.Handler()
 		ids := map[string]bool{}
@@ -79,7 +80,7 @@ func TestEvents(t *testing.T) {
 }
 
 func TestReplyID(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		res, err := w.Compose(t.Context(), both())
 		if err != nil {

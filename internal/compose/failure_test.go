@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"aisle.dev/aisle/internal/category"
@@ -73,7 +74,7 @@ func TestFailedLegs(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, twoLegs)
 				w.photo.before = tt.photo
 				res, err := w.Compose(t.Context(), both())
@@ -93,7 +94,7 @@ func TestFailedLegs(t *testing.T) {
 }
 
 func TestServiceThatDoesNotExist(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, strings.Replace(twoLegs, "service: photo", "service: nosuch", 1))
 		res, err := w.Compose(t.Context(), both())
 		if err != nil {
@@ -108,7 +109,7 @@ func TestServiceThatDoesNotExist(t *testing.T) {
 func TestTheSendersFault(t *testing.T) {
 	for _, status := range []int{400, 413, 415, 422} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
-			inBubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, twoLegs)
 				w.photo.before = func(w http.ResponseWriter, _ *http.Request, _ int) bool {
 					problem.Write(w, problem.New(status, "the picture ends too early"))
@@ -127,7 +128,7 @@ func TestTheSendersFault(t *testing.T) {
 }
 
 func TestNoLegAnswers(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		w.stopTitle()
 		w.photo.before = func(w http.ResponseWriter, _ *http.Request, _ int) bool {
@@ -146,7 +147,7 @@ func TestNoLegAnswers(t *testing.T) {
 }
 
 func TestRequired(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, strings.Replace(twoLegs, "weight: 0.8", "weight: 0.8, required: true", 1))
 		res, err := w.Compose(t.Context(), Product{Product: product.Product{Title: "red shirt"}})
 		if err != nil || res.Status != category.Complete {
@@ -161,7 +162,7 @@ func TestRequired(t *testing.T) {
 }
 
 func TestFlappingLegIsTriedAgain(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		w.photo.before = func(w http.ResponseWriter, _ *http.Request, try int) bool {
 			if try < 3 {
@@ -196,7 +197,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 		{"nonsense", "soon", 2, 0, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, twoLegs)
 				w.photo.before = func(w http.ResponseWriter, _ *http.Request, try int) bool {
 					if try == 1 {
@@ -228,7 +229,7 @@ func TestDeadlines(t *testing.T) {
 		{"the leg's own", strings.Replace(twoLegs, "weight: 0.8", "deadline: 500ms", 1), 500 * time.Millisecond},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, tt.text)
 				w.photo.before = func(_ http.ResponseWriter, r *http.Request, _ int) bool {
 					<-r.Context().Done()
@@ -251,7 +252,7 @@ func TestDeadlines(t *testing.T) {
 }
 
 func TestTheSenderGivesUp(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		w.photo.before = func(_ http.ResponseWriter, r *http.Request, _ int) bool {
 			<-r.Context().Done()
@@ -269,7 +270,7 @@ func TestTheSenderGivesUp(t *testing.T) {
 }
 
 func TestCircuitBreaker(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		w.stopPhoto()
 		var last category.Leg
@@ -304,7 +305,7 @@ func TestCircuitBreaker(t *testing.T) {
 
 // A service that says that it is full is not dead.
 func TestBusyOpensNoBreaker(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		w.photo.before = func(w http.ResponseWriter, _ *http.Request, _ int) bool {
 			problem.Write(w, &problem.Error{Status: 503, Detail: "full", RetryAfter: time.Second})
@@ -333,7 +334,7 @@ func (p panicking) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func TestAPanicIsTheLegsFailure(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		for _, l := range w.legs {
 			l.client.Transport = panicking{w.transport, "photo."}

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -59,7 +60,7 @@ func post(h http.Handler, path, body string, headers ...string) *httptest.Respon
 const shirt = `{"id":"p1","title":"red shirt","images":[{"data":"iVBORw0KGgoAAAAAAAAAAAAAAAAAAAAA"}]}`
 
 func TestPredict(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		h := w.Handler()
 		for _, ct := range []string{"application/json", "application/json; charset=utf-8", "application/vnd.shop+json", ""} {
@@ -84,7 +85,7 @@ func TestPredict(t *testing.T) {
 // The time is a bubble's: what waits for a leg takes as long as told, and the
 // composer's own work takes none.
 func TestServerTiming(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		w.photo.before = func(http.ResponseWriter, *http.Request, int) bool { time.Sleep(30 * time.Millisecond); return false }
 		for path, headers := range map[string][]string{
@@ -100,7 +101,7 @@ func TestServerTiming(t *testing.T) {
 }
 
 func TestGzippedProduct(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		var buf bytes.Buffer
 		z := gzip.NewWriter(&buf)
@@ -186,7 +187,7 @@ func TestBadInput(t *testing.T) {
 		{"batch", "/", "[]", []string{"Content-Type", "application/cloudevents-batch+json"}, 415, "one event"},
 		{"structured, truncated", "/", `{"specversion":"1.0"`, []string{"Content-Type", event.ContentType}, 400, "too early"},
 	}
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		h := w.Handler()
 		for _, tt := range tests {
@@ -211,7 +212,7 @@ func TestBadInput(t *testing.T) {
 }
 
 func TestRoutes(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		h := newWorld(t, twoLegs).Handler()
 		for _, tt := range []struct {
 			method, path string
@@ -242,7 +243,7 @@ func TestRoutes(t *testing.T) {
 }
 
 func TestNoLegAnswersOverHTTP(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		w.stopTitle()
 		w.stopPhoto()

@@ -18,7 +18,7 @@ import (
 )
 
 func TestOverload(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		set := metrics.New()
 		c, err := New(Options{Composition: w.spec, Transport: w.transport, MaxInFlight: 1, Metrics: set})
@@ -85,7 +85,7 @@ func TestOverload(t *testing.T) {
 func TestFewLargeBodiesAtOnce(t *testing.T) {
 	large := `{"title":"shirt","images":[{"data":"` + strings.Repeat("A", 400<<10) + `"}]}`
 	asEvent := []string{"Ce-Specversion", "1.0", "Ce-Id", "1", "Ce-Source", "/s", "Ce-Type", event.TypeProduct}
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, strings.Replace(twoLegs, "service: title}", "service: title, reads: [title]}", 1))
 		w.bodies = serve.NewBudget(1 << 20)
 		h := w.Handler()
@@ -130,7 +130,7 @@ func TestFewLargeBodiesAtOnce(t *testing.T) {
 // A large product that finds no room is told to come again.
 func TestNoRoom(t *testing.T) {
 	large := `{"title":"shirt","images":[{"data":"` + strings.Repeat("A", 400<<10) + `"}]}`
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		w.bodies = serve.NewBudget(1 << 20)
 		unknown := httptest.NewRequest(http.MethodPost, "/", nil)

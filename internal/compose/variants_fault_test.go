@@ -18,7 +18,7 @@ import (
 // A service that never gets ready is asked one request at a time, each of a
 // bounded life, and costs no product anything.
 func TestGPUNeverReady(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newVariantWorld(t, "preferReady")
 		w.gpu.before = starts(24 * time.Hour)
 		begin := time.Now()
@@ -37,7 +37,7 @@ func TestGPUNeverReady(t *testing.T) {
 // A pod that dies in the midst of its answer costs the product its tries, and
 // is woken anew by the next.
 func TestGPUDiesInMidAnswer(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newVariantWorld(t, "preferReady")
 		w.warm(t)
 		w.gpu.setBefore(func(w http.ResponseWriter, _ *http.Request, _ int) bool {
@@ -58,7 +58,7 @@ func TestGPUDiesInMidAnswer(t *testing.T) {
 
 // A service that was ready and does not answer is waited for a second, once.
 func TestGPUHangs(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newVariantWorld(t, "preferReady")
 		w.warm(t)
 		w.gpu.setBefore(starts(time.Hour))
@@ -93,7 +93,7 @@ func (w *variantWorld) open(t *testing.T) int {
 // A dead GPU service is dialled as seldom as any other, and its breaker is its
 // own.
 func TestBreakerPerVariant(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newVariantWorld(t, "never")
 		w.stopGPU()
 		for range 10 {
@@ -112,7 +112,7 @@ func TestBreakerPerVariant(t *testing.T) {
 }
 
 func TestAVariantPanics(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newVariantWorld(t, "never")
 		w.legs[1].service.client.Transport = panicking{w.transport, "photo-gpu."}
 		l := w.photoLeg(t)
@@ -125,7 +125,7 @@ func TestAVariantPanics(t *testing.T) {
 // A request that wakes a service goes on when its sender has gone, and ends
 // with the composer.
 func TestCloseEndsTheWaking(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newVariantWorld(t, "never")
 		w.gpu.before = starts(time.Hour)
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errors.New("gone"))
@@ -148,7 +148,7 @@ func TestCloseEndsTheWaking(t *testing.T) {
 // Where there is no room for the product beyond its own time, its request ends
 // with it, and the next product's takes its place.
 func TestNoRoomForAWakingProduct(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newVariantWorld(t, "{waitFor: 1s}")
 		w.kept = semaphore.NewWeighted(1)
 		w.gpu.before = starts(time.Hour)

@@ -99,7 +99,7 @@ func is(t *testing.T, l category.Leg, variant category.Variant, why category.Sta
 }
 
 func TestPreferReady(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newVariantWorld(t, "preferReady")
 		w.gpu.before = starts(30 * time.Second)
 		start := time.Now()
@@ -131,7 +131,7 @@ func TestPreferReady(t *testing.T) {
 // Whether a service that has not been asked for a while is ready is found out
 // by asking it, beside the CPU one: who answers first is taken.
 func TestReadyAndNotKnownToBe(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newVariantWorld(t, "preferReady")
 		w.gpu.before, w.cpu.before = starts(0), starts(0)
 		w.photoLeg(t)
@@ -154,7 +154,7 @@ func TestWaitFor(t *testing.T) {
 		{"not long enough", 30 * time.Second, 2 * time.Second, category.CPU, category.InsteadOfWaking, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				w := newVariantWorld(t, "{waitFor: 2s}")
 				w.gpu.before = starts(tt.start)
 				start := time.Now()
@@ -174,7 +174,7 @@ func TestWaitFor(t *testing.T) {
 
 func TestNever(t *testing.T) {
 	t.Run("wakes in time", func(t *testing.T) {
-		inBubble(t, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
 			w := newVariantWorld(t, "never")
 			w.gpu.before = starts(9 * time.Second)
 			for _, l := range w.many(t, 20) {
@@ -186,7 +186,7 @@ func TestNever(t *testing.T) {
 		})
 	})
 	t.Run("does not wake in time", func(t *testing.T) {
-		inBubble(t, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
 			w := newVariantWorld(t, "never")
 			w.gpu.before = starts(time.Hour)
 			for range 2 * tripsAfter {
@@ -204,7 +204,7 @@ func TestNever(t *testing.T) {
 		})
 	})
 	t.Run("fails", func(t *testing.T) {
-		inBubble(t, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
 			w := newVariantWorld(t, "never")
 			w.stopGPU()
 			for _, l := range w.many(t, 20) {
@@ -218,7 +218,7 @@ func TestNever(t *testing.T) {
 		})
 	})
 	t.Run("closed", func(t *testing.T) {
-		inBubble(t, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
 			w := newVariantWorld(t, "never")
 			w.gpu.before = closedBy(time.Hour)
 			l := w.photoLeg(t)
@@ -231,7 +231,7 @@ func TestNever(t *testing.T) {
 
 // A service whose every answer takes seconds is not taken for one that wakes.
 func TestSlowModel(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newVariantWorld(t, "preferReady")
 		w.gpu.before = func(http.ResponseWriter, *http.Request, int) bool { time.Sleep(3 * time.Second); return false }
 		is(t, w.photoLeg(t), category.CPU, category.InsteadOfWaking, category.Answered)
@@ -262,7 +262,7 @@ func TestBothVariantsFail(t *testing.T) {
 		{"waking and failed", starts(time.Hour), refuse, category.LegFailed, category.InsteadOfWaking, "photo-gpu did not answer in time; photo answered 501", 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				w := newVariantWorld(t, "preferReady")
 				w.gpu.before, w.cpu.before = tt.gpu, tt.cpu
 				began := time.Now()
@@ -284,7 +284,7 @@ func refuse(w http.ResponseWriter, _ *http.Request, _ int) bool { w.WriteHeader(
 
 // Better the GPU service's answer late than none.
 func TestCPUFailsWhileTheGPUWakes(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newVariantWorld(t, "preferReady")
 		w.gpu.before, w.cpu.before = starts(3*time.Second), refuse
 		start := time.Now()
@@ -304,7 +304,7 @@ func TestAVariantRefusesTheProduct(t *testing.T) {
 		return true
 	}
 	for _, rule := range []string{"preferReady", "never"} {
-		inBubble(t, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
 			w := newVariantWorld(t, rule)
 			if w.gpu.before = refuses; rule == "preferReady" {
 				w.gpu.before, w.cpu.before = starts(time.Minute), refuses
@@ -318,7 +318,7 @@ func TestAVariantRefusesTheProduct(t *testing.T) {
 
 // A product with nothing to read wakes nobody, once that is known.
 func TestVariantsLearnWhatTheyRead(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newVariantWorld(t, "preferReady")
 		w.gpu.setReads("images", "title")
 		w.gpu.before = starts(0)
@@ -354,7 +354,7 @@ func TestVariantsLearnWhatTheyRead(t *testing.T) {
 // Who answered, why, and what woke whom is in the metrics, and in what the
 // composer says of itself.
 func TestVariantsAreSeen(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newVariantWorld(t, "preferReady")
 		set := metrics.New()
 		var err error
