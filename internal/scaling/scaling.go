@@ -249,6 +249,9 @@ type Status struct {
 	Rule     string `json:"rule,omitempty"`
 	// Found is what Revisions had before, to be restored.
 	Found []Found `json:"found,omitempty"`
+	// Starts is what lead times are learned from, for who writes the status to go
+	// on from: JSON of activator/schedule/lead.
+	Starts string `json:"starts,omitempty"`
 }
 
 // Lead is a lead time and where it comes from.

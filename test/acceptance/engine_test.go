@@ -27,6 +27,7 @@ import (
 
 	"aisle.dev/aisle/activator/engine"
 	"aisle.dev/aisle/activator/engine/cgroup"
+	"aisle.dev/aisle/activator/engine/clock/clocktest"
 	"aisle.dev/aisle/internal/client"
 )
 
@@ -113,7 +114,7 @@ type engineProcess struct {
 	*client.Engine
 	api
 	cmd     *exec.Cmd
-	hold    io.Closer // the engine ends when its standard input does
+	hold    io.WriteCloser // the engine ends when its standard input does; times in it move its clock
 	version client.Version
 	log     *logBuffer
 	exited  chan struct{}
@@ -132,6 +133,7 @@ type engineConfig struct {
 	GPUs                              []string
 	AdminAddress, AdminTokens         string
 	ScaleEvents                       bool
+	Clock                             time.Time // of schedules; zero: the machine's
 }
 
 // runEngine is the engine's main.
@@ -142,7 +144,14 @@ func runEngine(text []byte) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	var clock engine.Clock
+	var moved *clocktest.Clock
+	if !c.Clock.IsZero() {
+		moved = clocktest.At(c.Clock)
+		clock = moved
+	}
 	e, err := engine.New(engine.Options{
+		Clock:     clock,
 		Manifests: c.Manifests, Root: c.Root, DataDir: c.DataDir, Address: c.Address, Version: "test", GPUs: c.GPUs,
 		AdminAddress: c.AdminAddress, AdminTokens: c.AdminTokens, ScaleEvents: c.ScaleEvents,
 		Logger:  slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -159,8 +168,15 @@ func runEngine(text []byte) error {
 		<-signals
 		e.Hurry()
 	}()
-	go func() { // the tests are gone, however they ended
-		_, _ = io.Copy(io.Discard, os.Stdin)
+	go func() {
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			to, err := time.Parse(time.RFC3339Nano, lines.Text())
+			if err != nil || moved == nil {
+				panic(fmt.Sprintf("a clock cannot be moved to %q: %v", lines.Text(), err))
+			}
+			moved.Move(to)
+		}
+		// The tests are gone, however they ended.
 		cancel()
 		e.Hurry()
 	}()
