@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -169,6 +171,23 @@ func (e *Engine) checkServices(some, all []*servingv1.Service, src manifest.Sour
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkCommand refuses a service whose program is not there: better now than
+// when its first request waits.
+func (e *Engine) checkCommand(t *manifest.Template) error {
+	path := t.Command[0]
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(e.opts.Root, path)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("service %s/%s: its image %s is the program %s, which is not there; build it first (make build)", t.Namespace, t.Service, t.Image, path)
+	}
+	if info.IsDir() || info.Mode()&0o111 == 0 {
+		return fmt.Errorf("service %s/%s: %s is not an executable file", t.Namespace, t.Service, path)
+	}
+	return nil
 }
 
 // admit gives a new object what an API server gives it, and what stays of the

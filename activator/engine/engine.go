@@ -201,23 +201,6 @@ func loadManifests(root, dir string) (*manifest.Set, error) {
 	return manifest.Load(dir)
 }
 
-// checkCommand refuses a service whose program is not there: better now than
-// when its first request waits.
-func (e *Engine) checkCommand(t *manifest.Template) error {
-	path := t.Command[0]
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(e.opts.Root, path)
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return fmt.Errorf("service %s/%s: its image %s is the program %s, which is not there; build it first (make build)", t.Namespace, t.Service, t.Image, path)
-	}
-	if info.IsDir() || info.Mode()&0o111 == 0 {
-		return fmt.Errorf("service %s/%s: %s is not an executable file", t.Namespace, t.Service, path)
-	}
-	return nil
-}
-
 // defaultProgress is Knative's default of config-deployment's progress-deadline.
 const defaultProgress = 10 * time.Minute
 
