@@ -21,6 +21,10 @@
 //     composer. Nothing here refuses requests.
 //   - One replica acts at a time (leader election).
 //
+// What Knative makes of it: a Revision that began at zero (initial-scale 0) and
+// has never had a pod gets no pod by a floor until its first request, since the
+// autoscaler has no figures of it (kpa/scaler.go, desiredScale < 0).
+//
 // It decides nothing of what windows mean (activator/schedule), starts no pods,
 // and does not look at what kind of service it is.
 package controller

@@ -15,6 +15,9 @@ import (
 	"aisle.dev/aisle/internal/scaling"
 )
 
+// floored are the services that get a floor, in turn.
+var floored = []string{"trivial", "title", "photo"}
+
 // clusterHand sets a floor by hand on services at zero, as `aisle scale` does,
 // and measures until a pod is there.
 func clusterHand(ctx context.Context, b *bench) ([]row, error) {
@@ -22,9 +25,16 @@ func clusterHand(ctx context.Context, b *bench) ([]row, error) {
 		if err := c.control(ctx); err != nil {
 			return nil, err
 		}
+		// Knative's autoscaler minds no min-scale of a Revision that began at zero
+		// and has never had a pod.
+		for _, service := range floored {
+			if err := get(ctx, c.http, c.url(service, "/readyz")); err != nil {
+				return nil, err
+			}
+		}
 		var took sample
 		for i := range b.rounds {
-			for _, service := range []string{"trivial", "title", "photo"} {
+			for _, service := range floored {
 				err := every(ctx, 200*time.Millisecond, 3*time.Minute, func() (bool, error) {
 					pods, err := c.podsOf(ctx, service)
 					return len(pods) == 0, err
