@@ -44,6 +44,7 @@ var figures = []figure{
 	{"many", "engines with 2, 100 and 1,000 services at zero: start, memory, CPU, and a wake", many, false},
 	{"ingress", "events of 1 KB that the broker accepts: rate and latency", ingress, false},
 	{"broker-hop", "what the broker adds between an event and its reply event", brokerHop, false},
+	{"bound", "a floor is set by hand: until its pod's process is started", bound, false},
 	{"schedules", "what it costs that one of 10,000 schedules changes", oneChange, false},
 	{"openings", "simulated openings by schedule: ready in time, and how long before", openings, false},
 	{"first", "make run ONCE=1, caches warm: seconds to the first category", first, false},

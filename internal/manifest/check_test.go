@@ -135,3 +135,35 @@ func FuzzCheck(f *testing.F) {
 		}
 	})
 }
+
+// A schedule goes through with its shape checked; what its fields mean is not
+// looked at.
+func TestCheckSchedule(t *testing.T) {
+	const schedule = `
+apiVersion: scaling.aisle.dev/v1alpha1
+kind: ScalingSchedule
+metadata: {name: office}
+spec: {service: title, until: "2026-12-24T12:00:00Z", leadTime: 20s, windows: [{start: "08:00", end: "18:00", floor: 2}]}
+`
+	made, err := Check(read(t, schedule), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(made.Schedules) != 1 || made.Schedules[0].Namespace != "default" || *made.Schedules[0].Spec.Windows[0].Floor != 2 || len(made.Objects()) != 1 {
+		t.Errorf("made %+v", made.Schedules)
+	}
+	for name, c := range map[string]struct{ from, to, path string }{
+		"a misspelt field":    {"floor", "flor", "spec.windows[0].flor"},
+		"a text for a number": {"floor: 2", "floor: two", "spec.windows[0].floor"},
+		"no time":             {`"2026-12-24T12:00:00Z"`, "tomorrow", "spec.until"},
+		"no duration":         {"20s", "soon", "spec.leadTime"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Check(read(t, edit(t, schedule, c.from, c.to)), nil)
+			invalid, ok := errors.AsType[*Invalid](err)
+			if !ok || len(invalid.Problems) != 1 || invalid.Problems[0].Path != c.path {
+				t.Errorf("%v, want a problem of %s", err, c.path)
+			}
+		})
+	}
+}

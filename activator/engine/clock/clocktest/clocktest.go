@@ -20,12 +20,12 @@ type Clock struct {
 
 // At is a clock that says now.
 func At(now time.Time) *Clock {
-	return &Clock{ahead: now.Sub(time.Now()), again: make(chan struct{})}
+	return &Clock{ahead: time.Until(now), again: make(chan struct{})}
 }
 
 // Move sets the clock.
 func (c *Clock) Move(to time.Time) {
-	c.change(func() { c.ahead, c.set = to.Sub(time.Now()), true })
+	c.change(func() { c.ahead, c.set = time.Until(to), true })
 }
 
 func (c *Clock) change(do func()) {

@@ -19,7 +19,7 @@ import (
 
 // becomesReady is whether objects of a kind have a Ready condition.
 func becomesReady(k objects.Kind) bool {
-	return slices.Contains([]string{objects.Service.Full(), objects.Broker.Full(), objects.Trigger.Full(), objects.PingSource.Full()}, k.Full())
+	return slices.Contains([]string{objects.Service.Full(), objects.Broker.Full(), objects.Trigger.Full(), objects.PingSource.Full(), objects.Schedule.Full()}, k.Full())
 }
 
 var errAwaited = errors.New("not ready in time")

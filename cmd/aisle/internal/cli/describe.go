@@ -129,6 +129,10 @@ func (a *app) describeObject(ctx context.Context, p place, r ref, format string)
 			own[key] = value
 		}
 	}
+	if status, ok := o.Object["status"].(map[string]any); ok && r.kind.Full() == objects.Schedule.Full() {
+		delete(status, "conditions") // shown above
+		own["status"] = status
+	}
 	if r.kind.Full() == objects.Secret.Full() {
 		own["data"] = sizes(own["data"])
 		delete(own, "stringData")
