@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,7 +18,7 @@ import (
 //	GET    /v1/events/deadletters              {"items":[DeadLetter...]}, oldest first; trigger=NAMESPACE/NAME, after=ID, limit=N (1,000)
 //	GET    /v1/events/deadletters/ID           the event, as application/cloudevents+json
 //	POST   /v1/events/deadletters/ID/replay    sent again to the Trigger that it is of, and off the list
-//	POST   /v1/events/deadletters/replay       all of them (trigger=): {"count":N}
+//	POST   /v1/events/deadletters/replay       all of them (trigger=): {"count":N}; "left" are those whose Trigger or Broker is gone, and "why" says so of one
 //	DELETE /v1/events/deadletters/ID           off the list for good
 //	DELETE /v1/events/deadletters              all of them (trigger=): {"count":N}
 //	GET    /v1/events/pending                  {"items":[Pending...]}: what waits for what, by Trigger
@@ -88,7 +89,8 @@ func (b *Broker) showDeadLetter(w http.ResponseWriter, r *http.Request) error {
 }
 
 // eachDeadLetter does something with the dead letter that the path names, or
-// with all, and answers with their number.
+// with all, and answers with their number. Of all, one that it cannot be done
+// with (409) is left.
 func (b *Broker) eachDeadLetter(do func(context.Context, uint64) error) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if r.PathValue("id") != "" {
@@ -99,9 +101,9 @@ func (b *Broker) eachDeadLetter(do func(context.Context, uint64) error) func(htt
 			if err != nil {
 				return err
 			}
-			return answer(w, map[string]int{"count": 1})
+			return answer(w, client.Counted{Count: 1})
 		}
-		n := 0
+		n := client.Counted{}
 		for d, err := range b.deadLetters(r.Context(), 0) {
 			if err != nil {
 				return err
@@ -111,15 +113,19 @@ func (b *Broker) eachDeadLetter(do func(context.Context, uint64) error) func(htt
 			}
 			if err := do(r.Context(), d.ID); gone(err) {
 				continue // another was faster
+			} else if err != nil && problem.Status(err) == http.StatusConflict {
+				n.Left++
+				n.Why = cmp.Or(n.Why, err.Error())
+				continue
 			} else if err != nil {
 				if e, ok := errors.AsType[*problem.Error](err); ok {
-					e.Extra = map[string]any{"count": n}
+					e.Extra = map[string]any{"count": n.Count}
 				}
 				return err
 			}
-			n++
+			n.Count++
 		}
-		return answer(w, map[string]int{"count": n})
+		return answer(w, n)
 	}
 }
 

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
 
@@ -47,8 +46,8 @@ func (b *Broker) brokers() map[types.NamespacedName]*stream { return b.config.Lo
 // nothing.
 //
 // A Trigger that is gone takes with it what it had yet to deliver. A Broker
-// that is gone keeps its events while some Trigger had yet to get them, and
-// has them again when it comes back.
+// that is gone keeps its events while some Trigger had yet to get them, for
+// Options.MaxAge, and has them again when it comes back.
 func (b *Broker) Apply(ctx context.Context, objects []Object) error {
 	b.apply.Lock()
 	defer b.apply.Unlock()
@@ -63,7 +62,6 @@ func (b *Broker) Apply(ctx context.Context, objects []Object) error {
 				return err
 			}
 			c.brokers[name], declared[name] = s, o
-			brokerStatus(o, name)
 		}
 	}
 	for _, o := range objects {
@@ -91,7 +89,9 @@ func (b *Broker) Apply(ctx context.Context, objects []Object) error {
 	case b.changed <- struct{}{}:
 	default:
 	}
-	return b.sweep(ctx, c)
+	err := b.sweep(ctx, c)
+	b.Tell(objects)
+	return err
 }
 
 // openStream makes sure of a Broker's stream.
@@ -100,7 +100,7 @@ func (b *Broker) openStream(ctx context.Context, name types.NamespacedName, know
 		return known, nil
 	}
 	state, err := b.store.openStream(ctx, jetstream.StreamConfig{
-		Name: streamOf(name), Subjects: []string{subjectOf(name)}, Description: "Broker " + name.String(),
+		Name: streamOf(name), Subjects: []string{subjectOf(name)}, Description: brokerDescription + name.String(),
 		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy,
 		// Refuse rather than forget: see [Broker.trim] for what makes room.
 		Discard: jetstream.DiscardNew, MaxBytes: b.opts.MaxBytes,
@@ -108,6 +108,9 @@ func (b *Broker) openStream(ctx context.Context, name types.NamespacedName, know
 	})
 	if err != nil {
 		return nil, err
+	}
+	if err := b.deleted.forget(ctx, streamOf(name)); err != nil {
+		return nil, fmt.Errorf("open the stream of Broker %s: %w", name, err)
 	}
 	s := newStream(name, state)
 	if lost := missing(state); lost > 0 {
@@ -130,10 +133,8 @@ func missing(s jetstream.StreamState) uint64 {
 func (b *Broker) openTrigger(ctx context.Context, o *eventingv1.Trigger, c *config, declared map[types.NamespacedName]*eventingv1.Broker, old *config) (*trigger, error) {
 	name := types.NamespacedName{Namespace: o.Namespace, Name: o.Name}
 	from := types.NamespacedName{Namespace: o.Namespace, Name: o.Spec.Broker}
-	o.Status.InitializeConditions()
 	on := declared[from]
 	if on == nil {
-		o.Status.MarkBrokerFailed("BrokerDoesNotExist", "Broker %q does not exist", from.Name)
 		return nil, nil
 	}
 	delivery := o.Spec.Delivery
@@ -157,7 +158,6 @@ func (b *Broker) openTrigger(ctx context.Context, o *eventingv1.Trigger, c *conf
 	if t.deferral, err = deferral.Parse(o.Annotations); err != nil {
 		return nil, fmt.Errorf("apply Trigger %s: %w", name, err)
 	}
-	triggerStatus(o, t)
 	if known := old.triggers[name]; known != nil && known.same(t) {
 		return known, nil
 	}
@@ -168,7 +168,7 @@ func (b *Broker) openTrigger(ctx context.Context, o *eventingv1.Trigger, c *conf
 		return t, nil
 	}
 	if err := b.store.openConsumer(ctx, t.stream.name, jetstream.ConsumerConfig{
-		Durable: t.consumer, Description: "Trigger " + name.String(),
+		Durable: t.consumer, Description: triggerDescription + name.String(),
 		DeliverPolicy: jetstream.DeliverNewPolicy, AckPolicy: jetstream.AckExplicitPolicy,
 		AckWait: ackWait, MaxDeliver: -1, MaxAckPending: maxPending, MaxWaiting: maxPulls,
 	}); err != nil {
@@ -192,59 +192,4 @@ func deadLetterSink(o *eventingv1.Trigger, on *eventingv1.Broker) (*target, erro
 func (t *trigger) same(u *trigger) bool {
 	return t.stream == u.stream && t.ordered == u.ordered && reflect.DeepEqual(t.deferral, u.deferral) &&
 		equality.Semantic.DeepEqual(t.spec.Spec, u.spec.Spec) && equality.Semantic.DeepEqual(t.delivery, u.delivery) && reflect.DeepEqual(t.sink, u.sink)
-}
-
-// sweep deletes what belongs to no object any more.
-func (b *Broker) sweep(ctx context.Context, c *config) error {
-	streams := map[string]*stream{}
-	for _, s := range c.brokers {
-		streams[s.name] = s
-	}
-	wanted := map[[2]string]bool{}
-	for _, t := range c.triggers {
-		wanted[[2]string{t.stream.name, t.consumer}] = true
-	}
-	var errs []error
-	list := b.store.js.StreamNames(ctx, jetstream.WithStreamListSubject("aisle.events.*"))
-	for name := range list.Name() {
-		errs = append(errs, b.sweepStream(ctx, name, streams[name] == nil, wanted))
-	}
-	if err := errors.Join(append(errs, list.Err())...); err != nil {
-		return fmt.Errorf("delete what is not declared any more: %w", err)
-	}
-	return nil
-}
-
-func (b *Broker) sweepStream(ctx context.Context, name string, parked bool, wanted map[[2]string]bool) error {
-	st, err := b.store.js.Stream(ctx, name)
-	if err != nil {
-		return err
-	}
-	var names []string
-	undelivered := uint64(0)
-	list := st.ListConsumers(ctx)
-	for info := range list.Info() {
-		if info.Config.Durable != "" {
-			names = append(names, info.Name)
-			undelivered += info.NumPending + uint64(info.NumAckPending)
-		}
-	}
-	if err := list.Err(); err != nil {
-		return err
-	}
-	switch {
-	case parked && undelivered == 0:
-		return b.store.js.DeleteStream(ctx, name)
-	case parked:
-		b.log.Warn("a Broker that is not declared any more has events that were not delivered; they stay until it is declared again", "stream", name, "undelivered", undelivered)
-		return nil
-	}
-	for _, consumer := range names {
-		if !wanted[[2]string{name, consumer}] {
-			if err := b.store.js.DeleteConsumer(ctx, name, consumer); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-				return err
-			}
-		}
-	}
-	return nil
 }

@@ -45,6 +45,9 @@ func (b *Broker) attempt(ctx context.Context, t *trigger, x *delivery) (ending, 
 	start := time.Now()
 	reply, o := b.post(ctx, t.subscriber, t.policy, x.ev)
 	took := time.Since(start)
+	if b.excuses(t, x, o) {
+		return turnedAway, 0
+	}
 	var err error
 	if reply != nil {
 		// Before the event counts as delivered: else a kill would lose it.
@@ -106,8 +109,10 @@ func (b *Broker) post(ctx context.Context, to target, p policy, ev ce.Event) (*c
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		data, _ := io.ReadAll(io.LimitReader(resp.Body, errorBody)) // what there is of it
-		return nil, outcome{status: resp.StatusCode, retryAfter: retryAfter(resp.Header, time.Now()), data: data,
+		data, _ := io.ReadAll(io.LimitReader(resp.Body, maxProblem)) // what there is of it
+		closed := resp.StatusCode == http.StatusServiceUnavailable && saysClosed(data)
+		data = data[:min(len(data), errorBody)]
+		return nil, outcome{status: resp.StatusCode, retryAfter: retryAfter(resp.Header, time.Now()), data: data, closed: closed,
 			err: fmt.Errorf("the subscriber answered %d: %.200s", resp.StatusCode, strings.TrimSpace(string(data)))}
 	}
 	reply, err := b.reply(resp)

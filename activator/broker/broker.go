@@ -13,7 +13,10 @@
 //     answers counts as delivered.
 //   - Events that some Trigger has yet to get are never discarded: when the
 //     bound is reached, ingress refuses. What all Triggers are done with is
-//     history, bounded by age and size, and makes room first.
+//     history, bounded by age and size, and makes room first. Those of a Broker
+//     that is deleted are kept for its return as long as history is.
+//   - What is for a subscriber that is closed by schedule stays in the store,
+//     and costs no attempt, until it is open.
 //   - Deliveries at once are bounded for each Trigger. An event does not wait
 //     for an earlier one's retry, except behind one of the same partitionkey
 //     where the Trigger says that order matters.
@@ -38,6 +41,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/types"
 
 	"aisle.dev/aisle/activator/broker/ping"
 	"aisle.dev/aisle/activator/broker/results"
@@ -58,12 +62,12 @@ type Options struct {
 	MaxEvent     int64         // bytes of one event; 0 means 24 MiB, a product with its pictures
 	MaxBytes     int64         // bytes of one Broker's events; 0 means 4 GiB
 	HistoryBytes int64         // of these, at most so many of history; 0 means a quarter
-	MaxAge       time.Duration // of history; 0 means 7 days
+	MaxAge       time.Duration // of history, and of a deleted Broker's events; 0 means 7 days
 	Drain        time.Duration // how long deliveries may go on when Run's context has ended; 0 means 5 s
 }
 
 // Subscribers is whoever runs the subscribers. Hosts are as in the
-// subscribers' URLs: NAME.NAMESPACE.svc.cluster.local for a Service. Both
+// subscribers' URLs: NAME.NAMESPACE.svc.cluster.local for a Service. All
 // methods return at once.
 type Subscribers interface {
 	// Places says how many deliveries to host are useful at once now, at least
@@ -73,6 +77,14 @@ type Subscribers interface {
 	// Waiting says how many stored events wait for host, those being
 	// delivered not counted.
 	Waiting(host string, events int)
+	// Closed says that host takes no requests now, by a schedule, and until
+	// when; the zero time: it is not known. It calls [Broker.Reconsider] when
+	// that changes.
+	Closed(host string) (until time.Time, closed bool)
+	// Exists says whether there is a Service of that name. What is sent to one
+	// that is not there waits for it as the delivery spec says; the status of
+	// who sends says so, as in Knative.
+	Exists(service types.NamespacedName) bool
 }
 
 // maxEvent is a product in base64 within a structured event.
@@ -93,6 +105,9 @@ type Broker struct {
 	stopping atomic.Bool // ingress refuses
 	results  *results.Results
 	end      context.CancelFunc // ends who follows results
+
+	deleted *bucket                  // time.Time by stream
+	parked  atomic.Pointer[[]parked] // what Brokers have left that are not declared any more; nil: nothing
 
 	letters sync.Mutex             // one change to the list of dead letters at a time: none is sent twice
 	apply   sync.Mutex             // one Apply at a time
@@ -135,7 +150,8 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	var ending context.Context
 	ending, b.end = context.WithCancel(context.WithoutCancel(ctx))
 	b.results = results.New(ending, kept{b})
-	b.pings = ping.NewRunner(b.sendPing, &pingMemory{js: st.js}, o.Logger)
+	b.pings = ping.NewRunner(b.sendPing, pingMemory{&bucket{js: st.js, name: "pingsources", purpose: "The last tick of each PingSource"}}, o.Logger)
+	b.deleted = &bucket{js: st.js, name: "deletedbrokers", purpose: "Since when each Broker with undelivered events is deleted"}
 	b.config.Store(&config{replaced: make(chan struct{})})
 	if err := b.openDeadLetters(ctx); err != nil {
 		return nil, errors.Join(err, st.close())

@@ -16,6 +16,7 @@ import (
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/types"
 
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/event"
@@ -280,6 +281,32 @@ func TestReplayAtOnce(t *testing.T) {
 	}
 }
 
+// A dead letter whose Trigger is gone stays, and the others are sent again.
+func TestReplayLeavesWhatHasNoTrigger(t *testing.T) {
+	sort, gone := triggerTo("sort", "  delivery: {retry: 0}"), triggerTo("gone", "  delivery: {retry: 0}")
+	h := newHarness(t, Options{}, shopBroker, sort, gone)
+	for _, name := range []string{"sort", "gone"} {
+		h.subscribe(name+host, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnprocessableEntity) })
+	}
+	h.send("1")
+	h.send("2")
+	h.deadLetterList(4)
+	take, got := collect()
+	h.subscribe("sort"+host, take)
+	if err := h.Apply(t.Context(), parse(t, shopBroker, sort)); err != nil {
+		t.Fatal(err)
+	}
+	var n client.Counted
+	if code := h.admin("POST", "/v1/events/deadletters/replay", &n); code != 200 || n.Count != 2 || n.Left != 2 || !strings.Contains(n.Why, "Trigger default/gone, which is not there") {
+		t.Errorf("replay: %d %+v", code, n)
+	}
+	received(t, got)
+	received(t, got)
+	if rest := h.deadLetterList(2); len(rest) != 2 {
+		t.Errorf("left: %+v", rest)
+	}
+}
+
 // A reply goes back to the Broker; one that is answered for ever ends.
 func TestReplies(t *testing.T) {
 	h := newHarness(t, Options{}, shopBroker, triggerTo("sort", "  filter: {attributes: {type: test}}"), triggerTo("results", "  filter: {attributes: {type: answer}}"),
@@ -417,7 +444,11 @@ type places struct {
 	waiting chan int
 }
 
-func (p *places) Places(string) int { return int(p.n.Load()) }
+func (p *places) Places(string) int               { return int(p.n.Load()) }
+func (p *places) Closed(string) (time.Time, bool) { return time.Time{}, false }
+func (p *places) Exists(types.NamespacedName) bool {
+	return true
+}
 func (p *places) Waiting(_ string, n int) {
 	select {
 	case p.waiting <- n:

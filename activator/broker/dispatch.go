@@ -56,6 +56,8 @@ type dispatcher struct {
 
 	// What follows is the loop's.
 	trigger  *trigger // see current
+	shut     bool     // its subscriber is closed: see heed
+	sub      *nats.Subscription
 	inbox    string
 	next     string // where pull requests go
 	link     *link  // the connection that events were asked of
@@ -78,7 +80,8 @@ type delivery struct {
 	size     int // bytes of the message
 	seq      uint64
 	accepted time.Time
-	attempt  int // from 1: how often it was handed out
+	attempt  int  // from 1: how often it was handed out
+	excused  bool // it was turned away by a subscriber that was closed
 	ev       ce.Event
 	key      string // partitionkey, of ordered delivery
 }
@@ -106,6 +109,7 @@ const (
 	retryLater               // have it handed out again after wait
 	retryHeld                // likewise, but hold it meanwhile
 	retryNow                 // the wait of retryHeld is over
+	turnedAway               // hold it until its subscriber is open: that was no attempt
 )
 
 func (b *Broker) newDispatcher(ctx context.Context, t *trigger) (*dispatcher, error) {
@@ -124,21 +128,25 @@ func (b *Broker) newDispatcher(ctx context.Context, t *trigger) (*dispatcher, er
 	}
 	info := cons.CachedInfo()
 	d.before, d.pulled, d.missing = info.Delivered.Stream, info.Delivered.Stream, info.NumAckPending
-	sub, err := b.store.nc.ChanSubscribe(d.inbox, d.msgs)
-	if err != nil {
+	if d.sub, err = b.store.nc.ChanSubscribe(d.inbox, d.msgs); err != nil {
 		cancel()
 		return nil, fmt.Errorf("deliver to Trigger %s: %w", t.name, err)
 	}
+	d.awaitMissing()
+	go func() {
+		defer close(d.ended)
+		d.run(ctx)
+		_ = d.sub.Unsubscribe() // fails where the connection is closed
+	}()
+	return d, nil
+}
+
+// awaitMissing gives what an earlier process had begun the time to come again.
+func (d *dispatcher) awaitMissing() {
 	if d.missing > 0 {
 		d.settleBy = time.Now().Add(settleWait)
 		time.AfterFunc(settleWait, d.nudge)
 	}
-	go func() {
-		defer close(d.ended)
-		d.run(ctx)
-		_ = sub.Unsubscribe() // fails where the connection is closed
-	}()
-	return d, nil
 }
 
 func (d *dispatcher) nudge() {
@@ -161,6 +169,7 @@ func (d *dispatcher) run(ctx context.Context) {
 	beating := false
 	for ctx.Err() == nil {
 		t := d.current()
+		d.heed(t)
 		places := d.places(t)
 		d.settle(t)
 		for d.running < places && len(d.ready) > 0 {
@@ -224,6 +233,9 @@ func (d *dispatcher) current() *trigger {
 }
 
 func (d *dispatcher) places(t *trigger) int {
+	if d.shut {
+		return 0
+	}
 	if s := d.b.opts.Subscribers; s != nil {
 		if n := s.Places(t.subscriber.url.Host); n > 0 {
 			return min(n, maxPlaces)
@@ -305,6 +317,9 @@ func (d *dispatcher) advance(key string) {
 // or when the store has had the time to hand them out again. What it has not
 // by then waits for a retry and has no key: one that has is held meanwhile.
 func (d *dispatcher) settle(t *trigger) {
+	if d.shut {
+		return
+	}
 	if d.missing > 0 && (len(d.held) >= aheadOrdered || d.fetcher.tight || !t.ordered || !time.Now().Before(d.settleBy)) {
 		d.missing = 0
 	}
@@ -338,6 +353,10 @@ func (d *dispatcher) finish(r result) {
 	case retryNow: // its key stays blocked until it is here again
 		_ = r.msg.Nak()
 		d.release(r.delivery)
+		return
+	case turnedAway:
+		d.running--
+		d.ready = slices.Insert(d.ready, 0, r.delivery)
 		return
 	}
 	d.running--

@@ -51,7 +51,7 @@ func (f *fetcher) ended() { f.events, f.bytes = 0, 0 }
 // fetch asks for as many events as there is room for.
 func (d *dispatcher) fetch(t *trigger, places int) {
 	f := &d.fetcher
-	if f.events > 0 || f.tight || time.Now().Before(f.pause) {
+	if d.shut || f.events > 0 || f.tight || time.Now().Before(f.pause) {
 		return
 	}
 	window := places + ahead

@@ -46,9 +46,9 @@ const (
 )
 
 // openGate makes sure that a Trigger that defers its events is worked for.
-func (b *Broker) openGate(ctx context.Context, t *trigger) {
-	if _, ok := b.gates.Load(t.name); ok {
-		return
+func (b *Broker) openGate(ctx context.Context, t *trigger) *gate {
+	if g, ok := b.gates.Load(t.name); ok {
+		return g.(*gate)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	g := &gate{b: b, trigger: t, cancel: cancel, ended: make(chan struct{}), look: make(chan struct{}, 1)}
@@ -57,6 +57,7 @@ func (b *Broker) openGate(ctx context.Context, t *trigger) {
 		defer close(g.ended)
 		g.run(ctx)
 	}()
+	return g
 }
 
 // closeGates ends the gates that are chosen, and waits for them.
@@ -139,13 +140,18 @@ func (g *gate) hold(ctx context.Context) error {
 				time.AfterFunc(drainedEvery, g.nudge)
 			}
 		}
+		until, closed := g.b.closed(g.trigger)
+		closed = closed && d.Release
+		if closed {
+			d = deferral.Decision{Next: until, Why: whyClosed}
+		}
 		g.decide(waiting, d)
 		if d.Release {
 			g.b.log.Info("deferred events are released", "trigger", g.trigger.name, "events", waiting.Waiting, "why", d.Why)
 			return nil
 		}
 		var fire <-chan time.Time
-		if !d.Next.IsZero() {
+		if !d.Next.IsZero() && !closed { // it is said when it opens
 			timer.Reset(min(d.Next.Sub(now), maxHold))
 			fire = timer.C
 		}
@@ -262,10 +268,17 @@ func (g *gate) deliver(ctx context.Context) error {
 	look := time.NewTicker(drainedEvery)
 	defer look.Stop()
 	for {
+		drained := look.C
+		if _, closed := g.b.closed(g.trigger); closed {
+			drained = nil // nothing can happen until it is open
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-look.C:
+		case <-g.look:
+			d.nudge()
+			continue
+		case <-drained:
 		}
 		info, err := g.info(ctx)
 		if err != nil {

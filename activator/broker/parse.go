@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
 	brokerconfig "knative.dev/eventing/pkg/apis/config"
 	duckv1 "knative.dev/eventing/pkg/apis/duck/v1"
 	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
@@ -71,6 +72,10 @@ func Parse(raw *unstructured.Unstructured) (Object, []Finding) {
 	return o, p.findings
 }
 
+// maxName bounds a Trigger's name, since the store's names have at most 255
+// characters: "trigger_", a namespace of up to 63 and "_" are part of it.
+const maxName = 180
+
 type parser struct{ findings []Finding }
 
 func (p *parser) refuse(path, format string, args ...any) {
@@ -106,6 +111,13 @@ func (p *parser) parse(raw *unstructured.Unstructured, o Object) {
 	}
 	for _, problem := range apierrors.NameIsDNSSubdomain(o.GetName(), false) {
 		p.refuse("metadata.name", "%s", problem)
+	}
+	most, why := maxName, "its namespace and name are one name in the store"
+	if _, ok := o.(*eventingv1.Broker); ok {
+		most, why = validation.LabelValueMaxLength, "Knative writes it in labels"
+	}
+	if n := len(o.GetName()); n > most {
+		p.refuse("metadata.name", "it has %d characters; at most %d are possible: %s", n, most, why)
 	}
 	if t, ok := o.(*eventingv1.Trigger); ok {
 		if err := bounded(t); err != nil { // Knative's validation parses expressions of any length

@@ -66,6 +66,26 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
+// Names that the store or Knative could not have are refused, and the longest
+// that are not can be applied.
+func TestLongNames(t *testing.T) {
+	longest := func(n int) string { return strings.Repeat("a", n) }
+	named := func(broker, trigger string) []string {
+		return []string{strings.ReplaceAll(shopBroker, "shop", broker), strings.ReplaceAll(strings.ReplaceAll(triggerTo("sort", ""), "shop", broker), "name: sort,", "name: "+trigger+",")}
+	}
+	for i, text := range named(longest(64), longest(maxName+1)) {
+		o, findings := Parse(object(t, text))
+		if o != nil || len(findings) != 1 || findings[0].Path != "metadata.name" || !strings.Contains(findings[0].Reason, "at most") {
+			t.Errorf("object %d: %v", i, findings)
+		}
+	}
+	fit := named(longest(63), longest(maxName))
+	for i := range fit {
+		fit[i] = strings.Replace(fit[i], "namespace: default", "namespace: "+longest(63), 1)
+	}
+	newHarness(t, Options{}, fit...)
+}
+
 // What Parse accepts can be applied; it never panics.
 func FuzzParse(f *testing.F) {
 	f.Add(shopBroker)

@@ -13,7 +13,8 @@ import (
 	"aisle.dev/aisle/internal/client"
 )
 
-// listPending lists the Triggers for which something waits, by name. Where
+// listPending lists the Triggers for which something waits, by name; also
+// those of deleted Brokers. Where
 // nothing is deferred, events that were not yet looked at are all counted,
 // whether the Trigger takes them or not.
 func (b *Broker) listPending(w http.ResponseWriter, r *http.Request) error {
@@ -26,6 +27,9 @@ func (b *Broker) listPending(w http.ResponseWriter, r *http.Request) error {
 		if p.Events > 0 {
 			items = append(items, p)
 		}
+	}
+	for _, p := range b.parkedBrokers() {
+		items = append(items, p.pending...)
 	}
 	slices.SortFunc(items, func(a, b client.Pending) int { return cmp.Compare(a.Trigger, b.Trigger) })
 	return answer(w, map[string]any{"items": items})
@@ -65,6 +69,9 @@ func (b *Broker) pending(ctx context.Context, t *trigger) (client.Pending, error
 	}
 	if p.Retrying > 0 {
 		p.Reason = fmt.Sprintf("%d were tried before%s", p.Retrying, released)
+	}
+	if until, closed := b.closed(t); closed {
+		p.Until, p.Reason = until, whyClosed
 	}
 	switch m, err := st.GetMsg(ctx, info.AckFloor.Stream+1); {
 	case err == nil:

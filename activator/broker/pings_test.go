@@ -102,7 +102,12 @@ func TestParsePingSource(t *testing.T) {
 			t.Errorf("%s: %v; want it to say %q", tt.manifest, findings, tt.says)
 		}
 	}
+}
+
+func TestPingSourceStatus(t *testing.T) {
+	h := newHarness(t, Options{}, shopBroker)
 	o := parse(t, everySecond+toShop)[0].(*v1.PingSource)
+	h.Tell([]Object{o})
 	if !o.Status.IsReady() || o.Status.SinkURI.String() != "http://"+IngressHost+"/default/shop" {
 		t.Errorf("its status is %+v", o.Status)
 	}

@@ -73,6 +73,7 @@ type outcome struct {
 	status     int // HTTP status; 0 where there was no answer
 	retryAfter time.Duration
 	data       []byte // the beginning of the answer's body, of a failure
+	closed     bool   // the subscriber says that it is closed by schedule
 	err        error  // nil: delivered
 }
 

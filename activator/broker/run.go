@@ -21,7 +21,9 @@ func (b *Broker) Run(ctx context.Context) error {
 	}()
 	for ctx.Err() == nil {
 		wait := b.trimHistory(ctx)
-		if err := b.reconcile(ctx, running); err != nil && ctx.Err() == nil {
+		ended, err := b.reconcile(ctx, running)
+		wait = min(wait, b.sweepParked(ctx, ended))
+		if err != nil && ctx.Err() == nil {
 			b.log.Error("not all Triggers are delivered to; it is tried again", "err", err)
 			wait = ownRetry
 		}
@@ -50,8 +52,9 @@ func (b *Broker) Run(ctx context.Context) error {
 	return nil
 }
 
-// reconcile makes the dispatchers those of the Triggers applied.
-func (b *Broker) reconcile(ctx context.Context, running map[types.NamespacedName]*dispatcher) error {
+// reconcile makes the dispatchers those of the Triggers applied, and says
+// whether any has ended.
+func (b *Broker) reconcile(ctx context.Context, running map[types.NamespacedName]*dispatcher) (ended bool, err error) {
 	c := b.config.Load()
 	b.closeGates(func(g *gate) bool { return c.triggers[g.trigger.name] != g.trigger })
 	var going []*dispatcher
@@ -69,7 +72,7 @@ func (b *Broker) reconcile(ctx context.Context, running map[types.NamespacedName
 	var errs []error
 	for name, t := range c.triggers {
 		if t.deferral != nil {
-			b.openGate(ctx, t)
+			b.openGate(ctx, t).nudge()
 			continue
 		}
 		if d := running[name]; d != nil {
@@ -83,5 +86,5 @@ func (b *Broker) reconcile(ctx context.Context, running map[types.NamespacedName
 		}
 		running[name] = d
 	}
-	return errors.Join(errs...)
+	return len(going) > 0, errors.Join(errs...)
 }

@@ -251,6 +251,10 @@ const (
 	brokerPrefix      = "broker_"
 	deadLetterStream  = "deadletters"
 	deadLetterSubject = "aisle.deadletters"
+
+	// What streams and consumers are of, before NAMESPACE/NAME.
+	brokerDescription  = "Broker "
+	triggerDescription = "Trigger "
 )
 
 func token(n types.NamespacedName) string {

@@ -16,8 +16,10 @@ const IngressHost = "broker-ingress.knative-eventing.svc.cluster.local"
 
 // target is where events go.
 type target struct {
-	url    *url.URL
-	broker types.NamespacedName // set where it is one of ours
+	url     *url.URL
+	broker  types.NamespacedName // set where it is one of ours
+	service types.NamespacedName // set where a ref names it
+	named   bool                 // a ref names it: the object must be there
 }
 
 // resolve gives the address of a subscriber or a sink in namespace: that of a
@@ -45,8 +47,10 @@ func resolve(d duckv1.Destination, namespace string) (target, error) {
 	if d.Ref.Group != "" {
 		group = d.Ref.Group
 	}
+	t.named = true
 	switch group + " " + d.Ref.Kind {
 	case "serving.knative.dev Service", "v1 Service":
+		t.service = types.NamespacedName{Namespace: namespace, Name: d.Ref.Name}
 		t.url = &url.URL{Scheme: "http", Host: d.Ref.Name + "." + namespace + ".svc.cluster.local", Path: "/"}
 	case "eventing.knative.dev Broker":
 		t.url = &url.URL{Scheme: "http", Host: IngressHost, Path: "/" + namespace + "/" + d.Ref.Name}

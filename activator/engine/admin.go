@@ -50,6 +50,7 @@ func (e *Engine) admin() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(e.opts.Registry, promhttp.HandlerOpts{}))
 	logs := problem.Handler(e.logs, func(_ *http.Request, err error) { e.log.Error("logs not answered", "err", err) })
 	mux.Handle("GET /v1/logs/{name...}", logs)
+	mux.Handle("GET /v1/usage", problem.Handler(e.usageDays, func(_ *http.Request, err error) { e.log.Error("usage not answered", "err", err) }))
 	mux.HandleFunc("/v1/events/", e.events.admin)
 	kubernetes := &kube.Server{Store: e.control.store, Backend: e.control, Log: func(w http.ResponseWriter, req *http.Request, namespace, pod string) {
 		req.SetPathValue("name", namespace+"/"+pod)

@@ -22,6 +22,7 @@ import (
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/scale"
 	"aisle.dev/aisle/internal/manifest"
+	"aisle.dev/aisle/internal/scaling"
 )
 
 // Apply implements [kube.Backend]: it takes an object as it is written, in the
@@ -49,13 +50,21 @@ func (c *control) Apply(raw *unstructured.Unstructured, dry bool) (made manifest
 		}
 		o = whole
 	}
+	if s, ok := o.(*scaling.ScalingSchedule); ok {
+		if err := admitSchedule(s); err != nil {
+			return nil, false, nil, err
+		}
+	}
 	key := objects.KeyOf(o)
+	old := c.store.Get(key)
+	if err := kube.Fresh(raw, old); err != nil {
+		return nil, false, nil, err
+	}
 	if ks, ok := o.(*servingv1.Service); ok {
 		if err := c.engine.checkServices([]*servingv1.Service{ks}, append(known.Services, ks), known.Sources(), c.deciders); err != nil {
 			return nil, false, nil, &manifest.Invalid{Problems: []manifest.Problem{{Object: key.String(), Reason: err.Error()}}}
 		}
 	}
-	old := c.store.Get(key)
 	made = c.engine.admit(o, old, time.Now())
 	origin, _ := c.store.Origin(key)
 	if dry || old != nil && !origin.Orphan && equality.Semantic.DeepEqual(old, made) {
@@ -67,7 +76,7 @@ func (c *control) Apply(raw *unstructured.Unstructured, dry bool) (made manifest
 	if err := c.store.Write(objects.Change{Key: key, Object: made, Origin: origin}); err != nil {
 		return nil, false, nil, err
 	}
-	err = c.changed(key)
+	err = c.changed(key, old == nil)
 	return c.store.Get(key), old == nil, warnings, err
 }
 
@@ -93,18 +102,25 @@ func (c *control) Delete(key objects.Key) (gone manifest.Object, err error) {
 	if s != nil {
 		s.revisions = slices.DeleteFunc(s.revisions, func(r *servingv1.Revision) bool { return r.Name == rev.Name })
 	}
-	return gone, c.changed(key)
+	return gone, c.changed(key, true)
 }
 
-// changed makes what follows from an object happen. REQUIRES: c.mu is held.
-func (c *control) changed(key objects.Key) error {
+// changed makes what follows from an object happen; other says that it has
+// come or gone. REQUIRES: c.mu is held.
+func (c *control) changed(key objects.Key, other bool) error {
 	switch key.GroupVersionResource {
 	case objects.Services.GroupVersionResource:
-		return c.follow(types.NamespacedName{Namespace: key.Namespace, Name: key.Name})
+		err := c.follow(types.NamespacedName{Namespace: key.Namespace, Name: key.Name})
+		if other { // Triggers and PingSources may lead there
+			err = errors.Join(err, c.engine.events.tell(c.store))
+		}
+		return err
 	case objects.Revisions.GroupVersionResource:
 		return c.prune()
 	case objects.ConfigMaps.GroupVersionResource, objects.Secrets.GroupVersionResource, objects.ImageMaps.GroupVersionResource:
 		return c.refresh()
+	case objects.Schedules.GroupVersionResource:
+		return c.reschedule(key)
 	}
 	if isEvent(key) {
 		return c.engine.events.apply(c.ctx, c.store)
@@ -172,6 +188,14 @@ func (e *Engine) admit(o, old manifest.Object, now time.Time) manifest.Object {
 		}
 		if !equality.Semantic.DeepEqual(before.Spec.Template, o.Spec.Template) {
 			setStatusAnnotation(o, generationKey, strconv.FormatInt(configurationGeneration(before)+1, 10))
+		}
+	case *scaling.ScalingSchedule:
+		o.Status = scaling.Status{}
+		if before, ok := old.(*scaling.ScalingSchedule); ok {
+			before.Status.DeepCopyInto(&o.Status)
+			if !equality.Semantic.DeepEqual(before.Spec, o.Spec) {
+				o.Generation++
+			}
 		}
 	case *unstructured.Unstructured:
 		delete(o.Object, "status")

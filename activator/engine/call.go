@@ -254,6 +254,8 @@ func (r *revision) acquire(ctx context.Context, c *call) (*lane.Lease[*podState]
 	switch {
 	case err == nil:
 		return lease, nil
+	case errors.Is(err, errClosed):
+		return nil, r.door.Load().refusal()
 	case errors.Is(err, lane.ErrFull):
 		return nil, &problem.Error{
 			Status: http.StatusServiceUnavailable, RetryAfter: retryFull,

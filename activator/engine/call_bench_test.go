@@ -23,7 +23,7 @@ func BenchmarkCall(b *testing.B) {
 	r := calling(b, &manifest.Template{Timeout: time.Minute})
 	open(b, r, pod.Listener.Addr().String())
 	routes := new(atomic.Pointer[table])
-	routes.Store(&table{"one.default": {shares: []route.Share{{Revision: r.name, Percent: 100}}, revisions: []*revision{r}}})
+	routes.Store(&table{"one.default": {shares: []route.Share{{Revision: r.name, Percent: 100}}, revisions: []*revision{r}, door: new(atomic.Pointer[closure])}})
 	p := &proxy{routes: routes, cross: http.NewCrossOriginProtection()}
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		req.Host = "one.default.localhost:8080"

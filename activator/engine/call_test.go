@@ -36,7 +36,7 @@ func calling(t testing.TB, spec *manifest.Template) *revision {
 	e := &Engine{log: slog.New(slog.DiscardHandler), metrics: metrics, hurry: make(chan struct{})}
 	rev := new(servingv1.Revision)
 	rev.Namespace, rev.Name = "default", "one-00001"
-	r, err := e.newRevision(&control{engine: e, deciders: config}, rev, spec)
+	r, err := e.newRevision(&control{engine: e, deciders: config}, new(service), rev, spec)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,6 +45,10 @@ func newColdStart(decided time.Time, at pod.Phases) *coldStart {
 	return c
 }
 
+// own is how long the start took from when the machine was asked: a wait for a
+// GPU is not the revision's.
+func (c *coldStart) own() time.Duration { return c.total - c.phases[0].Took }
+
 // observe puts the start into the histogram.
 func (c *coldStart) observe(m *revisionMetrics) {
 	for _, p := range c.phases {

@@ -48,9 +48,11 @@ func checkComposition(t *manifest.Template, names []string) error {
 			if of == "" {
 				of = namespace
 			}
-			if target := of + "/" + leg.Service; !slices.Contains(names, target) {
-				errs = append(errs, fmt.Errorf("service %s/%s: composition %s: leg %s names the service %s, which is not here; there are: %s",
-					t.Namespace, t.Service, c.Name, leg.Name, target, strings.Join(names, ", ")))
+			for _, service := range leg.Services() {
+				if target := of + "/" + service; !slices.Contains(names, target) {
+					errs = append(errs, fmt.Errorf("service %s/%s: composition %s: leg %s names the service %s, which is not here; there are: %s",
+						t.Namespace, t.Service, c.Name, leg.Name, target, strings.Join(names, ", ")))
+				}
 			}
 		}
 	}

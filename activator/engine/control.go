@@ -32,27 +32,29 @@ type control struct {
 	sources atomic.Pointer[manifest.Sources] // of now; what it points to is immutable
 	routes  atomic.Pointer[table]
 
-	mu       sync.Mutex // guards what follows and every change of the store; taken before a revision's mu
-	settings *manifest.Settings
-	deciders *scale.Config
-	services map[types.NamespacedName]*service
-	ending   map[*revision]bool // runners that nothing leads to any more
-	runners  sync.WaitGroup     // of the revisions' goroutines
-	ctx      context.Context
-	stopped  bool // nothing is begun any more
+	mu        sync.Mutex // guards what follows and every change of the store; taken before a revision's mu
+	settings  *manifest.Settings
+	schedules *schedules
+	deciders  *scale.Config
+	services  map[types.NamespacedName]*service
+	ending    map[*revision]bool // runners that nothing leads to any more
+	runners   sync.WaitGroup     // of the revisions' goroutines
+	ctx       context.Context
+	stopped   bool // nothing is begun any more
 }
 
 // service is what runs of one Service. control's mu guards it.
 type service struct {
-	revisions []*servingv1.Revision // as they are in the store, the oldest first
-	running   map[string]*revision  // by name
-	plan      *route.Plan           // the last that could be made; nil: none yet
-	step      *time.Timer           // of a roll-out
-	hosts     []string              // in the table
+	revisions []*servingv1.Revision   // as they are in the store, the oldest first
+	running   map[string]*revision    // by name
+	plan      *route.Plan             // the last that could be made; nil: none yet
+	step      *time.Timer             // of a roll-out
+	hosts     []string                // in the table
+	door      atomic.Pointer[closure] // nil: open
 }
 
-func newControl(ctx context.Context, e *Engine, store *objects.Store) *control {
-	c := &control{engine: e, store: store, services: map[types.NamespacedName]*service{}, ending: map[*revision]bool{}, ctx: ctx}
+func newControl(ctx context.Context, e *Engine, store *objects.Store, s *schedules) *control {
+	c := &control{engine: e, store: store, schedules: s, services: map[types.NamespacedName]*service{}, ending: map[*revision]bool{}, ctx: ctx}
 	c.routes.Store(&table{})
 	revisions, _ := store.List(objects.Revisions, "")
 	for _, o := range revisions {
@@ -125,7 +127,9 @@ func (c *control) refresh() error {
 			}
 			r.retune(d)
 		}
+		c.bound(name) // its own bounds may be others
 	}
+	c.setAlarm()
 	return nil
 }
 
@@ -152,10 +156,16 @@ func list[O manifest.Object](s *objects.Store, r objects.Resource) []O {
 func (c *control) start() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	go c.schedules.leads.run()
+	go c.keepTime()
 	if err := c.refresh(); err != nil {
 		return err
 	}
+	c.loadSchedules()
 	names := map[types.NamespacedName]bool{}
+	for name := range c.schedules.services { // those that schedules alone speak of
+		names[name] = true
+	}
 	for name := range c.services { // those of which revisions alone are left
 		names[name] = true
 	}
@@ -204,6 +214,7 @@ func (c *control) follow(names ...types.NamespacedName) error {
 			delete(c.services, name)
 		}
 	}
+	c.setAlarm()
 	return err
 }
 

@@ -14,9 +14,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
+	"aisle.dev/aisle/activator/engine/clock/clocktest"
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
 	"aisle.dev/aisle/activator/engine/slots"
+	"aisle.dev/aisle/activator/engine/usage"
 	"aisle.dev/aisle/internal/manifest"
 )
 
@@ -57,20 +59,31 @@ func read(t *testing.T, text string) []*unstructured.Unstructured {
 // manifests as `aisle up` does. It must be stopped.
 func controlling(t *testing.T, dir, manifests string) *control {
 	t.Helper()
-	metrics, err := newMetrics(prometheus.NewRegistry())
+	return controllingAt(t, clocktest.At(time.Now()), dir, t.TempDir(), manifests)
+}
+
+// controllingAt does so by a clock, with lead times in a folder.
+func controllingAt(t *testing.T, now *clocktest.Clock, dir, leads, manifests string) *control {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	metrics, err := newMetrics(registry)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &Engine{log: slog.New(slog.DiscardHandler), metrics: metrics, gpus: slots.New([]string{"0"}), hurry: make(chan struct{})}
+	e := &Engine{opts: Options{DataDir: t.TempDir(), Registry: registry}, log: slog.New(slog.DiscardHandler), metrics: metrics, gpus: slots.New([]string{"0"}), hurry: make(chan struct{})}
 	if e.machine, _, err = pod.NewMachine(t.TempDir(), t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(e.machine.Close)
+	if e.usage, err = usage.Open(t.TempDir(), usage.System(), e.log); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.usage.Close)
 	store, damaged, err := objects.Open(dir)
 	if err != nil || len(damaged) > 0 {
 		t.Fatal(err, damaged)
 	}
-	e.control, e.events = newControl(t.Context(), e, store), &events{engine: e}
+	e.control, e.events = newControl(t.Context(), e, store, newSchedules(now, newLeads(leads, now.Now, e.log))), &events{engine: e}
 	set, err := manifest.Check(read(t, manifests), nil)
 	if err != nil {
 		t.Fatal(err)

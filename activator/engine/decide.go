@@ -33,6 +33,8 @@ func (r *revision) decide(now time.Time) time.Time {
 	if r.next != nil {
 		r.decider, r.next = r.next, nil
 	}
+	r.decider.Bound(r.bounds)
+	r.rebound = false
 	v := r.count()
 	reached := r.reached
 	d := r.decider.Decide(now, scale.Snapshot{Ready: v.Ready, Starting: v.Starting, InFlight: held, Waiting: waiting, Unreachable: !reached})
@@ -48,12 +50,20 @@ func (r *revision) decide(now time.Time) time.Time {
 	if d.Want == 0 {
 		r.dropBack()
 	}
+	if r.isClosed() {
+		r.lane.Refuse(errClosed) // who came before the door was shut
+	}
 	v = r.count()
 	quiet := len(r.pods) == 0
 	proven := d.Initialised && !r.proven
 	r.proven = r.proven || proven
 	r.mu.Unlock()
 
+	floor := 0
+	if reached {
+		floor = v.MinScale
+	}
+	r.used.Stand(v.Ready, floor)
 	r.show()
 	if proven {
 		r.control.proven(r)
@@ -96,7 +106,7 @@ func (r *revision) apply(want int, v client.Revision) {
 	}
 	for alive > want {
 		p := r.dispensable()
-		if p.phase != phaseReady || want > 0 || r.yields != "" {
+		if p.phase != phaseReady || want > 0 || r.yields != "" || r.isClosed() {
 			r.drain(p, r.lane.Close(p))
 		} else if r.lane.CloseIdle(p) {
 			// Zero was decided for want of requests: a request that came

@@ -42,9 +42,11 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"knative.dev/serving/pkg/apis/serving"
 
+	"aisle.dev/aisle/activator/engine/clock"
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
 	"aisle.dev/aisle/activator/engine/slots"
+	"aisle.dev/aisle/activator/engine/usage"
 	"aisle.dev/aisle/activator/scale"
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/manifest"
@@ -73,6 +75,9 @@ type Options struct {
 	Registry *prometheus.Registry // nil makes a fresh one; served as /metrics
 	Tracers  trace.TracerProvider // nil traces nothing
 
+	// Clock is what schedules go by; nil means the machine's. Run closes it.
+	Clock Clock
+
 	// Started, when not nil, is called once, as soon as requests are
 	// accepted, from Run's goroutine. Address in it is the bound one.
 	Started func(client.Version)
@@ -91,6 +96,7 @@ type Engine struct {
 
 	// Set by Run before anything is served.
 	machine  *pod.Machine
+	usage    *usage.Meter
 	control  *control
 	events   *events
 	counted  map[string]int64 // see state
@@ -142,6 +148,11 @@ func New(opts Options) (*Engine, error) {
 	}
 	if err := e.checkServices(set.Services, set.Services, set.Sources(), deciders); err != nil {
 		return nil, err
+	}
+	for _, s := range set.Schedules {
+		if err := admitSchedule(s); err != nil {
+			return nil, err
+		}
 	}
 	for i, o := range set.Events {
 		whole, ignored, err := admitEvent(o)
@@ -252,9 +263,20 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 		Version: e.opts.Version, Engine: "local", Address: listener.Addr().String(),
 		DataDir: e.opts.DataDir, PID: os.Getpid(),
 	}
+	if e.usage, err = usage.Open(filepath.Join(e.opts.DataDir, usageName), usage.System(), e.log); err != nil {
+		return err
+	}
+	defer e.usage.Close() // no pod is left that it could count
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	e.control, e.events = newControl(run, e, store), &events{engine: e}
+	if e.opts.Clock == nil {
+		if e.opts.Clock, err = clock.Open(); err != nil {
+			return err
+		}
+	}
+	defer e.opts.Clock.Close()
+	leads := newLeads(filepath.Join(e.opts.DataDir, leadsName), e.opts.Clock.Now, e.log)
+	e.control, e.events = newControl(run, e, store, newSchedules(e.opts.Clock, leads)), &events{engine: e}
 	if err := e.control.sync(e.folder); err != nil {
 		return err
 	}

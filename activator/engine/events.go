@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 
 	"aisle.dev/aisle/activator/broker"
 	"aisle.dev/aisle/activator/engine/objects"
@@ -82,11 +83,8 @@ func untyped(typed broker.Object, raw *unstructured.Unstructured) (*unstructured
 	return made, nil
 }
 
-// apply tells the broker of all objects, and tells of their status. The broker
-// is opened for the first of them. REQUIRES: the control's mu is held.
-func (v *events) apply(ctx context.Context, store *objects.Store) error {
-	var typed []broker.Object
-	var raw []*unstructured.Unstructured
+// kept gives the event objects as the broker knows them, and as they are kept.
+func (v *events) kept(store *objects.Store) (typed []broker.Object, raw []*unstructured.Unstructured) {
 	for _, r := range eventResources {
 		for _, o := range list[*unstructured.Unstructured](store, r) {
 			t, findings := broker.Parse(o)
@@ -97,6 +95,13 @@ func (v *events) apply(ctx context.Context, store *objects.Store) error {
 			typed, raw = append(typed, t), append(raw, o)
 		}
 	}
+	return typed, raw
+}
+
+// apply tells the broker of all objects, and shows their status. The broker is
+// opened for the first of them. REQUIRES: the control's mu is held.
+func (v *events) apply(ctx context.Context, store *objects.Store) error {
+	typed, raw := v.kept(store)
 	b := v.broker.Load()
 	if v.stopped || b == nil && len(typed) == 0 {
 		return nil
@@ -110,6 +115,22 @@ func (v *events) apply(ctx context.Context, store *objects.Store) error {
 	if err := b.Apply(ctx, typed); err != nil {
 		return err
 	}
+	return v.show(store, typed, raw)
+}
+
+// tell shows the status of event objects where something else has changed it.
+// REQUIRES: the control's mu is held.
+func (v *events) tell(store *objects.Store) error {
+	b := v.broker.Load()
+	if b == nil {
+		return nil
+	}
+	typed, raw := v.kept(store)
+	b.Tell(typed)
+	return v.show(store, typed, raw)
+}
+
+func (v *events) show(store *objects.Store, typed []broker.Object, raw []*unstructured.Unstructured) error {
 	var told []objects.Change
 	for i, t := range typed {
 		o, err := untyped(t, raw[i])
@@ -191,6 +212,13 @@ func (v *events) admin(w http.ResponseWriter, req *http.Request) {
 	b.Admin().ServeHTTP(w, req)
 }
 
+// reconsider tells the broker that services were closed or opened.
+func (v *events) reconsider() {
+	if b := v.broker.Load(); b != nil {
+		b.Reconsider()
+	}
+}
+
 // inward reaches services of this machine by the names that they have here and
 // in a cluster, and everything else as usual.
 func (e *Engine) inward() http.RoundTripper {
@@ -239,6 +267,24 @@ func (c *control) Waiting(host string, events int) {
 		// As many as could wait here; the rest is in the store.
 		r.backlog.Store(int64(min(events, queueDepth) * t.shares[i].Percent / 100))
 	}
+}
+
+// Closed implements [broker.Subscribers].
+func (c *control) Closed(host string) (until time.Time, closed bool) {
+	t := (*c.routes.Load())[routed(host)]
+	if t == nil {
+		return time.Time{}, false
+	}
+	shut := t.door.Load()
+	if shut == nil {
+		return time.Time{}, false
+	}
+	return shut.opens, true
+}
+
+// Exists implements [broker.Subscribers].
+func (c *control) Exists(service types.NamespacedName) bool {
+	return c.store.Get(objects.Services.Key(service.Namespace, service.Name)) != nil
 }
 
 // places is how many requests the pods that are ready take at once.

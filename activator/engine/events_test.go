@@ -1,9 +1,13 @@
 package engine
 
 import (
+	"strings"
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/route"
 	"aisle.dev/aisle/internal/manifest"
 )
@@ -37,4 +41,106 @@ func TestSubscribers(t *testing.T) {
 			t.Errorf("%d waiting: %v, want %v", waiting, got, want)
 		}
 	}
+}
+
+// eventing has a Trigger and a clock to the Service one, and the Trigger's dead
+// letters go to the Service two.
+const eventing = `
+apiVersion: eventing.knative.dev/v1
+kind: Broker
+metadata: {name: shop}
+---
+apiVersion: eventing.knative.dev/v1
+kind: Trigger
+metadata: {name: sort}
+spec:
+  broker: shop
+  subscriber: {ref: {apiVersion: serving.knative.dev/v1, kind: Service, name: one}}
+  delivery: {deadLetterSink: {ref: {apiVersion: serving.knative.dev/v1, kind: Service, name: two}}}
+---
+apiVersion: sources.knative.dev/v1
+kind: PingSource
+metadata: {name: clock}
+spec:
+  schedule: "0 0 1 1 *"
+  sink: {ref: {apiVersion: serving.knative.dev/v1, kind: Service, name: one}}
+`
+
+// eventful is [controlling] with a broker, until the test ends.
+func eventful(t *testing.T, manifests string) *control {
+	t.Helper()
+	c := controlling(t, t.TempDir(), manifests)
+	t.Cleanup(func() {
+		c.engine.events.rest()
+		c.stop()
+		if err := c.engine.events.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := c.startEvents(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// untrue are the conditions of an object that are not true, by their types.
+func untrue(t *testing.T, c *control, r objects.Resource, name string) map[string]string {
+	t.Helper()
+	o := c.store.Get(r.Key("default", name)).(*unstructured.Unstructured)
+	conditions, _, err := unstructured.NestedSlice(o.Object, "status", "conditions")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := map[string]string{}
+	for _, v := range conditions {
+		if v := v.(map[string]any); v["status"] != "True" {
+			message, _ := v["message"].(string)
+			bad[v["type"].(string)] = message
+		}
+	}
+	return bad
+}
+
+// Who sends to a Service that is not there is not ready, says why, and becomes
+// ready when it comes.
+func TestResolved(t *testing.T) {
+	c := eventful(t, settings+"---"+eventing)
+	apply := func(text string) {
+		t.Helper()
+		if _, _, _, err := c.Apply(read(t, text)[0], false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remove := func(name string) {
+		t.Helper()
+		if _, err := c.Delete(objects.Services.Key("default", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	says := func(r objects.Resource, name string, want map[string]string) {
+		t.Helper()
+		got := untrue(t, c, r, name)
+		delete(got, "Ready")
+		right := len(got) == len(want)
+		for condition, part := range want {
+			right = right && strings.Contains(got[condition], part)
+		}
+		if !right {
+			t.Errorf("%s %s: conditions %v, want %v", r.Kind, name, got, want)
+		}
+		if ready := untrue(t, c, r, name)["Ready"]; (ready != "") != (len(want) > 0) {
+			t.Errorf("%s %s: ready is %q", r.Kind, name, ready)
+		}
+	}
+	two := strings.ReplaceAll(oneService("1"), "name: one", "name: two")
+	says(objects.Triggers, "sort", map[string]string{"SubscriberResolved": "default/one", "DeadLetterSinkResolved": "default/two"})
+	says(objects.PingSources, "clock", map[string]string{"SinkProvided": "default/one"})
+	apply(oneService("1"))
+	says(objects.Triggers, "sort", map[string]string{"DeadLetterSinkResolved": "default/two"})
+	says(objects.PingSources, "clock", nil)
+	apply(two)
+	says(objects.Triggers, "sort", nil)
+	remove("one")
+	says(objects.Triggers, "sort", map[string]string{"SubscriberResolved": "default/one"})
+	says(objects.PingSources, "clock", map[string]string{"SinkProvided": "default/one"})
 }

@@ -116,7 +116,10 @@ func (c *control) stop() {
 		}
 	}
 	c.mu.Unlock()
+	_ = c.schedules.clock.Close() // nobody is left to be told; keepTime ends
+	<-c.schedules.ended
 	c.runners.Wait()
+	c.schedules.leads.stop()
 }
 
 // running lists the runners by namespace and name.

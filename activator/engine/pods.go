@@ -146,11 +146,13 @@ func (r *revision) tend(p *podState) string {
 	if told {
 		return "was told to stop before there was a GPU for it"
 	}
+	defer r.used.Hold(t.Limits.GPUs)()
 	process, err := r.machine.Start(r.podSpec(p.name, t, claim.Devices()))
 	if err != nil {
 		return fmt.Sprintf("did not start: %v", err)
 	}
 	defer process.Remove()
+	defer r.used.Pod()()
 	r.mu.Lock()
 	p.process, p.pid, p.address, p.started = process, process.PID(), process.Address, process.Started
 	r.mu.Unlock()

@@ -79,6 +79,10 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		p.events(w, req)
 		return
 	}
+	if shut := t.door.Load(); shut != nil {
+		turnAway(w, shut.refusal())
+		return
+	}
 	for t != nil {
 		r := t.pick()
 		if r.gate.enter() {

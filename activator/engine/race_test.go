@@ -32,7 +32,7 @@ func TestRaces(t *testing.T) {
 	address := backend.Listener.Addr().String()
 	another := func() *revision { return calling(t, &manifest.Template{Timeout: time.Minute, ContainerConcurrency: 2}) }
 	lead := func(r *revision) *table {
-		return &table{"one.default": {shares: []route.Share{{Revision: r.name, Percent: 100}}, revisions: []*revision{r}}}
+		return &table{"one.default": {shares: []route.Share{{Revision: r.name, Percent: 100}}, revisions: []*revision{r}, door: new(atomic.Pointer[closure])}}
 	}
 	current := another()
 	pod := open(t, current, address)

@@ -92,7 +92,11 @@ func (c *control) reconcile(name types.NamespacedName, next table) []objects.Cha
 	if !equality.Semantic.DeepEqual(old, ks) {
 		changes = append(changes, c.store.Put(ks))
 	}
-	c.staff(name, s, latest)
+	begun := c.staff(name, s, latest)
+	c.bound(name)
+	for _, r := range begun { // with the bounds that they are to have
+		c.launch(r)
+	}
 	if r := s.running[latest.Name]; r != nil {
 		c.swap(ks, s, r)
 	}
@@ -178,8 +182,9 @@ func (s *service) collect(ks *servingv1.Service, latest *servingv1.Revision, cfg
 }
 
 // staff gives every revision that needs one a runner, and tells each whether a
-// request can come to it. REQUIRES: c.mu is held.
-func (c *control) staff(name types.NamespacedName, s *service, latest *servingv1.Revision) {
+// request can come to it. It gives those that are to be launched.
+// REQUIRES: c.mu is held.
+func (c *control) staff(name types.NamespacedName, s *service, latest *servingv1.Revision) (begun []*revision) {
 	needed := s.needed(latest.Name)
 	for _, n := range needed {
 		if s.running[n] != nil || c.stopped {
@@ -192,23 +197,29 @@ func (c *control) staff(name types.NamespacedName, s *service, latest *servingv1
 		if s.latestReady() != nil && !rev.IsReady() {
 			spec.Annotations = c.provable(spec.Annotations)
 		}
-		r, err := c.engine.newRevision(c, rev, spec)
+		r, err := c.engine.newRevision(c, s, rev, spec)
 		if err != nil {
 			c.engine.log.Error("a revision cannot run", "service", name.String(), "revision", n, "err", err)
 			continue
 		}
 		s.running[n] = r
-		ctx, cancel := context.WithCancel(c.ctx)
-		r.cancel = cancel
-		c.runners.Go(func() {
-			defer cancel()
-			r.run(ctx)
-			c.ended(r)
-		})
+		begun = append(begun, r)
 	}
 	for n, r := range s.running {
 		r.reach(slices.Contains(needed, n))
 	}
+	return begun
+}
+
+// launch lets a runner run. REQUIRES: c.mu is held.
+func (c *control) launch(r *revision) {
+	ctx, cancel := context.WithCancel(c.ctx)
+	r.cancel = cancel
+	c.runners.Go(func() {
+		defer cancel()
+		r.run(ctx)
+		c.ended(r)
+	})
 }
 
 // provable are a revision's annotations with an initial scale of at least one:
@@ -232,7 +243,7 @@ func (c *control) provable(annotations map[string]string) map[string]string {
 // been ready they wait for the latest, which knows what is the matter.
 func (s *service) route(name types.NamespacedName, latest *servingv1.Revision, next table) {
 	lead := func(tag string, shares []route.Share) {
-		t := new(target)
+		t := &target{door: &s.door}
 		for _, share := range shares {
 			if r := s.running[share.Revision]; r != nil {
 				t.shares, t.revisions = append(t.shares, share), append(t.revisions, r)
@@ -261,5 +272,7 @@ func (c *control) forget(name types.NamespacedName, s *service) []objects.Change
 		c.engine.metrics.forget(name.Namespace, r.Name)
 	}
 	s.revisions, s.plan = nil, nil
+	c.schedules.leads.forget(name)
+	c.bound(name)
 	return changes
 }

@@ -17,6 +17,7 @@ import (
 	"aisle.dev/aisle/activator/engine/lane"
 	"aisle.dev/aisle/activator/engine/pod"
 	"aisle.dev/aisle/activator/engine/slots"
+	"aisle.dev/aisle/activator/engine/usage"
 	"aisle.dev/aisle/activator/scale"
 	"aisle.dev/aisle/internal/manifest"
 )
@@ -42,16 +43,18 @@ type revision struct {
 	log      *slog.Logger
 
 	gate    gate
-	backlog atomic.Int64 // events that wait in the store
+	door    *atomic.Pointer[closure] // its service's
+	backlog atomic.Int64             // events that wait in the store
 	// capacity is how many requests a pod takes at once as its autoscaler sees
 	// it, for pods that set no bound.
 	capacity int
 	reverse  *httputil.ReverseProxy
 	lane     *lane.Lane[*podState]
 	stats    *stats.RequestStats
-	wake     chan struct{} // capacity 1: a request waits
-	event    chan event    // from pods' goroutines and requests; received until run returns
-	ended    chan struct{} // closed when run has returned
+	used     *usage.Revision // while run runs
+	wake     chan struct{}   // capacity 1: a request waits
+	event    chan event      // from pods' goroutines and requests; received until run returns
+	ended    chan struct{}   // closed when run has returned
 	tends    sync.WaitGroup
 
 	// control's mu guards these: see swap.go.
@@ -70,6 +73,8 @@ type revision struct {
 	reached  bool           // requests are routed to it, or it has still to be proven
 	proven   bool           // it has had its initial scale
 	next     *scale.Decider // takes the place of the decider; nil: nothing has changed
+	bounds   *scale.Bounds  // that schedules set; nil: its own hold
+	rebound  bool           // nothing has been decided by them yet
 	decision scale.Decision
 	since    time.Time    // when decision.Want last changed
 	failures int          // pods that failed in a row
@@ -101,7 +106,7 @@ const (
 )
 
 // newRevision gives what runs a Revision, reduced to spec.
-func (e *Engine) newRevision(c *control, rev *servingv1.Revision, spec *manifest.Template) (*revision, error) {
+func (e *Engine) newRevision(c *control, s *service, rev *servingv1.Revision, spec *manifest.Template) (*revision, error) {
 	r := &revision{
 		name:     rev.Name,
 		service:  spec.Namespace + "/" + spec.Service,
@@ -121,6 +126,7 @@ func (e *Engine) newRevision(c *control, rev *servingv1.Revision, spec *manifest
 		wake:     make(chan struct{}, 1),
 		event:    make(chan event),
 		ended:    make(chan struct{}),
+		door:     &s.door,
 		reached:  true,
 		proven:   rev.IsReady(),
 	}
@@ -200,6 +206,8 @@ func (r *revision) retune(d *scale.Decider) {
 // gone. At zero, without a request, it does nothing at all.
 func (r *revision) run(ctx context.Context) {
 	defer close(r.ended)
+	r.used = r.control.engine.usage.Begin(r.service, r.spec.Limits.GPUs)
+	defer r.used.End()
 	defer r.tends.Wait()
 	next := time.NewTimer(0) // the first decision is that of the initial scale
 	defer next.Stop()
@@ -244,11 +252,17 @@ func (r *revision) alive() int {
 func (r *revision) unsettled() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return !r.reached || r.next != nil || r.yields != ""
+	return !r.reached || r.next != nil || r.rebound || r.yields != ""
 }
 
 // handle takes in what happened to a pod.
 func (r *revision) handle(ev event) {
+	cold := ev.pod.cold
+	defer func() {
+		if now := ev.pod.cold; cold == nil && now != nil {
+			r.control.learned(r, now.own())
+		}
+	}()
 	if why := r.takeIn(ev); why != nil {
 		r.control.failed(r, *why)
 		if why.pending {

@@ -24,6 +24,7 @@ type table map[string]*target
 type target struct {
 	shares    []route.Share
 	revisions []*revision // one for each share
+	door      *atomic.Pointer[closure]
 }
 
 // pick chooses the revision of one request.

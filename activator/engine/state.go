@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"aisle.dev/aisle/activator/engine/durable"
 )
 
 // The data directory holds
@@ -20,7 +22,9 @@ import (
 //	engine.sock    the admin socket
 //	state.json     the layout's number
 //	objects/       the Kubernetes objects: see package objects
+//	leads/         how long pods take to get ready, by service
 //	events/        what the broker keeps
+//	usage/         what services used, a file per day: see package usage
 //	pods/NS/POD/   a running pod's volumes and process; gone with the pod
 //	logs/NS/POD.log[.1]
 //	cgroup         where the pods' control groups are
@@ -28,6 +32,8 @@ const (
 	lockName    = "engine.lock"
 	stateName   = "state.json"
 	objectsName = "objects"
+	leadsName   = "leads"
+	usageName   = "usage"
 	layout      = 2 // of the data directory; a larger number is a newer engine's
 )
 
@@ -78,34 +84,12 @@ func openState(dataDir string) (state, error) {
 func (s state) write(path string) error {
 	text, err := json.MarshalIndent(s, "", "  ")
 	if err == nil {
-		err = replace(path, append(text, '\n'))
+		err = durable.Replace(path, append(text, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("write the engine's state: %w", err)
 	}
 	return nil
-}
-
-func replace(path string, text []byte) error {
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // lock makes the data directory and takes it for this process. The lock goes

@@ -31,7 +31,8 @@ type Decider struct {
 	// The same revision with and without a route to it: Knative's scaler takes
 	// the difference as a new spec.
 	reachable, unreachable variant
-	lost                   bool // the scaler has the unreachable spec
+	lost                   bool    // the scaler has the unreachable spec
+	bounds                 *Bounds // from outside; nil: its own hold
 
 	state   state
 	began   time.Time // first time that anything was recorded or asked
@@ -73,7 +74,7 @@ func New(rev Revision, cfg *Config) (*Decider, error) {
 	if rev.Initialised {
 		d.state.activity = inactive
 	} else {
-		d.applied = d.reachable.policy.clamp(d.reachable.policy.initial)
+		d.beginAnew()
 	}
 	return d, nil
 }
@@ -109,10 +110,6 @@ func newVariant(pa *v1alpha1.PodAutoscaler, cfg *Config) variant {
 		retention:   cfg.autoscaler.ScaleToZeroPodRetentionPeriod,
 		giveUpAfter: progressDeadline + activationBuffer,
 	}
-	if p.limit > 0 {
-		// Else it would never be reached, and hold its pods for ever.
-		p.initial = min(p.initial, p.limit)
-	}
 	if d, ok := pa.ScaleToZeroPodRetention(); ok {
 		p.retention = d
 	}
@@ -122,12 +119,36 @@ func newVariant(pa *v1alpha1.PodAutoscaler, cfg *Config) variant {
 	return variant{spec: spec, policy: p}
 }
 
-// MinScale and MaxScale are the bounds while the revision can be reached; a
-// MaxScale of 0 is none.
-func (d *Decider) MinScale() int { return d.reachable.policy.floor }
+// beginAnew is how a revision begins that has still to have its initial scale.
+func (d *Decider) beginAnew() {
+	p := d.policy(&d.reachable)
+	d.state, d.began = state{}, time.Time{}
+	d.applied = p.clamp(p.initial)
+}
+
+func (d *Decider) policy(v *variant) policy { return v.policy.within(d.bounds) }
+
+// Bound sets bounds in the place of the revision's own; nil ends that. The next
+// decision keeps them.
+func (d *Decider) Bound(b *Bounds) {
+	closed := d.bounds != nil && d.bounds.Closed
+	d.bounds = b
+	if closed && !(b != nil && b.Closed) && !d.state.initialised {
+		d.beginAnew() // or nothing would ask for the pods that it was to begin with
+	}
+}
+
+// MinScale and MaxScale are the bounds that hold while the revision can be
+// reached; a MaxScale of 0 is none.
+func (d *Decider) MinScale() int { return d.policy(&d.reachable).floor }
 
 // MaxScale is described at MinScale.
-func (d *Decider) MaxScale() int { return d.reachable.policy.limit }
+func (d *Decider) MaxScale() int { return d.policy(&d.reachable).limit }
+
+// Own are the revision's own min-scale and max-scale.
+func (d *Decider) Own() (minScale, maxScale int) {
+	return d.reachable.policy.floor, d.reachable.policy.limit
+}
 
 // defaultConcurrency is Knative's container-concurrency-target-default.
 const defaultConcurrency = 100
@@ -181,7 +202,7 @@ func (d *Decider) Decide(now time.Time, s Snapshot) Decision {
 	// The scale is always valid: our load never lacks data, since a second
 	// without a record is one without requests.
 	desired := int(d.scaler.Scale(silent, now).DesiredPodCount)
-	out := settle(v.policy, d.state, input{
+	out := settle(d.policy(v), d.state, input{
 		now:     now,
 		desired: desired,
 		ready:   s.Ready,

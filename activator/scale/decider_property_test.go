@@ -39,6 +39,19 @@ func drawLoad(t *rapid.T) float64 {
 	return rapid.SampledFrom([]float64{0, 0, 0, 0.2, 1, 3, 10, 80}).Draw(t, "load")
 }
 
+// drawBounds gives bounds from outside: nil in half of the cases.
+func drawBounds(t *rapid.T) *Bounds {
+	if rapid.Bool().Draw(t, "own bounds") {
+		return nil
+	}
+	return &Bounds{
+		Floor:  rapid.IntRange(0, 6).Draw(t, "bound floor"),
+		Cap:    rapid.SampledFrom([]int{0, 1, 4}).Draw(t, "bound cap"),
+		Closed: rapid.IntRange(0, 3).Draw(t, "closed") == 0,
+		By:     "schedule s",
+	}
+}
+
 func newProperty(t *rapid.T, rev Revision) *Decider {
 	cfg, err := ParseConfig(local)
 	if err != nil {
@@ -67,6 +80,8 @@ func TestBoundsAndZero(t *testing.T) {
 		retention := duration(t, rev.Annotations[prefix+"scale-to-zero-pod-retention-period"])
 		now, wanted := at(0), 0
 		var busy time.Time // when a request was last there
+		var bounds *Bounds
+		bound := false // it has had bounds from outside
 		var s Snapshot
 		for range rapid.IntRange(1, 150).Draw(t, "seconds") {
 			now = now.Add(time.Second)
@@ -82,6 +97,12 @@ func TestBoundsAndZero(t *testing.T) {
 			if load > 0 {
 				busy = now
 			}
+			if rapid.IntRange(0, 9).Draw(t, "rebound") == 0 {
+				bounds = drawBounds(t)
+				d.Bound(bounds)
+				bound = bound || bounds != nil
+			}
+			closed := bounds != nil && bounds.Closed
 			d.Record(now, load, load)
 			got := d.Decide(now, s)
 
@@ -91,16 +112,19 @@ func TestBoundsAndZero(t *testing.T) {
 			if limit := d.MaxScale(); limit > 0 && got.Want > limit {
 				t.Fatalf("wants %d, max-scale is %d", got.Want, limit)
 			}
+			if closed && got.Want > d.MinScale() {
+				t.Fatalf("closed, and wants %d: %s", got.Want, got.Why)
+			}
 			if !s.Unreachable && got.Want < d.MinScale() {
 				t.Fatalf("wants %d, min-scale is %d: %s", got.Want, d.MinScale(), got.Why)
 			}
-			if got.Want == 0 && (s.Waiting > 0 || s.InFlight > 0 && s.Ready > 0) {
+			if got.Want == 0 && !closed && (s.Waiting > 0 || s.InFlight > 0 && s.Ready > 0) {
 				t.Fatalf("wants none for %+v", s)
 			}
 			if got.Why == "" {
 				t.Fatal("says nothing")
 			}
-			if got.Want == 0 && wanted > 0 && !s.Unreachable && d.state.initialised && !busy.IsZero() {
+			if got.Want == 0 && wanted > 0 && !s.Unreachable && d.state.initialised && !busy.IsZero() && !bound {
 				if idle := now.Sub(busy); idle < max(window, retention) {
 					t.Fatalf("zero %v after a request; window %v, retention %v", idle, window, retention)
 				}

@@ -359,3 +359,27 @@ func BenchmarkDecide(b *testing.B) {
 		s.run(1, float64(n/60%20), 10)
 	}
 }
+
+// A revision that is closed before it has had its initial scale begins with it
+// once it is open, however long that took.
+func TestOpenedBegins(t *testing.T) {
+	s := newSim(t, local, Revision{Annotations: map[string]string{prefix + "initial-scale": "1"}})
+	s.d.Bound(&Bounds{Closed: true, By: "night"})
+	if got := s.decide(); got.Want != 0 || got.Initialised || !got.NextCheck.IsZero() {
+		t.Fatalf("closed: %+v", got)
+	}
+	s.now = at(100_000)
+	s.d.Bound(nil)
+	if got := s.decide(); got.Want != 1 {
+		t.Fatalf("open: %+v", got)
+	}
+	if s.run(1, 0, 0); !s.last.Initialised {
+		t.Fatalf("ready: %+v", s.last)
+	}
+	s.d.Bound(&Bounds{Closed: true, By: "night"})
+	s.decide()
+	s.d.Bound(nil)
+	if got := s.decide(); got.Want != 0 {
+		t.Fatalf("what has had its initial scale is as idle as it was: %+v", got)
+	}
+}

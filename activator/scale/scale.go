@@ -11,8 +11,10 @@
 // Guarantees:
 //   - Time is what the caller says it is. Nothing here reads a clock, starts a
 //     goroutine or a timer, logs, or registers a metric.
-//   - Want is never below min-scale, never above max-scale, and never 0 while a
-//     request waits, or is being answered by a pod that is not draining.
+//   - Want is never below the floor, never above the cap, and never 0 while a
+//     request waits, or is being answered by a pod that is not draining; but
+//     for a revision that is closed it is the floor. Floor and cap are min-scale and
+//     max-scale, or what [Decider.Bound] says for as long as it does.
 //   - Zero comes only after the stable window has been without a request and
 //     the retention period has passed since.
 //
@@ -65,6 +67,19 @@ type Snapshot struct {
 	// Unreachable says that no route leads to the revision any more: neither
 	// min-scale nor the initial scale keeps its pods.
 	Unreachable bool
+}
+
+// Bounds are set from outside, in the place of a revision's own min-scale and
+// max-scale.
+type Bounds struct {
+	// Floor is how many pods a revision with a route to it has at least. Where
+	// it is above the cap, the cap holds.
+	Floor int
+	Cap   int // pods at most; 0: no bound
+	// Closed is that there are as many pods as Floor says, whatever the load:
+	// whoever uses this package refuses the requests that come or wait.
+	Closed bool
+	By     string // who says so, as Why names it
 }
 
 // Decision is how many pods a revision should have.

@@ -11,7 +11,9 @@ const activationBuffer = 30 * time.Second
 
 // policy is what bounds a revision's scale.
 type policy struct {
-	floor, limit int // min-scale; max-scale, 0: none
+	floor, limit int    // min-scale; max-scale, 0: none
+	by           string // who set them from outside; empty: they are the revision's own
+	closed       bool   // requests count for nothing
 	initial      int
 	activation   int // activation-scale; 0: not set
 	reachable    bool
@@ -30,6 +32,32 @@ func (p policy) clamp(n int) int {
 		n = min(n, p.limit)
 	}
 	return n
+}
+
+// within is the policy with bounds from outside in the place of its own.
+func (p policy) within(b *Bounds) policy {
+	if b != nil {
+		p.floor, p.limit, p.closed, p.by = 0, b.Cap, b.Closed, b.By
+		if p.reachable {
+			p.floor = b.Floor
+		}
+		if p.limit > 0 {
+			p.floor = min(p.floor, p.limit)
+		}
+	}
+	if p.limit > 0 {
+		// Else it would never be reached, and hold its pods for ever.
+		p.initial = min(p.initial, p.limit)
+	}
+	return p
+}
+
+// names are what Why calls floor and limit.
+func (p policy) names() (floor, limit string) {
+	if p.by == "" {
+		return fmt.Sprintf("min-scale %d", p.floor), fmt.Sprintf("max-scale %d", p.limit)
+	}
+	return fmt.Sprintf("floor %d of %s", p.floor, p.by), fmt.Sprintf("cap %d of %s", p.limit, p.by)
 }
 
 // activity is Knative's condition Active of a PodAutoscaler.
@@ -79,9 +107,17 @@ type outcome struct {
 
 // settle turns what the load asks for into what is to run. It is Knative's
 // kpa/scaler.go (scale, handleScaleToZero) and computeActiveCondition as one
-// function of its arguments, with one addition: a request that waits or is
-// being answered keeps a pod, since the load's windows may not show it yet.
+// function of its arguments, with two additions: a request that waits or is
+// being answered keeps a pod, since the load's windows may not show it yet; and
+// a revision that is closed has its floor and no more.
 func settle(p policy, st state, in input) outcome {
+	if p.closed {
+		if p.floor == 0 {
+			return outcome{why: "closed by " + p.by, state: st.become(inactive, in.now)}
+		}
+		in.desired, in.waiting, in.busy = 0, false, false
+		p.initial = min(p.initial, p.floor)
+	}
 	n, why := bound(p, st, in)
 	out := outcome{want: n, why: why}
 	intent := n // what Knative would write to the status; -1: unknown
@@ -102,17 +138,18 @@ func bound(p policy, st state, in input) (n int, why string) {
 	case in.busy && n == 0 && in.running > 0: // else a draining pod answers it
 		n, why = 1, "a request is being answered"
 	}
-	floor, name := p.floor, "min-scale"
+	floor := p.floor
+	atLeast, atMost := p.names()
 	// An initial scale of 0 or 1 needs no floor: the revision begins with as
 	// many pods, and activating keeps them.
 	if p.initial > 1 && !st.initialised && p.reachable && p.initial > floor {
-		floor, name = p.initial, "initial-scale"
+		floor, atLeast = p.initial, fmt.Sprintf("initial-scale %d", p.initial)
 	}
 	if n < floor {
-		n, why = floor, fmt.Sprintf("%s %d", name, floor)
+		n, why = floor, atLeast
 	}
 	if p.limit > 0 && n > p.limit {
-		n, why = p.limit, fmt.Sprintf("max-scale %d; the load asks for %d", p.limit, max(in.desired, n))
+		n, why = p.limit, fmt.Sprintf("%s; the load asks for %d", atMost, max(in.desired, n))
 	}
 	return n, why
 }
@@ -122,7 +159,11 @@ func bound(p policy, st state, in input) (n int, why string) {
 // its pods are kept.
 func toZero(p policy, st state, in input) (out outcome, intent int) {
 	keep := func(why string, wait time.Duration) outcome {
-		return outcome{want: in.applied, why: why, wait: wait}
+		n := in.applied
+		if p.limit > 0 { // it may be lower than it was then
+			n = min(n, p.limit)
+		}
+		return outcome{want: n, why: why, wait: wait}
 	}
 	if !p.toZero {
 		return outcome{want: 1, why: "enable-scale-to-zero is false"}, 1

@@ -49,6 +49,24 @@ func TestSettle(t *testing.T) {
 			input{desired: 9, ready: 4, running: 4, applied: 4}, 4, active, "max-scale 4; the load asks for 9", 0},
 		{"no limit", base, been(active, 0), input{desired: 900, ready: 4, running: 4, applied: 4}, 900, active, "", 0},
 
+		// bounds from outside
+		{"a floor from outside", with(func(p *policy) { p.floor = 1 }).within(&Bounds{Floor: 3, By: "hours"}), been(active, 0),
+			input{desired: 1, ready: 1, running: 1, applied: 1}, 3, activating, "floor 3 of hours", 0},
+		{"takes the place of its own", with(func(p *policy) { p.floor = 3 }).within(&Bounds{By: "hours"}), been(active, 0),
+			input{desired: 1, ready: 3, running: 3, applied: 3}, 1, active, "", 0},
+		{"a cap from outside", with(func(p *policy) { p.limit = 9 }).within(&Bounds{Cap: 2, By: "hours"}), been(active, 0),
+			input{desired: 5, ready: 5, running: 5, applied: 5}, 2, active, "cap 2 of hours; the load asks for 5", 0},
+		{"cuts the floor", base.within(&Bounds{Floor: 5, Cap: 2, By: "hours"}), been(active, 0),
+			input{desired: 1, ready: 2, running: 2, applied: 2}, 2, active, "floor 2 of hours", 0},
+		{"and the initial scale", with(func(p *policy) { p.initial = 4 }).within(&Bounds{Cap: 2, By: "hours"}), fresh,
+			input{desired: 1, ready: 1, running: 2, applied: 2}, 2, activating, "initial-scale 2", 0},
+		{"a floor is not for what nobody reaches", with(func(p *policy) { p.reachable = false }).within(&Bounds{Floor: 2, By: "hours"}), been(active, 0),
+			input{desired: 1, ready: 1, running: 1, applied: 1}, 1, active, "", 0},
+		{"what is closed has its floor, for the time after it", with(func(p *policy) { p.initial = 5 }).within(&Bounds{Closed: true, Floor: 2, By: "night"}), fresh,
+			input{desired: 5, applied: 0, waiting: true}, 2, activating, "floor 2 of night", 0},
+		{"and nothing else", with(func(p *policy) { p.floor = 2 }).within(&Bounds{Closed: true, By: "night"}), been(active, 0),
+			input{desired: 5, ready: 5, running: 5, applied: 5, busy: true, waiting: true}, 0, inactive, "closed by night", 0},
+
 		// initial scale
 		{"an initial scale above the floor is a floor", with(func(p *policy) { p.initial = 3; p.floor = 1 }), fresh,
 			input{desired: 1, ready: 1, running: 3, applied: 3}, 3, activating, "initial-scale 3", 0},

@@ -5,7 +5,8 @@
 // Environment: PORT (8080), COMPOSITION (path of the composition file;
 // required), LEG_URL (template of a leg's address), NAMESPACE (of legs that
 // name none; default), SOURCE (of its events; /aisle/composer), MAX_INFLIGHT
-// (products at once; 128), LOG_LEVEL (info).
+// (products at once; 128), CLOSURES (path of the file that says when services
+// are closed, which may be missing), LOG_LEVEL (info).
 package main
 
 import (
@@ -65,12 +66,14 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 		Namespace:   getenv("NAMESPACE"),
 		Source:      getenv("SOURCE"),
 		MaxInFlight: max,
+		Closures:    getenv("CLOSURES"),
 		Logger:      log,
 		Metrics:     set,
 	})
 	if err != nil {
 		return err
 	}
+	defer c.Close() // no product is on its way any more
 	return serve.Run(ctx, serve.Options{
 		Host: getenv("HOST"), Port: getenv("PORT"), Handler: c.Handler(), Metrics: set, Logger: log,
 		Grace: composition.Deadline + 20*time.Second, // a product may still be on its way in

@@ -6,6 +6,7 @@ package category
 import (
 	"bytes"
 	_ "embed"
+	"time"
 
 	"aisle.dev/aisle/internal/prediction"
 )
@@ -14,9 +15,9 @@ import (
 type Status string
 
 const (
-	Complete Status = "complete" // no leg failed
+	Complete Status = "complete" // no leg failed; legs may have been skipped or closed
 	Partial  Status = "partial"  // at least one leg answered and at least one failed
-	Failed   Status = "failed"   // legs failed and none answered; there is no category
+	Failed   Status = "failed"   // no leg answered, or a required one did not; there is no category
 )
 
 // Outcome says what became of one leg.
@@ -25,7 +26,25 @@ type Outcome string
 const (
 	Answered  Outcome = "answered"
 	Skipped   Outcome = "skipped" // the product has nothing that the leg reads
+	Closed    Outcome = "closed"  // a schedule keeps its service closed: no failure, and nothing to retry before it opens
 	LegFailed Outcome = "failed"
+)
+
+// Variant says which of a leg's two services it was.
+type Variant string
+
+const (
+	GPU Variant = "gpu"
+	CPU Variant = "cpu"
+)
+
+// StandIn says why a leg's CPU service was asked, and not its GPU one alone.
+type StandIn string
+
+const (
+	InsteadOfWaking StandIn = "waking" // the GPU service had not answered by when the leg's rule says: it wakes, or is slow
+	InsteadOfClosed StandIn = "closed" // a schedule keeps the GPU service closed
+	InsteadOfFailed StandIn = "failed" // the GPU service failed
 )
 
 //go:embed category.schema.json
@@ -59,7 +78,9 @@ type Category struct {
 // Leg is one classifier's part in the answer.
 type Leg struct {
 	Name       string            `json:"name"`
-	Service    string            `json:"service"`
+	Service    string            `json:"service"`           // with variants, the one that answered, or was asked last
+	Variant    Variant           `json:"variant,omitempty"` // which of the leg's two services that is; empty: the leg has one
+	StandIn    StandIn           `json:"standIn,omitempty"` // why the CPU variant was asked; empty with the GPU one
 	Outcome    Outcome           `json:"outcome"`
 	Weight     float64           `json:"weight,omitempty"`     // in the composition; above 0
 	Label      string            `json:"label,omitempty"`      // its own best label
@@ -69,9 +90,10 @@ type Leg struct {
 	ColdMs     float64           `json:"coldMs,omitempty"` // of the latency, what was spent waiting for a pod to start
 	// ColdPhases takes the start apart of the pod that was waited for last, where
 	// the place that ran it told: the queue, the launch, the runtime, the model...
-	ColdPhases []Phase `json:"coldPhases,omitempty"`
-	Attempts   int     `json:"attempts,omitempty"`
-	Reason     string  `json:"reason,omitempty"` // why it was skipped or failed
+	ColdPhases []Phase   `json:"coldPhases,omitempty"`
+	Attempts   int       `json:"attempts,omitempty"`
+	Opens      time.Time `json:"opens,omitzero"`   // closed: until when; zero where that is not known
+	Reason     string    `json:"reason,omitempty"` // why it was skipped, is closed or failed, or why the CPU variant stands in
 }
 
 // Phase is one phase of a pod's start.

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -17,7 +18,7 @@ import (
 //
 //	GET    /v1/events/deadletters                {"items":[DeadLetter]}, oldest first; trigger=NAMESPACE/NAME, after=ID, limit=N
 //	GET    /v1/events/deadletters/ID             its event, in the JSON format of CloudEvents
-//	POST   /v1/events/deadletters[/ID]/replay    {"count":N}; without an ID all of them, or those of trigger=
+//	POST   /v1/events/deadletters[/ID]/replay    Counted; without an ID all of them, or those of trigger=
 //	DELETE /v1/events/deadletters[/ID]           likewise
 //	GET    /v1/events/pending                    {"items":[Pending]}
 //	GET    /v1/events/pingsources                {"items":[Ticks]}
@@ -176,30 +177,37 @@ func deadLetter(id uint64) string {
 
 // Replay sends a dead letter to its Trigger again; it is none any more.
 func (e *Engine) Replay(ctx context.Context, id uint64) error {
-	return e.ask(ctx, http.MethodPost, deadLetter(id)+"/replay", new(counted))
+	return e.ask(ctx, http.MethodPost, deadLetter(id)+"/replay", new(Counted))
 }
 
 // ReplayAll is [Engine.Replay] of all dead letters, or of those of a trigger.
+// It gives how many were sent, and an error where some stay.
 func (e *Engine) ReplayAll(ctx context.Context, trigger string) (int, error) {
-	var n counted
+	var n Counted
 	err := e.ask(ctx, http.MethodPost, eventsPath+"/deadletters/replay?"+url.Values{"trigger": {trigger}}.Encode(), &n)
+	if err == nil && n.Left > 0 {
+		err = fmt.Errorf("%d of the dead letters cannot be sent again and stay: %s; apply it again, or purge them", n.Left, n.Why)
+	}
 	return n.Count, err
 }
 
 // Purge throws a dead letter away.
 func (e *Engine) Purge(ctx context.Context, id uint64) error {
-	return e.ask(ctx, http.MethodDelete, deadLetter(id), new(counted))
+	return e.ask(ctx, http.MethodDelete, deadLetter(id), new(Counted))
 }
 
 // PurgeAll is [Engine.Purge] of all dead letters, or of those of a trigger.
 func (e *Engine) PurgeAll(ctx context.Context, trigger string) (int, error) {
-	var n counted
+	var n Counted
 	err := e.ask(ctx, http.MethodDelete, eventsPath+"/deadletters?"+url.Values{"trigger": {trigger}}.Encode(), &n)
 	return n.Count, err
 }
 
-type counted struct {
-	Count int `json:"count"`
+// Counted is of how many dead letters something was done.
+type Counted struct {
+	Count int    `json:"count"`
+	Left  int    `json:"left,omitempty"` // with which it could not be done
+	Why   string `json:"why,omitempty"`  // it could not with the first of these
 }
 
 // Explain says why a product got its category; id is an event's or a product's.

@@ -13,16 +13,13 @@ import (
 // DefaultLegURL is where a leg is in a cluster.
 const DefaultLegURL = "http://{service}.{namespace}.svc.cluster.local"
 
-// address fills in a template such as [DefaultLegURL] for one leg, and gives
-// the URL that it is asked at.
-func address(template string, l LegSpec, namespace string) (string, error) {
-	if l.Namespace != "" {
-		namespace = l.Namespace
-	}
-	s := strings.NewReplacer("{service}", l.Service, "{namespace}", namespace, "{name}", l.Name).Replace(template)
+// address fills in a template such as [DefaultLegURL] for one service of a
+// leg, and gives the URL that it is asked at.
+func address(template, leg, service, namespace string) (string, error) {
+	s := strings.NewReplacer("{service}", service, "{namespace}", namespace, "{name}", leg).Replace(template)
 	u, err := url.Parse(s)
 	if err != nil {
-		return "", fmt.Errorf("LEG_URL %q gives no URL for leg %s: %w", template, l.Name, err)
+		return "", fmt.Errorf("LEG_URL %q gives no URL for leg %s: %w", template, leg, err)
 	}
 	switch {
 	case strings.ContainsAny(s, "{}"):

@@ -24,40 +24,48 @@ import (
 )
 
 const (
-	maxTries    = 3                      // of one leg and product
+	maxTries    = 3                      // of one service and product
 	firstPause  = 100 * time.Millisecond // before the second try; doubled before the third; jittered by half
-	tripsAfter  = 5                      // failures in a row open a leg's circuit breaker
+	tripsAfter  = 5                      // failures in a row open a service's circuit breaker
 	openFor     = 3 * time.Second        // then one request is let through
-	maxPatience = 30 * time.Second       // what a Retry-After of ours says at most
+	maxPatience = 30 * time.Second       // what a Retry-After of ours says at most of legs that failed
+	// closedPatience is what a Retry-After says of a closed leg whose opening
+	// is not known.
+	closedPatience = 10 * time.Minute
 )
 
-// leg is one leg of a running composer.
-type leg struct {
-	LegSpec
-	namespace string // the one that it is in
+// service is one service that answers for a leg, as a running composer sees it.
+type service struct {
+	leg       string // the leg's name
+	name      string
+	variant   category.Variant
+	namespace string
 	url       string
 	client    *http.Client
 	reads     reads
 	breaker   circuitbreaker.CircuitBreaker[any]
 	lastError atomic.Pointer[string] // why the breaker last counted a failure
+	closures  *closures
 }
 
-func newLeg(s LegSpec, template, namespace string, rt http.RoundTripper) (*leg, error) {
-	u, err := address(template, s, namespace)
+func newService(l LegSpec, name string, o *Options, closures *closures) (*service, error) {
+	namespace := cmp.Or(l.Namespace, o.Namespace)
+	u, err := address(o.LegURL, l.Name, name, namespace)
 	if err != nil {
 		return nil, err
 	}
-	if s.Namespace != "" {
-		namespace = s.Namespace
+	if namespace != o.Namespace {
+		closures = nil // they are of the services in the composer's own namespace
 	}
-	return &leg{
-		LegSpec: s, namespace: namespace, url: u,
+	return &service{
+		leg: l.Name, name: name, namespace: namespace, url: u,
 		client: &http.Client{
-			Transport:     rt,
+			Transport:     o.Transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		reads:   reads{declared: s.Reads},
-		breaker: circuitbreaker.NewBuilder[any]().WithFailureThreshold(tripsAfter).WithSuccessThreshold(1).WithDelay(openFor).Build(),
+		reads:    reads{declared: l.Reads},
+		breaker:  circuitbreaker.NewBuilder[any]().WithFailureThreshold(tripsAfter).WithSuccessThreshold(1).WithDelay(openFor).Build(),
+		closures: closures,
 	}, nil
 }
 
@@ -66,7 +74,7 @@ type result struct {
 	category.Leg
 	predictions []prediction.Prediction // when it answered
 	refused     *problem.Error          // the leg found the input at fault
-	patience    time.Duration           // failed: when to come again, if the leg said so
+	patience    time.Duration           // failed or closed: when to come again, if the service said so
 }
 
 // reply is one response of a leg, or why there is none.
@@ -77,51 +85,52 @@ type reply struct {
 	err    error
 }
 
-// ask asks the leg about one product. It returns by ctx's deadline.
-func (l *leg) ask(ctx context.Context, p Product) (r result) {
+// ask asks the service about one product. It returns by ctx's deadline.
+func (s *service) ask(ctx context.Context, p Product) (r result) {
 	start := time.Now()
-	r.Name, r.Service = l.Name, l.Service
+	r = s.result()
 	defer func() { r.LatencyMs = ms(time.Since(start)) }()
 
-	if fields := l.reads.known(); fields != nil && !p.Has(fields) {
+	if fields := s.reads.known(); fields != nil && !p.Has(fields) {
 		r.skip(fields)
 		return r
 	}
-	if l.Deadline > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, l.Deadline)
-		defer cancel()
+	if opens, closed := s.closures.of(s.name, start); closed {
+		r.close(start, opens)
+		return r
 	}
 	widened := false
 	for pause := firstPause; ; pause *= 2 {
-		if !l.breaker.TryAcquirePermit() {
+		if !s.breaker.TryAcquirePermit() {
 			if r.Reason == "" {
 				why := "unknown"
-				if last := l.lastError.Load(); last != nil {
+				if last := s.lastError.Load(); last != nil {
 					why = *last
 				}
-				r.fail("%s is not asked for up to %s, since its last requests failed (%s)", l.Service, openFor, why)
+				r.fail("%s is not asked for up to %s, since its last requests failed (%s)", s.name, openFor, why)
 			}
 			r.Outcome = category.LegFailed
-			r.patience = max(r.patience, l.breaker.RemainingDelay())
+			r.patience = max(r.patience, s.breaker.RemainingDelay())
 			return r
 		}
-		load, err := payloadFor(p.Product, p.JSON, l.reads.known())
+		load, err := payloadFor(p.Product, p.JSON, s.reads.known())
 		if err != nil {
-			l.breaker.RecordSuccess()
+			s.breaker.RecordSuccess()
 			r.fail("the product cannot be written: %v", err)
 			return r
 		}
 		r.Attempts++
-		got := l.once(ctx, p.Header, load)
-		again := l.judge(ctx, &r, got)
-		narrow := l.learn(got, p.Product, load)
+		got := s.once(ctx, p.Header, load)
+		again := s.judge(ctx, &r, got)
+		narrow := s.learn(got, p.Product, load)
 		if r.Outcome != category.LegFailed {
 			if narrow && !widened {
 				// The answer is about a product without some field that the
 				// leg reads: a new revision's. Ask again, with that field.
 				widened, pause = true, pause/2
-				r = result{Leg: category.Leg{Name: l.Name, Service: l.Service, Attempts: r.Attempts, ColdMs: r.ColdMs, ColdPhases: r.ColdPhases}}
+				anew := s.result()
+				anew.Attempts, anew.ColdMs, anew.ColdPhases = r.Attempts, r.ColdMs, r.ColdPhases
+				r = anew
 				continue
 			}
 			return r
@@ -144,18 +153,18 @@ func (l *leg) ask(ctx context.Context, p Product) (r result) {
 
 // learn takes from a reply what the leg reads, and reports whether the
 // product has some of that and it was not sent.
-func (l *leg) learn(got reply, p product.Product, sent payload) bool {
+func (s *service) learn(got reply, p product.Product, sent payload) bool {
 	declared := parseReads(got.header.Get(prediction.HeaderReads))
 	if declared == nil {
 		return false
 	}
-	l.reads.learn(declared)
+	s.reads.learn(declared)
 	return len(keptBack(p, sent, declared)) > 0
 }
 
 // once sends one request and reads the whole answer.
-func (l *leg) once(ctx context.Context, trace http.Header, load payload) reply {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, l.url, bytes.NewReader(load.body))
+func (s *service) once(ctx context.Context, trace http.Header, load payload) reply {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url, bytes.NewReader(load.body))
 	if err != nil {
 		return reply{err: err}
 	}
@@ -168,7 +177,7 @@ func (l *leg) once(ctx context.Context, trace http.Header, load payload) reply {
 	req.Header.Set("Content-Type", load.contentType)
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "aisle-composer")
-	resp, err := l.client.Do(req)
+	resp, err := s.client.Do(req)
 	if err != nil {
 		return reply{err: err}
 	}
@@ -201,39 +210,39 @@ func readAnswer(resp *http.Response) ([]byte, error) {
 
 // judge turns a reply into the leg's result, tells the breaker, and reports
 // whether a failure is worth another try.
-func (l *leg) judge(ctx context.Context, r *result, got reply) (again bool) {
+func (s *service) judge(ctx context.Context, r *result, got reply) (again bool) {
 	cold, phases := coldStart(got.header)
 	r.ColdMs += cold
 	if phases != nil {
 		r.ColdPhases = phases
 	}
 	r.patience = retryAfter(got.header, time.Now())
-	alive := l.breaker.RecordSuccess
+	alive := s.breaker.RecordSuccess
 	dead := func(format string, args ...any) {
 		r.fail(format, args...)
 		why := r.Reason
-		l.lastError.Store(&why)
-		l.breaker.RecordFailure()
+		s.lastError.Store(&why)
+		s.breaker.RecordFailure()
 	}
 	switch {
 	case got.err != nil && ctx.Err() != nil && !errors.Is(context.Cause(ctx), context.DeadlineExceeded):
 		// Whoever asked has gone: this says nothing of the leg. A trial
 		// request must be given back all the same.
-		if l.breaker.IsHalfOpen() {
-			l.breaker.RecordFailure()
+		if s.breaker.IsHalfOpen() {
+			s.breaker.RecordFailure()
 		}
 		r.fail("the request was given up by its sender")
 		return false
 	case errors.Is(got.err, errLong):
-		dead("%s gave no usable answer: %v", l.Service, got.err)
+		dead("%s gave no usable answer: %v", s.name, got.err)
 		return false
 	case got.err != nil:
-		dead("%s", l.explain(ctx, got.err))
+		dead("%s", s.explain(ctx, got.err))
 		return ctx.Err() == nil
 	case got.status == http.StatusOK:
 		answer, err := parseAnswer(got.body)
 		if err != nil {
-			dead("%s gave no usable answer: %v", l.Service, err)
+			dead("%s gave no usable answer: %v", s.name, err)
 			return false
 		}
 		alive()
@@ -241,7 +250,7 @@ func (l *leg) judge(ctx context.Context, r *result, got reply) (again bool) {
 		return false
 	}
 	typ, detail := parseRefusal(got.body)
-	said := fmt.Sprintf("%s answered %d %s", l.Service, got.status, http.StatusText(got.status))
+	said := fmt.Sprintf("%s answered %d %s", s.name, got.status, http.StatusText(got.status))
 	if detail != "" {
 		said += ": " + detail
 	}
@@ -250,14 +259,22 @@ func (l *leg) judge(ctx context.Context, r *result, got reply) (again bool) {
 		alive()
 		r.skip(parseReads(got.header.Get(prediction.HeaderReads)))
 		return false
+	case got.status == http.StatusServiceUnavailable && typ == problem.TypeClosed:
+		alive() // whoever keeps it closed says it at once
+		now, opens := time.Now(), time.Time{}
+		if r.patience > 0 {
+			opens = now.Add(r.patience)
+		}
+		r.close(now, opens)
+		return false
 	case isInputFault(got.status, typ):
 		alive()
 		r.fail("%s", said)
-		r.refused = problem.New(http.StatusUnprocessableEntity, "leg %s cannot classify this product: %s", l.Name, cmp.Or(detail, said))
+		r.refused = problem.New(http.StatusUnprocessableEntity, "leg %s cannot classify this product: %s", s.leg, cmp.Or(detail, said))
 		return false
 	case got.status == http.StatusNotFound, got.status == http.StatusMisdirectedRequest:
 		alive() // whoever said this lives, and says it at once
-		r.fail("there is no service %q in namespace %q that classifies (%s)", l.Service, l.namespace, said)
+		r.fail("there is no service %q in namespace %q that classifies (%s)", s.name, s.namespace, said)
 		return false
 	case got.status == http.StatusTooManyRequests, got.status == http.StatusServiceUnavailable && r.patience > 0:
 		alive() // busy, not broken
@@ -272,15 +289,15 @@ func (l *leg) judge(ctx context.Context, r *result, got reply) (again bool) {
 }
 
 // explain says in a sentence why there was no answer.
-func (l *leg) explain(ctx context.Context, err error) string {
+func (s *service) explain(ctx context.Context, err error) string {
 	var dns *net.DNSError
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil:
-		return fmt.Sprintf("%s did not answer in time", l.Service)
+		return fmt.Sprintf("%s did not answer in time", s.name)
 	case errors.As(err, &dns) && dns.IsNotFound:
-		return fmt.Sprintf("there is no service %q in namespace %q: %s is not known", l.Service, l.namespace, dns.Name)
+		return fmt.Sprintf("there is no service %q in namespace %q: %s is not known", s.name, s.namespace, dns.Name)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Sprintf("%s cannot be reached: the connection was refused", l.Service)
+		return fmt.Sprintf("%s cannot be reached: the connection was refused", s.name)
 	}
 	for {
 		inner := errors.Unwrap(err)
@@ -289,7 +306,12 @@ func (l *leg) explain(ctx context.Context, err error) string {
 		}
 		err = inner // the outer ones repeat the URL
 	}
-	return fmt.Sprintf("%s cannot be reached: %s", l.Service, printable(err.Error()))
+	return fmt.Sprintf("%s cannot be reached: %s", s.name, printable(err.Error()))
+}
+
+// result begins a result of the service.
+func (s *service) result() result {
+	return result{Leg: category.Leg{Name: s.leg, Service: s.name, Variant: s.variant}}
 }
 
 func (r *result) answer(a prediction.Result) {
@@ -304,6 +326,17 @@ func (r *result) skip(fields []string) {
 	r.Reason = "the product has nothing that it reads"
 	if len(fields) > 0 {
 		r.Reason += fmt.Sprintf(" (%s)", strings.Join(fields, ", "))
+	}
+}
+
+// close says that a schedule keeps the service closed, until opens if that is
+// known.
+func (r *result) close(now, opens time.Time) {
+	r.Outcome, r.Reason, r.patience = category.Closed, r.Service+" is closed by a schedule", closedPatience
+	if !opens.IsZero() {
+		r.Opens = opens.UTC().Round(time.Second)
+		r.Reason += " until " + r.Opens.Format(time.RFC3339)
+		r.patience = opens.Sub(now)
 	}
 }
 

@@ -47,6 +47,7 @@ func BenchmarkProduct(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	defer c.Close()
 	h := c.Handler()
 	body, _ := json.Marshal(product.Product{ID: "p1", Title: "Red cotton shirt for men", Attributes: map[string]string{"colour": "Red"},
 		Images: []product.Image{{Data: append(bytes.Clone(png), make([]byte, 10<<10)...)}}})

@@ -7,15 +7,14 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"aisle.dev/aisle/internal/category"
 	"aisle.dev/aisle/internal/event"
 	"aisle.dev/aisle/internal/metrics"
-	"aisle.dev/aisle/internal/prediction"
-	"aisle.dev/aisle/internal/problem"
 	"aisle.dev/aisle/internal/product"
 	"aisle.dev/aisle/internal/serve"
 )
@@ -31,6 +30,7 @@ type Options struct {
 	Source      string            // of the events; empty means /aisle/composer
 	MaxInFlight int               // products at once; 0 means 128
 	Transport   http.RoundTripper // shared by all legs; nil means NewTransport()
+	Closures    string            // path of the file that says when services are closed; empty: none does
 	Logger      *slog.Logger      // nil discards
 	Metrics     *metrics.Set      // nil: to be seen by nobody
 }
@@ -44,9 +44,15 @@ type Composer struct {
 	bodies  *serve.Budget
 	log     *slog.Logger
 	metrics *instruments
+
+	// What lives longer than a product: the requests that wake services.
+	life       context.Context
+	end        context.CancelFunc
+	background sync.WaitGroup
+	kept       *semaphore.Weighted // bytes of the products in them
 }
 
-// New returns a composer. It opens no connection.
+// New returns a composer. It opens no connection. Whoever made it calls Close.
 func New(o Options) (*Composer, error) {
 	if o.Composition == nil {
 		return nil, errors.New("there is no composition")
@@ -81,16 +87,25 @@ func New(o Options) (*Composer, error) {
 	if o.Metrics == nil {
 		o.Metrics = metrics.New()
 	}
-	c := &Composer{spec: o.Composition, source: o.Source, slots: make(chan struct{}, o.MaxInFlight), bodies: serve.NewBudget(bodyBudget), log: o.Logger}
+	c := &Composer{spec: o.Composition, source: o.Source, slots: make(chan struct{}, o.MaxInFlight), bodies: serve.NewBudget(bodyBudget), log: o.Logger, kept: semaphore.NewWeighted(wakeBudget)}
+	closures := newClosures(o.Closures, o.Logger)
 	for _, s := range o.Composition.Legs {
-		l, err := newLeg(s, o.LegURL, o.Namespace, o.Transport)
+		l, err := newLeg(s, &o, closures)
 		if err != nil {
 			return nil, err
 		}
 		c.legs = append(c.legs, l)
 	}
-	c.metrics = newInstruments(o.Metrics, c)
+	c.metrics = newInstruments(o.Metrics, c, closures)
+	c.life, c.end = context.WithCancel(context.Background())
 	return c, nil
+}
+
+// Close ends the requests that still wake services, and waits for them. It is
+// for when no product is on its way any more.
+func (c *Composer) Close() {
+	c.end()
+	c.background.Wait()
 }
 
 // Product is a product on its way to the legs.
@@ -113,7 +128,7 @@ func (c *Composer) Compose(ctx context.Context, p Product) (category.Result, err
 	var wg sync.WaitGroup
 	for i, l := range c.legs {
 		ask := func() {
-			results[i] = c.guarded(ctx, l, p)
+			results[i] = c.leg(ctx, l, p)
 			c.metrics.observe(&results[i])
 		}
 		if i == len(c.legs)-1 {
@@ -131,90 +146,30 @@ func (c *Composer) Compose(ctx context.Context, p Product) (category.Result, err
 	return out, err
 }
 
+// leg asks one leg about a product. It returns by ctx's deadline.
+func (c *Composer) leg(ctx context.Context, l *leg, p Product) result {
+	if l.Deadline > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, l.Deadline)
+		defer cancel()
+	}
+	if l.cpu == nil {
+		return c.guarded(ctx, l.service, p)
+	}
+	return c.either(ctx, l, p)
+}
+
 // guarded makes a panic the leg's failure.
-func (c *Composer) guarded(ctx context.Context, l *leg, p Product) (r result) {
+func (c *Composer) guarded(ctx context.Context, s *service, p Product) (r result) {
 	start := time.Now()
 	defer func() {
 		if v := recover(); v != nil {
-			c.log.Error("a leg panicked", "leg", l.Name, "panic", v, "stack", string(debug.Stack()))
-			l.breaker.RecordFailure() // it holds a permit
-			r = result{Leg: category.Leg{Name: l.Name, Service: l.Service, LatencyMs: ms(time.Since(start))}}
+			c.log.Error("a leg panicked", "leg", s.leg, "service", s.name, "panic", v, "stack", string(debug.Stack()))
+			s.breaker.RecordFailure() // it holds a permit
+			r = s.result()
+			r.LatencyMs = ms(time.Since(start))
 			r.fail("internal error; the composer's log says more")
 		}
 	}()
-	return l.ask(ctx, p)
-}
-
-// reduce makes one answer of the legs' results. It is pure.
-func (c *Composer) reduce(p Product, results []result) (category.Result, error) {
-	out := category.Result{
-		ID:          p.ID,
-		Status:      category.Complete,
-		Legs:        make([]category.Leg, len(results)),
-		Composition: category.Composition{Name: c.spec.Name, Digest: c.spec.Digest},
-	}
-	lists := make([][]prediction.Prediction, len(results))
-	var answered, failed int
-	var refused *problem.Error
-	var missing []string // required legs that failed
-	var patience time.Duration
-	for i := range results {
-		r := &results[i]
-		out.Legs[i] = r.Leg
-		out.Legs[i].Weight = c.spec.Pool.Weights[i]
-		switch r.Outcome {
-		case category.Answered:
-			answered++
-			lists[i] = r.predictions
-		case category.LegFailed:
-			failed++
-			patience = max(patience, r.patience)
-			if r.refused != nil && refused == nil {
-				refused = r.refused
-			}
-			if c.legs[i].Required {
-				missing = append(missing, r.Name)
-			}
-		}
-	}
-	switch {
-	case refused != nil:
-		refused.Extra = map[string]any{"legs": out.Legs}
-		return out, refused
-	case answered == 0 && failed == 0:
-		e := problem.New(http.StatusUnprocessableEntity, "the product has nothing that any leg reads; %s", reasons(out.Legs))
-		e.Type = problem.TypeNothingToRead
-		e.Extra = map[string]any{"legs": out.Legs}
-		return out, e
-	case answered == 0 || len(missing) > 0:
-		out.Status = category.Failed
-		why := "no leg answered"
-		if len(missing) > 0 {
-			why = "there is no category without leg " + strings.Join(missing, ", ")
-		}
-		e := problem.New(http.StatusServiceUnavailable, "%s; %s", why, reasons(out.Legs))
-		e.RetryAfter = min(max(patience, time.Second), maxPatience)
-		e.Extra = map[string]any{"legs": out.Legs, "composition": out.Composition}
-		return out, e
-	case failed > 0:
-		out.Status = category.Partial
-	}
-	pooled := c.spec.Pool.Answers(lists)
-	out.Candidates = pooled[:min(candidates, len(pooled))]
-	out.Category = &category.Category{Label: pooled[0].Label, Path: []string{pooled[0].Label}, Confidence: pooled[0].Probability}
-	if leaf, ok := c.spec.Taxonomy.Leaf(pooled[0].Label); ok {
-		out.Category.ID, out.Category.Path = leaf.ID, leaf.Path
-	}
-	return out, nil
-}
-
-// reasons says in one line what became of the legs that did not answer.
-func reasons(legs []category.Leg) string {
-	var out []string
-	for _, l := range legs {
-		if l.Reason != "" {
-			out = append(out, l.Name+": "+l.Reason)
-		}
-	}
-	return strings.Join(out, "; ")
+	return s.ask(ctx, p)
 }

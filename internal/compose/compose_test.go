@@ -477,10 +477,14 @@ func TestBusyOpensNoBreaker(t *testing.T) {
 	})
 }
 
-type panicking struct{ http.RoundTripper }
+// panicking panics at requests to one host.
+type panicking struct {
+	http.RoundTripper
+	host string // how it begins
+}
 
 func (p panicking) RoundTrip(r *http.Request) (*http.Response, error) {
-	if strings.HasPrefix(r.URL.Host, "photo.") {
+	if strings.HasPrefix(r.URL.Host, p.host) {
 		panic("boom")
 	}
 	return p.RoundTripper.RoundTrip(r)
@@ -490,7 +494,7 @@ func TestAPanicIsTheLegsFailure(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		for _, l := range w.legs {
-			l.client.Transport = panicking{w.transport}
+			l.client.Transport = panicking{w.transport, "photo."}
 		}
 		for range tripsAfter + 1 {
 			res, err := w.Compose(t.Context(), both())

@@ -13,23 +13,30 @@
 //     that breaks, an answer that is no answer, a panic.
 //   - A leg is sent only the fields that it reads, once that is known, and
 //     its answer is never used when it reads a field that was kept back.
+//   - Of a leg with two variants, a GPU service that is not known to be ready
+//     is sent one product at a time; that request's time and what is held for
+//     it are bounded, and it ends by [Composer.Close].
+//   - A leg that a schedule keeps closed has not failed, and is not asked again
+//     for the same product.
 //   - What is wrong with the input is the sender's error (4xx) and names the
 //     leg that found it; what is wrong with the legs is a 503 that a broker
 //     delivers again.
 //
-// Non-goals: it keeps nothing between two products but what legs read, their
-// connections and their circuit breakers; it decodes no pictures and fetches
-// no URLs.
+// Non-goals: it keeps nothing between two products but what services read, their
+// connections, their circuit breakers and when they answered last; it decodes no
+// pictures and fetches no URLs.
 package compose
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -69,12 +76,33 @@ type Composition struct {
 // LegSpec is one leg of a composition.
 type LegSpec struct {
 	Name      string
-	Service   string
+	Service   string        // empty: the variants
+	Variants  *Variants     // nil: the service
 	Namespace string        // empty: the composer's own
 	Deadline  time.Duration // 0: the composition's
 	Required  bool          // without this leg's answer there is no category, unless it had nothing to read
 	Reads     []string      // the product's fields that it reads; nil: its first answer tells
 }
+
+// Services names the services of the leg: its one, or its GPU and its CPU one.
+func (l LegSpec) Services() []string {
+	if l.Variants != nil {
+		return []string{l.Variants.GPU, l.Variants.CPU}
+	}
+	return []string{l.Service}
+}
+
+// Variants are two services of which one answers for a leg.
+type Variants struct {
+	GPU, CPU string
+	// Wait is how long the GPU service is waited for while it is not known to
+	// be ready, before the CPU one is asked: none at all (preferReady), some
+	// time (waitFor), or [Always] (never).
+	Wait time.Duration
+}
+
+// Always waits for a waking service until the leg's deadline.
+const Always time.Duration = math.MaxInt64
 
 // file is the composition file as written.
 type file struct {
@@ -88,6 +116,7 @@ type file struct {
 		Legs     []struct {
 			Name      string    `yaml:"name"`
 			Service   string    `yaml:"service"`
+			Variants  *variants `yaml:"variants"`
 			Namespace string    `yaml:"namespace"`
 			Weight    *float64  `yaml:"weight"`
 			Deadline  *duration `yaml:"deadline"`
@@ -104,6 +133,36 @@ type file struct {
 		} `yaml:"reducer"`
 		Taxonomy string `yaml:"taxonomy"`
 	} `yaml:"spec"`
+}
+
+// variants are two services of a leg, as written.
+type variants struct {
+	GPU  string `yaml:"gpu"`
+	CPU  string `yaml:"cpu"`
+	Rule rule   `yaml:"rule"`
+}
+
+// rule is how long a waking GPU service is waited for: the word preferReady
+// (which is what none at all means) or never, or {waitFor: DURATION}.
+type rule time.Duration
+
+func (r *rule) UnmarshalYAML(n *yaml.Node) error {
+	switch {
+	case n.Kind == yaml.ScalarNode && n.Value == "preferReady":
+		*r = 0
+		return nil
+	case n.Kind == yaml.ScalarNode && n.Value == "never":
+		*r = rule(Always)
+		return nil
+	case n.Kind == yaml.MappingNode && len(n.Content) == 2 && n.Content[0].Value == "waitFor":
+		if err := (*duration)(r).UnmarshalYAML(n.Content[1]); err != nil {
+			return err
+		}
+		if *r > 0 {
+			return nil
+		}
+	}
+	return fmt.Errorf("line %d: a rule is preferReady, never, or {waitFor: 2s}, a time above 0", n.Line)
 }
 
 type duration time.Duration
@@ -265,7 +324,9 @@ func (f *file) check() (*Composition, error) {
 			return nil, fmt.Errorf("%s.name %q is not a DNS label", at, l.Name)
 		case twice:
 			return nil, fmt.Errorf("%s.name %q is the name of spec.legs[%d] too", at, l.Name, first)
-		case !dnsLabel.MatchString(l.Service):
+		case (l.Service == "") == (l.Variants == nil):
+			return nil, fmt.Errorf("%s: want either service: NAME or variants: {gpu: NAME, cpu: NAME, rule: preferReady}", at)
+		case l.Variants == nil && !dnsLabel.MatchString(l.Service):
 			return nil, fmt.Errorf("%s.service %q is not a DNS label: want a service's name", at, l.Service)
 		case l.Namespace != "" && !dnsLabel.MatchString(l.Namespace):
 			return nil, fmt.Errorf("%s.namespace %q is not a DNS label", at, l.Namespace)
@@ -273,6 +334,17 @@ func (f *file) check() (*Composition, error) {
 			return nil, fmt.Errorf("%s.deadline %s: want more than 0, at most spec.deadline, which is %s", at, leg.Deadline, c.Deadline)
 		case !(weight > 0 && weight <= reduce.MaxWeight):
 			return nil, fmt.Errorf("%s.weight %v: want a number above 0, at most %d; leave the leg out if it is not to count", at, weight, reduce.MaxWeight)
+		}
+		if v := l.Variants; v != nil {
+			leg.Variants = &Variants{GPU: v.GPU, CPU: v.CPU, Wait: time.Duration(v.Rule)}
+			switch limit := cmp.Or(leg.Deadline, c.Deadline); {
+			case !dnsLabel.MatchString(v.GPU) || !dnsLabel.MatchString(v.CPU):
+				return nil, fmt.Errorf("%s.variants: gpu %q, cpu %q: want two services' names, which are DNS labels", at, v.GPU, v.CPU)
+			case v.GPU == v.CPU:
+				return nil, fmt.Errorf("%s.variants: gpu and cpu are both %q: want two services, or service: %s alone", at, v.GPU, v.GPU)
+			case leg.Variants.Wait != Always && leg.Variants.Wait >= limit:
+				return nil, fmt.Errorf("%s.variants.rule: waitFor %s leaves the CPU service no time: want less than the deadline, which is %s", at, leg.Variants.Wait, limit)
+			}
 		}
 		if l.Reads != nil {
 			if leg.Reads = *l.Reads; len(leg.Reads) == 0 || len(leg.Reads) > maxReads {

@@ -140,7 +140,7 @@ func TestParseRefuses(t *testing.T) {
 		{"no legs", "title, service: title}\n    - {name: photo, service: photo, weight: 0.8}", "", "line"},
 		{"legs is empty", "    - {name: title, service: title}\n    - {name: photo, service: photo, weight: 0.8}\n", "", "spec.legs is empty"},
 		{"too many legs", "    - {name: title, service: title}\n", manyLegs(), "at most 32"},
-		{"leg without service", ", service: photo", "", `spec.legs[1].service ""`},
+		{"leg without service", ", service: photo", "", "spec.legs[1]: want either service"},
 		{"leg without name", "name: photo, ", "", `spec.legs[1].name ""`},
 		{"service that is a URL", "service: photo", "service: http://photo", "spec.legs[1].service"},
 		{"service with a slash", "service: photo", "service: a/b", "spec.legs[1].service"},
@@ -272,24 +272,21 @@ func FuzzParse(f *testing.F) {
 }
 
 func TestAddress(t *testing.T) {
-	leg := LegSpec{Name: "photo", Service: "photo-v2"}
 	tests := []struct{ name, template, namespace, want string }{
-		{"cluster", DefaultLegURL, "", "http://photo-v2.default.svc.cluster.local/v1/classify?top=all"},
-		{"local", "http://{service}.{namespace}.localhost:8080", "", "http://photo-v2.default.localhost:8080/v1/classify?top=all"},
-		{"own namespace", DefaultLegURL, "shop", "http://photo-v2.shop.svc.cluster.local/v1/classify?top=all"},
-		{"gateway", "https://gateway/{name}/", "", "https://gateway/photo/v1/classify?top=all"},
+		{"cluster", DefaultLegURL, "default", "http://photo-v2.default.svc.cluster.local/v1/classify?top=all"},
+		{"local", "http://{service}.{namespace}.localhost:8080", "default", "http://photo-v2.default.localhost:8080/v1/classify?top=all"},
+		{"another namespace", DefaultLegURL, "shop", "http://photo-v2.shop.svc.cluster.local/v1/classify?top=all"},
+		{"gateway", "https://gateway/{name}/", "default", "https://gateway/photo/v1/classify?top=all"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			l := leg
-			l.Namespace = tt.namespace
-			if got, err := address(tt.template, l, "default"); err != nil || got != tt.want {
+			if got, err := address(tt.template, "photo", "photo-v2", tt.namespace); err != nil || got != tt.want {
 				t.Errorf("got %s, %v", got, err)
 			}
 		})
 	}
 	for _, bad := range []string{"", "photo", "{service}", "ftp://{service}", "http://", "http://{svc}", "http://u:p@{service}", "http://{service}/?a=b", "http://{service}:port"} {
-		if got, err := address(bad, leg, "default"); err == nil || !strings.Contains(err.Error(), "LEG_URL") {
+		if got, err := address(bad, "photo", "photo-v2", "default"); err == nil || !strings.Contains(err.Error(), "LEG_URL") {
 			t.Errorf("%q: %s, %v", bad, got, err)
 		}
 	}

@@ -182,18 +182,36 @@ func wantJSON(contentType string) error {
 }
 
 func (c *Composer) about(w http.ResponseWriter, _ *http.Request) error {
+	type serviceAbout struct {
+		Variant category.Variant `json:"variant,omitempty"`
+		Service string           `json:"service"`
+		URL     string           `json:"url"`
+		Reads   []string         `json:"reads,omitempty"` // once known
+		Breaker string           `json:"breaker"`
+		Ready   *bool            `json:"ready,omitempty"`  // of a GPU variant: whether it is known to be
+		Waking  bool             `json:"waking,omitempty"` // of a GPU variant: a request wakes it
+	}
 	type legAbout struct {
-		Name     string   `json:"name"`
-		Service  string   `json:"service"`
-		URL      string   `json:"url"`
-		Weight   float64  `json:"weight"`
-		Required bool     `json:"required,omitempty"`
-		Reads    []string `json:"reads,omitempty"` // once known
-		Breaker  string   `json:"breaker"`
+		Name          string         `json:"name"`
+		*serviceAbout                // of a leg without variants
+		Variants      []serviceAbout `json:"variants,omitempty"`
+		Weight        float64        `json:"weight"`
+		Required      bool           `json:"required,omitempty"`
 	}
 	legs := make([]legAbout, len(c.legs))
 	for i, l := range c.legs {
-		legs[i] = legAbout{l.Name, l.Service, l.url, c.spec.Pool.Weights[i], l.Required, l.reads.known(), l.breaker.State().String()}
+		var all []serviceAbout
+		for _, s := range l.services() {
+			all = append(all, serviceAbout{Variant: s.variant, Service: s.name, URL: s.url, Reads: s.reads.known(), Breaker: s.breaker.State().String()})
+		}
+		legs[i] = legAbout{Name: l.Name, Weight: c.spec.Pool.Weights[i], Required: l.Required}
+		if l.cpu == nil {
+			legs[i].serviceAbout = &all[0]
+			continue
+		}
+		ready, waking := l.state()
+		all[0].Ready, all[0].Waking = &ready, waking
+		legs[i].Variants = all
 	}
 	buf, err := json.Marshal(map[string]any{
 		"composition": category.Composition{Name: c.spec.Name, Digest: c.spec.Digest},

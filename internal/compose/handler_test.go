@@ -374,6 +374,7 @@ func TestOverload(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer c.Close()
 		h := c.Handler()
 		entered, release := make(chan struct{}), make(chan struct{})
 		w.title.before = func(http.ResponseWriter, *http.Request, int) bool {
@@ -404,7 +405,9 @@ func TestOverload(t *testing.T) {
 			for _, m := range f.GetMetric() {
 				name := f.GetName()
 				for _, l := range m.GetLabel() {
-					name += " " + l.GetValue()
+					if l.GetValue() != "" { // empty: as if it were not there
+						name += " " + l.GetValue()
+					}
 				}
 				got[name] += m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
 			}
@@ -543,6 +546,7 @@ func TestLocalhostIsDialledAsLoopback(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer c.Close()
 	res, err := c.Compose(context.Background(), Product{Product: product.Product{Title: "x"}})
 	if err != nil || res.Category.Label != "Shirts" {
 		t.Errorf("%v %+v", err, res)

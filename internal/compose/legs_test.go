@@ -129,6 +129,7 @@ type seen struct {
 	body        []byte
 	header      http.Header
 	product     product.Product // when it came as JSON
+	context     context.Context // of the request: it ends with it
 }
 
 func (c *classifier) requests() []seen {
@@ -143,20 +144,27 @@ func (c *classifier) setReads(fields ...string) {
 	c.reads = fields
 }
 
+// setBefore sets before, of a classifier that is being asked.
+func (c *classifier) setBefore(before func(w http.ResponseWriter, r *http.Request, try int) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.before = before
+}
+
 func (c *classifier) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != "/v1/classify" || r.URL.Query().Get("top") != "all" {
 		problem.Write(w, problem.New(http.StatusNotFound, "no such path"))
 		return
 	}
 	body, _ := io.ReadAll(r.Body)
-	s := seen{contentType: r.Header.Get("Content-Type"), body: body, header: r.Header}
+	s := seen{contentType: r.Header.Get("Content-Type"), body: body, header: r.Header, context: r.Context()}
 	c.mu.Lock()
 	reads := c.reads
 	c.seen = append(c.seen, s)
-	try := len(c.seen)
+	try, before := len(c.seen), c.before
 	c.mu.Unlock()
 	w.Header().Set(prediction.HeaderReads, strings.Join(reads, ","))
-	if c.before != nil && c.before(w, r, try) {
+	if before != nil && before(w, r, try) {
 		return
 	}
 	if strings.HasPrefix(s.contentType, "image/") {
@@ -245,6 +253,7 @@ func newWorld(t *testing.T, text string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(w.Close)
 	return w
 }
 

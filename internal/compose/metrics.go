@@ -7,26 +7,39 @@ import (
 
 // instruments are the package's metrics; see their help texts.
 type instruments struct {
-	products, legs    metrics.Counter
-	duration, latency metrics.Histogram
+	products, legs, wakes metrics.Counter
+	duration, latency     metrics.Histogram
 }
 
-func newInstruments(set *metrics.Set, c *Composer) *instruments {
+func newInstruments(set *metrics.Set, c *Composer, closed *closures) *instruments {
 	const ns = "aisle_composer_"
 	var buckets []float64 // half a millisecond to 16 seconds
 	for b := 0.0005; b < 17; b *= 2 {
 		buckets = append(buckets, b)
 	}
 	set.Gauge(ns+"in_flight", "Products that are being categorised now.").Func(func() float64 { return float64(len(c.slots)) })
-	breakers := set.Gauge(ns+"breaker_state", "The leg's circuit breaker: 0 closed, 1 open, 2 half open.", "leg")
+	breakers := set.Gauge(ns+"breaker_state", "The circuit breaker of a leg's service: 0 closed, 1 open, 2 half open.", "leg", "variant")
+	ready := set.Gauge(ns+"gpu_ready", "1 while the GPU service of a leg with variants is known to be ready.", "leg")
+	waking := set.Gauge(ns+"gpu_waking", "1 while a request wakes the GPU service of a leg with variants.", "leg")
 	for _, l := range c.legs {
-		breakers.Func(func() float64 { return float64(l.breaker.State()) }, l.Name)
+		for _, s := range l.services() {
+			breakers.Func(func() float64 { return float64(s.breaker.State()) }, l.Name, string(s.variant))
+		}
+		if l.cpu != nil {
+			ready.Func(func() float64 { now, _ := l.state(); return number(now) }, l.Name)
+			waking.Func(func() float64 { _, now := l.state(); return number(now) }, l.Name)
+		}
+	}
+	if closed != nil {
+		set.Gauge(ns+"closures_damaged", "1 while the file that says when services are closed cannot be read: what the last good one said still holds.").
+			Func(func() float64 { return number(closed.damaged.Load()) })
 	}
 	return &instruments{
 		products: set.Counter(ns+"products_total", "Products by what became of them: complete, partial, failed (answered 503), rejected (the input was at fault), abandoned (the sender hung up), overload (too many in flight).", "status"),
 		duration: set.Histogram(ns+"product_duration_seconds", "Time from a decoded product to its category, legs included.", buckets),
-		legs:     set.Counter(ns+"leg_requests_total", "Products by leg and outcome: answered, skipped, failed, rejected (the leg found the input at fault).", "leg", "outcome"),
-		latency:  set.Histogram(ns+"leg_duration_seconds", "Time that a leg took for a product, retries included; of legs that answered or failed.", buckets, "leg"),
+		legs:     set.Counter(ns+"leg_requests_total", "Products by leg, variant (gpu or cpu; empty: the leg has one service), why the CPU one stood in for the GPU one (waking, closed, failed) and outcome: answered, skipped, closed, failed, rejected (the leg found the input at fault).", "leg", "variant", "stand_in", "outcome"),
+		latency:  set.Histogram(ns+"leg_duration_seconds", "Time that a leg took for a product, retries included; of legs that answered or failed.", buckets, "leg", "variant"),
+		wakes:    set.Counter(ns+"gpu_wakes_total", "Requests that woke the GPU service of a leg, or tried to, by what became of them: answered, skipped, closed, failed, given up (it could not be kept beyond its product).", "leg", "outcome"),
 	}
 }
 
@@ -35,8 +48,15 @@ func (m *instruments) observe(r *result) {
 	if r.refused != nil {
 		outcome = "rejected"
 	}
-	m.legs.Inc(r.Name, outcome)
-	if r.Outcome != category.Skipped {
-		m.latency.Observe(r.LatencyMs/1000, r.Name)
+	m.legs.Inc(r.Name, string(r.Variant), string(r.StandIn), outcome)
+	if r.Outcome == category.Answered || r.Outcome == category.LegFailed {
+		m.latency.Observe(r.LatencyMs/1000, r.Name, string(r.Variant))
 	}
+}
+
+func number(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }

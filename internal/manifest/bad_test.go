@@ -166,6 +166,9 @@ func TestBadServices(t *testing.T) {
 		{"name -x", replace("name: photo", "name: -x"), []string{"metadata.name", "-x"}},
 		{"name with a dot", replace("name: photo", "name: a.b"), []string{"metadata.name"}},
 		{"long name", replace("name: photo", "name: "+strings.Repeat("a", 64)), []string{"metadata.name"}},
+		{"name longer than a file's", func(testing.TB) string {
+			return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + strings.Repeat("a", 247) + "}\n"
+		}, []string{"metadata.name", "247 characters", "at most 240"}},
 		{"namespace", replace("name: photo", "name: photo\n  namespace: A_b"), []string{"metadata.namespace"}},
 		{"no image", replace("        - image: ko://aisle.dev/aisle/functions/classifier\n", "        - name: x\n"), []string{"image"}},
 		{"bad image", replace("ko://aisle.dev/aisle/functions/classifier", `"a b c"`), []string{atContainer + ".image", "a b c"}},

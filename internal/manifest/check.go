@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+
+	"aisle.dev/aisle/internal/scaling"
 )
 
 const serviceVersion = "serving.knative.dev/v1"
@@ -71,6 +73,7 @@ func check(f *findings, raw []*unstructured.Unstructured, there *Set) *Set {
 	slices.SortFunc(made.ConfigMaps, byName)
 	slices.SortFunc(made.Secrets, byName)
 	slices.SortFunc(made.ImageMaps, byName)
+	slices.SortFunc(made.Schedules, byName)
 	slices.SortFunc(made.Events, func(a, b *unstructured.Unstructured) int {
 		return cmp.Or(cmp.Compare(a.GetKind(), b.GetKind()), byName(a, b))
 	})
@@ -95,6 +98,10 @@ type rawService struct {
 	value  map[string]any
 }
 
+// maxName bounds an object's name, below Kubernetes' 253 characters: a file's
+// name has 255, of which its ending needs some.
+const maxName = 240
+
 func (c *checker) take(o *unstructured.Unstructured, seen map[string]bool) {
 	version, kind := o.GetAPIVersion(), o.GetKind()
 	name := types.NamespacedName{Namespace: cmp.Or(o.GetNamespace(), "default"), Name: o.GetName()}
@@ -113,6 +120,10 @@ func (c *checker) take(o *unstructured.Unstructured, seen map[string]bool) {
 		c.findings.refuse(object, "metadata.name", "%s", strings.Join(problems, "; "))
 		return
 	}
+	if n := len(name.Name); n > maxName {
+		c.findings.refuse(object, "metadata.name", "has %d characters; one machine keeps an object in a file of its name, which has at most %d", n, maxName)
+		return
+	}
 	o = o.DeepCopy()
 	o.SetNamespace(name.Namespace)
 	switch {
@@ -125,6 +136,10 @@ func (c *checker) take(o *unstructured.Unstructured, seen map[string]bool) {
 	case version == imagesVersion && kind == imagesKind:
 		if m := readImages(c.findings, object, o.Object); m != nil {
 			c.set.ImageMaps = append(c.set.ImageMaps, m)
+		}
+	case version == scaling.GroupVersion.String() && kind == scaling.Kind:
+		if s, ok := decode[scaling.ScalingSchedule](c.findings, object, o.Object); ok {
+			c.set.Schedules = append(c.set.Schedules, s)
 		}
 	case slices.Contains(eventKinds, version+" "+kind):
 		c.set.Events = append(c.set.Events, o)

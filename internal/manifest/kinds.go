@@ -1,6 +1,10 @@
 package manifest
 
-import "strings"
+import (
+	"strings"
+
+	"aisle.dev/aisle/internal/scaling"
+)
 
 // eventKinds go through as they are.
 var eventKinds = []string{"eventing.knative.dev/v1 Broker", "eventing.knative.dev/v1 Trigger", "sources.knative.dev/v1 PingSource"}
@@ -28,7 +32,6 @@ var otherKinds = map[string]rule{
 	"serving.knative.dev Configuration":            {refuse, "a Knative Service has its own"},
 	"serving.knative.dev Revision":                 {refuse, "the engine makes revisions of Services"},
 	"serving.knative.dev DomainMapping":            {refuse, "services are reached as SERVICE.NAMESPACE.localhost"},
-	"aisle.dev ScalingSchedule":                    {refuse, "this engine has no schedules yet"},
 }
 
 func (c *checker) other(object, version, kind string) {
@@ -39,13 +42,14 @@ func (c *checker) other(object, version, kind string) {
 	r, known := otherKinds[group+" "+kind]
 	if !known {
 		kinds := func(yield func(string) bool) {
-			for _, k := range []string{"Service", "ConfigMap", "Secret", "Broker", "Trigger", "PingSource"} {
+			for _, k := range []string{"Service", "ConfigMap", "Secret", "Broker", "Trigger", "PingSource", scaling.Kind} {
 				if k != kind && !yield(k) {
 					return
 				}
 			}
 		}
-		c.findings.refuse(object, "", "apiVersion %s, kind %s means nothing here; there are Knative Services (%s), ConfigMaps and Secrets (v1), and Knative's Brokers, Triggers and PingSources (v1)%s", version, kind, serviceVersion, meant(kind, kinds))
+		c.findings.refuse(object, "", "apiVersion %s, kind %s means nothing here; there are Knative Services (%s), ConfigMaps and Secrets (v1), Knative's Brokers, Triggers and PingSources (v1), and %ss (%s)%s",
+			version, kind, serviceVersion, scaling.Kind, scaling.GroupVersion, meant(kind, kinds))
 		return
 	}
 	if r.verdict == ignore {

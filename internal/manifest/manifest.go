@@ -33,7 +33,8 @@
 //
 // Non-goals: running anything, remembering what was there before, and the
 // insides of Brokers, Triggers and PingSources, which go through as they are
-// (activator/broker knows them).
+// (activator/broker knows them), and what a ScalingSchedule's fields mean
+// (activator/schedule does).
 package manifest
 
 import (
@@ -46,6 +47,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+
+	"aisle.dev/aisle/internal/scaling"
 )
 
 // Object is an object of Kubernetes'.
@@ -60,6 +63,7 @@ type Set struct {
 	ConfigMaps []*corev1.ConfigMap  // Knative's own too, in the namespace knative-serving
 	Secrets    []*corev1.Secret
 	ImageMaps  []*ImageMap
+	Schedules  []*scaling.ScalingSchedule   // their shape alone was looked at
 	Events     []*unstructured.Unstructured // Brokers, Triggers and PingSources: not looked into
 	Settings   *Settings                    // out of the ConfigMaps
 	Ignored    []Ignored
@@ -86,6 +90,9 @@ func (s *Set) Objects() []Object {
 		all = append(all, o)
 	}
 	for _, o := range s.Services {
+		all = append(all, o)
+	}
+	for _, o := range s.Schedules {
 		all = append(all, o)
 	}
 	for _, o := range s.Events {

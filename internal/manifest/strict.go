@@ -19,7 +19,17 @@ func checkShape(f *findings, object, path string, v any, t reflect.Type) {
 		}
 		t = t.Elem()
 	}
-	if v == nil || decodesItself(t) {
+	if v == nil {
+		return
+	}
+	if decodesItself(t) {
+		text, err := json.Marshal(v)
+		if err == nil && t.Kind() != reflect.Interface {
+			err = json.Unmarshal(text, reflect.New(t).Interface())
+		}
+		if err != nil {
+			f.refuse(object, path, "%s", plain(err))
+		}
 		return
 	}
 	switch t.Kind() {

@@ -29,6 +29,12 @@ const (
 	// fields that this classifier reads (a title-only product at a photo
 	// classifier). A composer treats such a leg as skipped, not as failed.
 	TypeNothingToRead = "https://aisle.dev/problems/nothing-to-read"
+	// TypeClosed: a schedule keeps the service closed, so that nothing is
+	// started for the request. It is a 503 whose Retry-After is the time to
+	// the next opening, where one is known. A composer takes such a leg as
+	// closed, which is no failure, and asks the leg's other service if there
+	// is one.
+	TypeClosed = "https://aisle.dev/problems/closed"
 )
 
 // Error is a refusal with a reason. It is an error of the caller (4xx) or of

@@ -162,3 +162,34 @@ func (c *api) changedImage(ctx context.Context, name, image string, env map[stri
 	}
 	return errors.Join(err, c.apply(ctx, []map[string]any{plain}))
 }
+
+// conditions are those of one object; kinds without a namespace are asked for
+// in none.
+func (c *api) conditions(t *testing.T, kind, name string) []condition {
+	t.Helper()
+	namespace := c.namespace
+	if kind == "Node" {
+		namespace = ""
+	}
+	var o struct {
+		Status struct{ Conditions []condition }
+	}
+	path, err := resource(kind, namespace, name)
+	if err == nil {
+		err = c.ask(t.Context(), http.MethodGet, path, "", nil, &o)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o.Status.Conditions
+}
+
+func (c *api) awaitReadyObject(t *testing.T, kind, name string) {
+	t.Helper()
+	await(t, kind+" "+name+" to be ready", func() string {
+		if cond := ready(c.conditions(t, kind, name)); cond.Status != "True" {
+			return fmt.Sprintf("%+v", cond)
+		}
+		return ""
+	})
+}

@@ -3,12 +3,10 @@ package acceptance
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
 	"strings"
-	"testing"
 	"time"
 
 	"aisle.dev/aisle/internal/client"
@@ -167,35 +165,4 @@ func (c *cluster) Version(ctx context.Context) (client.Version, error) {
 	var v struct{ GitVersion string }
 	err := c.ask(ctx, http.MethodGet, "/version", "", nil, &v)
 	return client.Version{Version: v.GitVersion, Engine: "knative", Address: c.address()}, err
-}
-
-// conditions are those of one object; kinds without a namespace are asked for
-// in none.
-func (c *cluster) conditions(t *testing.T, kind, name string) []condition {
-	t.Helper()
-	namespace := c.namespace
-	if kind == "Node" {
-		namespace = ""
-	}
-	var o struct {
-		Status struct{ Conditions []condition }
-	}
-	path, err := resource(kind, namespace, name)
-	if err == nil {
-		err = c.ask(t.Context(), http.MethodGet, path, "", nil, &o)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return o.Status.Conditions
-}
-
-func (c *cluster) awaitReadyObject(t *testing.T, kind, name string) {
-	t.Helper()
-	await(t, kind+" "+name+" to be ready", func() string {
-		if cond := ready(c.conditions(t, kind, name)); cond.Status != "True" {
-			return fmt.Sprintf("%+v", cond)
-		}
-		return ""
-	})
 }

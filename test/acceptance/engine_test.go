@@ -81,7 +81,7 @@ func runTests(m *testing.M) (code int, err error) {
 			return 1, fmt.Errorf("build the fixture: %w\n%s", err, out)
 		}
 		var e *engineProcess
-		e, err = startEngine(root, filepath.Join(root, "data"), servicesDir)
+		e, err = startEngine(root, filepath.Join(root, "data"), "testdata/machine")
 		shared.place = e
 	}
 	if err != nil {

@@ -2,6 +2,7 @@ package acceptance
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -21,10 +22,8 @@ import (
 	ce "github.com/cloudevents/sdk-go/v2/event"
 )
 
-const untilBroker = "the engine has no broker until the events issue"
-
-// publish sends an event to a broker once, through the API server, so that the
-// broker need not be reachable from here. 202 means that it has the event.
+// publish goes through the API server, so that the broker need not be reachable
+// from here.
 func (c *cluster) publish(ctx context.Context, broker string, ev ce.Event) (int, error) {
 	header, body, err := event.Encode(ev, false)
 	if err != nil {
@@ -41,7 +40,24 @@ func (c *cluster) publish(ctx context.Context, broker string, ev ce.Event) (int,
 	}
 	patient := *c.http
 	patient.Timeout = 0 // the in-memory broker answers after delivery
-	resp, err := patient.Do(req)
+	return status(&patient, req)
+}
+
+func (e *engineProcess) publish(ctx context.Context, broker string, ev ce.Event) (int, error) {
+	header, body, err := event.Encode(ev, false)
+	if err != nil {
+		return 0, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+e.address()+"/"+e.namespace+"/"+broker, bytes.NewReader(body))
+	if err != nil {
+		return 0, err
+	}
+	req.Header, req.Host = header, "broker-ingress.knative-eventing.localhost"
+	return status(http.DefaultClient, req)
+}
+
+func status(c *http.Client, req *http.Request) (int, error) {
+	resp, err := c.Do(req)
 	if err != nil {
 		return 0, err
 	}
@@ -49,11 +65,11 @@ func (c *cluster) publish(ctx context.Context, broker string, ev ce.Event) (int,
 }
 
 // published sends an event until the broker has it.
-func (c *cluster) published(ctx context.Context, broker string, ev ce.Event) error {
+func published(ctx context.Context, p place, broker string, ev ce.Event) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	return retried(ctx, func() error {
-		status, err := c.publish(ctx, broker, ev)
+		status, err := p.publish(ctx, broker, ev)
 		if err == nil && status != http.StatusAccepted {
 			err = fmt.Errorf("the broker answered %d", status)
 		}
@@ -73,14 +89,14 @@ func newEvent(t *testing.T, typ, id string, takes time.Duration) ce.Event {
 }
 
 // awaitRoute sends events to the suite's broker until one comes out by the
-// Trigger of that type. The in-memory broker answers 202, and drops the event,
-// for a moment after a Trigger is said to be ready.
-func (c *cluster) awaitRoute(t *testing.T, typ, service string) {
+// Trigger of that type. A cluster's in-memory broker answers 202, and drops the
+// event, for a moment after a Trigger is said to be ready.
+func awaitRoute(t *testing.T, p place, typ, service string) {
 	t.Helper()
-	c.awaitReadyObject(t, "Trigger", typ)
-	asked := call(t, c)
+	p.objects().awaitReadyObject(t, "Trigger", typ)
+	asked := call(t, p)
 	await(t, "an event to come by the Trigger "+typ, func() string {
-		if _, err := c.publish(t.Context(), "default", newEvent(t, typ, "probe", 0)); err != nil {
+		if _, err := p.publish(t.Context(), "default", newEvent(t, typ, "probe", 0)); err != nil {
 			return err.Error()
 		}
 		if len(deliveries(t, asked, service, typ)) == 0 {
@@ -108,7 +124,7 @@ func deliveries(t *testing.T, c *caller, service, by string) []received {
 }
 
 // added has objects for the length of a test.
-func (c *cluster) added(t *testing.T, objects []map[string]any) {
+func (c *api) added(t *testing.T, objects []map[string]any) {
 	t.Helper()
 	if err := c.apply(t.Context(), objects); err != nil {
 		t.Fatal(err)
@@ -117,11 +133,31 @@ func (c *cluster) added(t *testing.T, objects []map[string]any) {
 		for _, o := range objects {
 			meta := o["metadata"].(map[string]any)
 			namespace, _ := meta["namespace"].(string)
-			if err := c.in(namespace).remove(context.Background(), o["kind"].(string), meta["name"].(string), ""); err != nil {
+			at := *c
+			at.namespace = cmp.Or(namespace, c.namespace)
+			if err := at.remove(context.Background(), o["kind"].(string), meta["name"].(string), ""); err != nil {
 				t.Error(err)
 			}
 		}
 	})
+}
+
+// moved gives objects of the suite's namespaces in another one.
+func moved(t *testing.T, objects []map[string]any, namespace string) []map[string]any {
+	t.Helper()
+	for _, o := range objects {
+		o["metadata"].(map[string]any)["namespace"] = namespace
+	}
+	text, err := json.Marshal(objects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = bytes.ReplaceAll(text, []byte("."+suiteNamespace+".svc"), []byte("."+namespace+".svc"))
+	var all []map[string]any
+	if err := json.Unmarshal(text, &all); err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 // A clock's event becomes a product, the shipped Trigger brings it to the
@@ -129,17 +165,23 @@ func (c *cluster) added(t *testing.T, objects []map[string]any) {
 // subscriber.
 func TestBrokerCarriesProducts(t *testing.T) {
 	t.Parallel()
-	k := clusterOnly(t, shared, untilBroker)
-	c := call(t, k)
-	shop := k.in(productsNamespace)
+	shop := products.get(t)
 	objects, err := rendered("testdata/clock", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.added(t, objects)
+	c := call(t, shared)
+	if shared.engine() != nil { // there the shop is an engine of its own
+		c = call(t, shop)
+		objects = moved(t, objects, shop.objects().namespace)
+		if err := shop.objects().changed(t.Context(), "listener", nil, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shop.objects().added(t, objects)
 	for kind, names := range map[string][]string{"Broker": {"default", "dead-letters"}, "Trigger": {"products", "clock", "categories"}, "PingSource": {"clock"}} {
 		for _, name := range names {
-			shop.awaitReadyObject(t, kind, name)
+			shop.objects().awaitReadyObject(t, kind, name)
 		}
 	}
 	own, err := event.NewProduct("/acceptance", "own", product.Product{ID: "sent", Title: "Women Silver Wrist Watch"})
@@ -151,7 +193,7 @@ func TestBrokerCarriesProducts(t *testing.T) {
 		await(t, "the category of the product "+id, func() string {
 			// Again after a while: see awaitRoute. The clock repeats its own.
 			if id == "sent" && time.Since(sent) > 2*time.Second {
-				if err := shop.published(t.Context(), "default", own); err != nil {
+				if err := published(t.Context(), shop, "default", own); err != nil {
 					return err.Error()
 				}
 				sent = time.Now()
@@ -174,15 +216,14 @@ func TestBrokerCarriesProducts(t *testing.T) {
 // failure after repeats, bad input at once.
 func TestDeadLetter(t *testing.T) {
 	t.Parallel()
-	k := clusterOnly(t, shared, untilBroker)
-	c := call(t, k)
+	c := call(t, shared)
 	for trigger, want := range map[string]struct {
 		code       string
 		deliveries int
 	}{"failed": {"500", 3}, "refused": {"422", 1}} {
 		t.Run(trigger, func(t *testing.T) {
 			t.Parallel()
-			k.awaitRoute(t, trigger, "listener")
+			awaitRoute(t, shared, trigger, "listener")
 			// Each try is an event of its own: one that was not answered 202 may
 			// have been delivered for all that.
 			var id string
@@ -190,7 +231,7 @@ func TestDeadLetter(t *testing.T) {
 			await(t, "the broker to take the event", func() string {
 				tries++
 				id = fmt.Sprintf("%s-%d", trigger, tries)
-				if status, err := k.publish(t.Context(), "default", newEvent(t, trigger, id, 0)); err != nil || status != http.StatusAccepted {
+				if status, err := shared.publish(t.Context(), "default", newEvent(t, trigger, id, 0)); err != nil || status != http.StatusAccepted {
 					return fmt.Sprintf("%d, %v", status, err)
 				}
 				return ""
@@ -223,35 +264,41 @@ func TestDeadLetter(t *testing.T) {
 	}
 }
 
-// A pod is killed while it has an event: the broker delivers it again, and tells
-// its sender 202 only then.
+// A pod is killed while it has an event: the broker delivers it again. A cluster's,
+// which keeps it in memory, tells its sender 202 only then.
 func TestEventOutlivesItsPod(t *testing.T) {
 	t.Parallel()
-	k := clusterOnly(t, shared, untilBroker)
-	c := call(t, k)
-	k.awaitRoute(t, "killed", "receiver")
+	c := call(t, shared)
+	awaitRoute(t, shared, "killed", "receiver")
 	came := func() bool {
 		return slices.ContainsFunc(deliveries(t, c, "receiver", "killed"), func(r received) bool { return r.ID == "killed" })
 	}
 	sent := make(chan error, 1)
 	ev := newEvent(t, "killed", "killed", 20*time.Second)
-	go func() { sent <- k.published(t.Context(), "default", ev) }()
+	go func() { sent <- published(t.Context(), shared, "default", ev) }()
 	await(t, "the event to be with a pod", func() string {
 		if !came() {
 			return "it has not come"
 		}
 		return ""
 	})
-	awaitReady(t, k, "receiver", 1)
-	first := pods(t, k, "receiver")[0]
-	killPod(t, k, first)
+	awaitReady(t, shared, "receiver", 1)
+	first := pods(t, shared, "receiver")[0]
+	killPod(t, shared, first)
 	if err := <-sent; err != nil {
 		t.Fatal(err)
 	}
-	if !came() { // the second pod knows nothing of the first one's
-		t.Error("the event did not come to the second pod")
+	// The second pod knows nothing of what came to the first.
+	if shared.onCluster() != nil && !came() {
+		t.Error("the sender was told 202 before the event came to the second pod")
 	}
-	for _, p := range pods(t, k, "receiver") {
+	await(t, "the event to come to the second pod", func() string {
+		if !came() {
+			return "it has not come"
+		}
+		return ""
+	})
+	for _, p := range pods(t, shared, "receiver") {
 		if p.Name == first.Name {
 			t.Errorf("%+v was killed", p)
 		}
@@ -262,10 +309,10 @@ func TestEventOutlivesItsPod(t *testing.T) {
 // some. What was answered 202 has been delivered; what was not is lost unless
 // its sender repeats it. (Not in parallel: the dispatcher is everybody's.)
 func TestBrokerKilled(t *testing.T) {
-	k := oursOnly(t, shared, untilBroker)
+	k := oursOnly(t, shared, "there the broker is in the engine, which hack/chaos kills")
 	c := call(t, k)
 	awaitReady(t, k, "listener", 1)
-	k.awaitRoute(t, "counted", "listener")
+	awaitRoute(t, k, "counted", "listener")
 	const n = 20
 	ids := func(prefix string) (all []string) {
 		for i := range n {
@@ -290,7 +337,7 @@ func TestBrokerKilled(t *testing.T) {
 	for _, id := range ids("repeated") {
 		ev := newEvent(t, "counted", id, 2*time.Second)
 		senders.Go(func() {
-			err := k.published(ctx, "default", ev)
+			err := published(ctx, k, "default", ev)
 			mu.Lock()
 			defer mu.Unlock()
 			told[id] = err == nil

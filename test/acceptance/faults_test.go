@@ -297,7 +297,14 @@ func TestWrongModelDigest(t *testing.T) {
 func TestPodKilled(t *testing.T) {
 	t.Parallel()
 	c := call(t, shared)
-	c.get(t, "mortal", "/sleep?ms=0")
+	// Its first start is not what this is about: a busy cluster may take longer
+	// for it than the service's timeout.
+	await(t, "a first pod to answer", func() string {
+		if a := c.do(t.Context(), http.MethodGet, "mortal", "/sleep?ms=0", ""); a.err != nil || a.status != http.StatusOK {
+			return fmt.Sprintf("%+v", a)
+		}
+		return ""
+	})
 	awaitReady(t, shared, "mortal", 1)
 	first := pods(t, shared, "mortal")[0]
 	during := c.begin(t.Context(), "mortal", "/sleep?ms=20000")

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	ce "github.com/cloudevents/sdk-go/v2/event"
+
 	"aisle.dev/aisle/internal/client"
 )
 
@@ -27,6 +29,8 @@ type place interface {
 	onCluster() *cluster
 	// objects are the place's Kubernetes objects.
 	objects() *api
+	// publish sends an event to a Broker once; 202 means that it has the event.
+	publish(ctx context.Context, broker string, ev ce.Event) (int, error)
 	// stop ends the place, or what the suite made there.
 	stop(within time.Duration) error
 	// dump shows what is known of a failure.

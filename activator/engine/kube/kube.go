@@ -21,7 +21,6 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -33,9 +32,10 @@ import (
 )
 
 // Backend changes objects. An error may be a [*manifest.Invalid] or have
-// [ErrInUse] in its chain.
+// [ErrInUse] or [ErrStale] in its chain.
 type Backend interface {
-	// Apply takes an object as it is written; dry leaves everything as it is.
+	// Apply takes an object as it is written, if it is [Fresh]; dry leaves
+	// everything as it is.
 	Apply(raw *unstructured.Unstructured, dry bool) (made manifest.Object, created bool, warnings []string, err error)
 	// Delete gives what was there, nil if nothing was.
 	Delete(key objects.Key) (manifest.Object, error)
@@ -43,6 +43,19 @@ type Backend interface {
 
 // ErrInUse is why an object may not be deleted now.
 var ErrInUse = errors.New("it is needed")
+
+// ErrStale is why an object that was written from an old one is not taken.
+var ErrStale = errors.New("the object has been modified; please apply your changes to the latest version and try again")
+
+// Fresh is nil unless an object names the version that it was written from and
+// that is not the one that is there, nil for none.
+func Fresh(raw *unstructured.Unstructured, there manifest.Object) error {
+	from := raw.GetResourceVersion()
+	if from == "" || there != nil && there.GetResourceVersion() == from {
+		return nil
+	}
+	return fmt.Errorf("%s %s/%s: metadata.resourceVersion %.40q: %w", raw.GetKind(), raw.GetNamespace(), raw.GetName(), from, ErrStale)
+}
 
 // Server is the [http.Handler].
 type Server struct {
@@ -53,9 +66,6 @@ type Server struct {
 
 	watches atomic.Int64 // that are under way
 }
-
-// maxWatches bounds how many watches are under way at once.
-const maxWatches = 256
 
 // query is what a path asks for.
 type query struct {
@@ -219,98 +229,6 @@ func (s *Server) list(w http.ResponseWriter, req *http.Request, q query) {
 	})
 }
 
-// watchEvent is a line of a watch.
-type watchEvent struct {
-	Type   objects.Type `json:"type"`
-	Object any          `json:"object"`
-}
-
-const failed objects.Type = "ERROR"
-
-func (s *Server) watch(w http.ResponseWriter, req *http.Request, q query) {
-	defer s.watches.Add(-1)
-	if s.watches.Add(1) > maxWatches {
-		refuse(w, &metav1.Status{
-			Code: http.StatusTooManyRequests, Reason: metav1.StatusReasonTooManyRequests,
-			Message: fmt.Sprintf("%d watches are under way already; end some first", maxWatches),
-		})
-		return
-	}
-	mine, err := chosen(req)
-	var from int64
-	at := req.FormValue("resourceVersion")
-	if err == nil && at != "" {
-		if from, err = strconv.ParseInt(at, 10, 64); err != nil {
-			err = fmt.Errorf("resourceVersion: %w", err)
-		}
-	}
-	var ends <-chan time.Time
-	if limit := req.FormValue("timeoutSeconds"); err == nil && limit != "" {
-		var seconds int
-		if seconds, err = strconv.Atoi(limit); err != nil || seconds < 0 || seconds > 86400 {
-			err = fmt.Errorf("timeoutSeconds: want a number up to 86400, have %q", limit)
-		} else if seconds > 0 {
-			end := time.NewTimer(time.Duration(seconds) * time.Second)
-			defer end.Stop()
-			ends = end.C
-		}
-	}
-	if err != nil {
-		refuse(w, badRequest(err))
-		return
-	}
-	tell := json.NewEncoder(w)
-	flush := http.NewResponseController(w)
-	if from == 0 { // whatever there is, and then on
-		var all []manifest.Object
-		all, from = s.Store.List(q.resource, q.namespace)
-		w.Header().Set("Content-Type", "application/json")
-		for _, o := range all {
-			if mine(o) && tell.Encode(watchEvent{objects.Added, o}) != nil {
-				return
-			}
-		}
-	}
-	for begun := false; ; begun = true {
-		events, now, changed, err := s.Store.Since(from)
-		if err != nil && !begun {
-			refuse(w, gone(err))
-			return
-		}
-		if err != nil {
-			_ = tell.Encode(watchEvent{failed, gone(err)}) // the watch ends either way
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		from = now
-		for _, e := range events {
-			if e.Key.GroupVersionResource != q.resource.GroupVersionResource || q.namespace != "" && e.Key.Namespace != q.namespace || !mine(e.Object) {
-				continue
-			}
-			if tell.Encode(watchEvent{e.Type, e.Object}) != nil {
-				return
-			}
-		}
-		if flush.Flush() != nil {
-			return
-		}
-		select {
-		case <-changed:
-		case <-ends:
-			return
-		case <-req.Context().Done():
-			return
-		}
-	}
-}
-
-func gone(err error) *metav1.Status {
-	return &metav1.Status{
-		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure,
-		Code: http.StatusGone, Reason: metav1.StatusReasonExpired, Message: err.Error(),
-	}
-}
-
 func badRequest(err error) *metav1.Status {
 	return &metav1.Status{Code: http.StatusBadRequest, Reason: metav1.StatusReasonBadRequest, Message: err.Error()}
 }
@@ -424,7 +342,7 @@ func (s *Server) delete(w http.ResponseWriter, req *http.Request, q query) {
 // status is an error of the backend as Kubernetes would tell of it.
 func (q query) status(err error) *metav1.Status {
 	st := &metav1.Status{Code: http.StatusInternalServerError, Reason: metav1.StatusReasonInternalError, Message: err.Error(), Details: q.details()}
-	if errors.Is(err, ErrInUse) {
+	if errors.Is(err, ErrInUse) || errors.Is(err, ErrStale) {
 		st.Code, st.Reason = http.StatusConflict, metav1.StatusReasonConflict
 	}
 	if invalid, ok := errors.AsType[*manifest.Invalid](err); ok {

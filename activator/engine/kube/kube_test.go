@@ -35,7 +35,11 @@ func (k *keeper) Apply(raw *unstructured.Unstructured, dry bool) (manifest.Objec
 		return nil, false, nil, err
 	}
 	o := set.Objects()[0]
-	created := k.store.Get(objects.KeyOf(o)) == nil
+	old := k.store.Get(objects.KeyOf(o))
+	created := old == nil
+	if err := Fresh(raw, old); err != nil {
+		return nil, false, nil, err
+	}
 	if !dry {
 		k.store.Show(k.store.Put(o))
 	}
@@ -148,6 +152,23 @@ func TestObjects(t *testing.T) {
 }
 
 // Refusals are Kubernetes' Status objects, with the reason that clients branch on.
+// A change that names the version that it was made from is taken from the
+// newest alone.
+func TestStale(t *testing.T) {
+	front, _ := server(t)
+	_, made := ask(t, front, http.MethodPatch, maps+"/a", configMap("a", "one"))
+	from := fmt.Sprintf(`"metadata":{"resourceVersion":%q,`, made["metadata"].(map[string]any)["resourceVersion"])
+	again := func(name string) string { return strings.Replace(configMap(name, "two"), `"metadata":{`, from, 1) }
+	for i, want := range []int{http.StatusOK, http.StatusConflict} {
+		if resp, got := ask(t, front, http.MethodPatch, maps+"/a", again("a")); resp.StatusCode != want || i == 1 && (got["reason"] != "Conflict" || !strings.Contains(fmt.Sprint(got["message"]), "latest version")) {
+			t.Errorf("change %d: %s %v", i, resp.Status, got)
+		}
+	}
+	if resp, got := ask(t, front, http.MethodPatch, maps+"/gone", again("gone")); resp.StatusCode != http.StatusConflict {
+		t.Errorf("of one that is gone: %s %v", resp.Status, got)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	front, k := server(t)
 	ask(t, front, http.MethodPatch, maps+"/a", configMap("a", "one"))
@@ -233,8 +254,11 @@ func TestWatch(t *testing.T) {
 	ask(t, front, http.MethodPatch, maps+"/b", configMap("b", "one"))
 	ask(t, front, http.MethodPatch, maps+"/b", configMap("b", "one"))
 	ask(t, front, http.MethodDelete, maps+"/a", "")
-	got = append(got, next(), next(), next())
-	if d := cmp.Diff([]string{"ADDED ConfigMap a", "ADDED ConfigMap b", "MODIFIED ConfigMap b", "DELETED ConfigMap a"}, got); d != "" {
+	ask(t, front, http.MethodPatch, maps+"/b", configMap("b", "two")) // it leaves what was chosen, and comes again
+	ask(t, front, http.MethodDelete, maps+"/other", "")
+	ask(t, front, http.MethodPatch, maps+"/b", configMap("b", "one"))
+	got = append(got, next(), next(), next(), next(), next())
+	if d := cmp.Diff([]string{"ADDED ConfigMap a", "ADDED ConfigMap b", "MODIFIED ConfigMap b", "DELETED ConfigMap a", "DELETED ConfigMap b", "ADDED ConfigMap b"}, got); d != "" {
 		t.Error(d)
 	}
 	cancel()

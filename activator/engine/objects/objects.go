@@ -32,6 +32,7 @@ import (
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
 	"aisle.dev/aisle/internal/manifest"
+	"aisle.dev/aisle/internal/scaling"
 )
 
 // Resource is one kind of objects.
@@ -52,13 +53,14 @@ var (
 	ConfigMaps  = Resource{GroupVersionResource: corev1.SchemeGroupVersion.WithResource("configmaps"), Kind: "ConfigMap", new: func() manifest.Object { return new(corev1.ConfigMap) }}
 	Secrets     = Resource{GroupVersionResource: corev1.SchemeGroupVersion.WithResource("secrets"), Kind: "Secret", new: func() manifest.Object { return new(corev1.Secret) }}
 	Pods        = Resource{GroupVersionResource: corev1.SchemeGroupVersion.WithResource("pods"), Kind: "Pod", Live: true, Made: true, new: func() manifest.Object { return new(corev1.Pod) }}
+	Schedules   = Resource{GroupVersionResource: scaling.GroupVersion.WithResource(scaling.Resource), Kind: scaling.Kind, new: func() manifest.Object { return new(scaling.ScalingSchedule) }}
 	Brokers     = raw("eventing.knative.dev", "brokers", "Broker")
 	Triggers    = raw("eventing.knative.dev", "triggers", "Trigger")
 	PingSources = raw("sources.knative.dev", "pingsources", "PingSource")
 	ImageMaps   = Resource{GroupVersionResource: schema.GroupVersionResource{Group: "aisle.dev", Version: "v1alpha1", Resource: "imagemaps"}, Kind: "ImageMap", new: func() manifest.Object { return new(manifest.ImageMap) }}
 
 	// All is in the order in which objects find what they refer to.
-	All = []Resource{ConfigMaps, Secrets, ImageMaps, Services, Revisions, Pods, Brokers, Triggers, PingSources}
+	All = []Resource{ConfigMaps, Secrets, ImageMaps, Services, Revisions, Pods, Schedules, Brokers, Triggers, PingSources}
 )
 
 func raw(group, plural, kind string) Resource {
@@ -129,6 +131,7 @@ type Event struct {
 	Type    Type
 	Key     Key
 	Object  manifest.Object // after the change; of a deletion what was there last
+	Before  manifest.Object // what was there; nil where nothing was
 	version int64
 }
 
@@ -283,12 +286,10 @@ func (s *Store) apply(c Change) {
 		return
 	}
 	s.version++
-	e := Event{Key: c.Key, Object: c.Object, version: s.version}
+	e := Event{Key: c.Key, Object: c.Object, Before: old.object, version: s.version}
 	switch {
 	case c.Object == nil:
-		gone := old.object.DeepCopyObject().(manifest.Object)
-		gone.SetResourceVersion(strconv.FormatInt(s.version, 10))
-		e.Type, e.Object = Deleted, gone
+		e.Type, e.Object = Deleted, last(old.object, s.version)
 		delete(s.records, c.Key)
 	case there:
 		e.Type = Modified
@@ -304,6 +305,29 @@ func (s *Store) apply(c Change) {
 	s.history = append(s.history, e)
 	close(s.changed)
 	s.changed = make(chan struct{})
+}
+
+// last is an object as it is told of when it goes.
+func last(o manifest.Object, version int64) manifest.Object {
+	o = o.DeepCopyObject().(manifest.Object)
+	o.SetResourceVersion(strconv.FormatInt(version, 10))
+	return o
+}
+
+// Among is the change as who sees some objects alone is told of it: one that
+// is no longer among them is deleted, as Kubernetes has it. False: it is none
+// of theirs.
+func (e Event) Among(seen func(manifest.Object) bool) (Event, bool) {
+	was, is := e.Before != nil && seen(e.Before), e.Type != Deleted && seen(e.Object)
+	switch {
+	case was && is:
+		e.Type = Modified
+	case is:
+		e.Type = Added
+	case was && e.Type != Deleted:
+		e.Type, e.Object = Deleted, last(e.Before, e.version)
+	}
+	return e, was || is
 }
 
 // first is a version that no earlier engine can have given out: time goes on

@@ -110,7 +110,11 @@ func (a *app) describeOne(ctx context.Context, p place, r ref, format string) er
 // and what the engine's events say of it.
 func (a *app) describeObject(ctx context.Context, p place, r ref, format string) error {
 	all, err := a.read(ctx, p, r.kind, getting{names: []ref{r}})
+	e, onEngine := p.(*client.Engine)
 	if err != nil {
+		if onEngine && r.kind.Full() == objects.Broker.Full() {
+			return a.deletedBroker(ctx, e, r.in(a.named(p))+"/"+r.name, err)
+		}
 		return err
 	}
 	o := &all[0]
@@ -136,7 +140,7 @@ func (a *app) describeObject(ctx context.Context, p place, r ref, format string)
 	if len(own) > 0 {
 		a.out.Printf("\n%s\n%s", a.out.Paint(screen.Bold, "It says"), screen.CleanLines(string(text)))
 	}
-	if e, ok := p.(*client.Engine); ok && (r.kind.Full() == objects.Trigger.Full() || r.kind.Full() == objects.Broker.Full()) {
+	if onEngine && (r.kind.Full() == objects.Trigger.Full() || r.kind.Full() == objects.Broker.Full()) {
 		a.showEventsOf(ctx, e, d)
 	}
 	return nil

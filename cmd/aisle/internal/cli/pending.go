@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -122,6 +123,21 @@ func (a *app) showEventsOf(ctx context.Context, e *client.Engine, d client.Descr
 	a.section("Waiting", pendingColumns, pendingRows(pending, time.Now))
 	a.section("Dead letters", deadColumns, deadRows(dead[max(0, len(dead)-maxShown):], time.Now))
 	a.notRead(err, deadErr)
+}
+
+// deletedBroker adds to why a Broker cannot be shown what it has left.
+func (a *app) deletedBroker(ctx context.Context, e *client.Engine, name string, missing error) error {
+	pending, err := e.Pending(ctx)
+	if err != nil {
+		return missing
+	}
+	for _, p := range pending {
+		if p.Broker == name && !p.Until.IsZero() {
+			return fmt.Errorf("%w\nthat Broker was deleted: %d events that Trigger %s had yet to get are kept until %s, and delivered if the Broker and the Trigger are applied again",
+				missing, p.Events, p.Trigger, p.Until.Local().Format(time.DateTime))
+		}
+	}
+	return missing
 }
 
 // maxShown dead letters of a description, the newest.

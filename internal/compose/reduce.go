@@ -1,0 +1,132 @@
+package compose
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"aisle.dev/aisle/internal/category"
+	"aisle.dev/aisle/internal/prediction"
+	"aisle.dev/aisle/internal/problem"
+)
+
+// reduce makes one answer of the legs' results. It is pure.
+func (c *Composer) reduce(p Product, results []result) (category.Result, error) {
+	out := category.Result{
+		ID:          p.ID,
+		Status:      category.Complete,
+		Legs:        make([]category.Leg, len(results)),
+		Composition: category.Composition{Name: c.spec.Name, Digest: c.spec.Digest},
+	}
+	lists := make([][]prediction.Prediction, len(results))
+	var answered, failed int
+	var refused *problem.Error
+	for i := range results {
+		r := &results[i]
+		out.Legs[i] = r.Leg
+		out.Legs[i].Weight = c.spec.Pool.Weights[i]
+		switch r.Outcome {
+		case category.Answered:
+			answered++
+			lists[i] = r.predictions
+		case category.LegFailed:
+			failed++
+			if r.refused != nil && refused == nil {
+				refused = r.refused
+			}
+		}
+	}
+	if refused != nil {
+		refused.Extra = map[string]any{"legs": out.Legs}
+		return out, refused
+	}
+	if e := c.lacks(results, answered); e != nil {
+		e.Extra = map[string]any{"legs": out.Legs}
+		if e.Status == http.StatusServiceUnavailable {
+			out.Status = category.Failed
+			e.Extra["composition"] = out.Composition
+		}
+		return out, e
+	}
+	if failed > 0 {
+		out.Status = category.Partial
+	}
+	pooled := c.spec.Pool.Answers(lists)
+	out.Candidates = pooled[:min(candidates, len(pooled))]
+	out.Category = &category.Category{Label: pooled[0].Label, Path: []string{pooled[0].Label}, Confidence: pooled[0].Probability}
+	if leaf, ok := c.spec.Taxonomy.Leaf(pooled[0].Label); ok {
+		out.Category.ID, out.Category.Path = leaf.ID, leaf.Path
+	}
+	return out, nil
+}
+
+// lacks says why there is no category, of which so many legs answered; nil
+// when there is one.
+func (c *Composer) lacks(results []result, answered int) *problem.Error {
+	var failed, closed, missing []*result // missing: those of both that are required
+	for i := range results {
+		r := &results[i]
+		switch r.Outcome {
+		case category.LegFailed:
+			failed = append(failed, r)
+		case category.Closed:
+			closed = append(closed, r)
+		default:
+			continue
+		}
+		if c.legs[i].Required {
+			missing = append(missing, r)
+		}
+	}
+	latest := func(rs []*result) time.Duration {
+		return slices.MaxFunc(rs, func(a, b *result) int { return cmp.Compare(a.wait(), b.wait()) }).wait()
+	}
+	e := &problem.Error{Status: http.StatusServiceUnavailable, Type: problem.TypeClosed}
+	switch {
+	case len(missing) > 0:
+		var names []string
+		for _, r := range missing {
+			names = append(names, r.Name)
+			if r.Outcome != category.Closed {
+				e.Type = ""
+			}
+		}
+		e.Detail = fmt.Sprintf("there is no category without leg %s; %s", strings.Join(names, ", "), reasons(results))
+		e.RetryAfter = latest(missing)
+	case answered > 0:
+		return nil
+	case len(failed) > 0:
+		e.Type = ""
+		e.Detail = "no leg answered; " + reasons(results)
+		e.RetryAfter = latest(failed)
+	case len(closed) > 0:
+		e.Detail = "no leg is open that reads something of the product; " + reasons(results)
+		e.RetryAfter = slices.MinFunc(closed, func(a, b *result) int { return cmp.Compare(a.wait(), b.wait()) }).wait()
+	default:
+		e = problem.New(http.StatusUnprocessableEntity, "the product has nothing that any leg reads; %s", reasons(results))
+		e.Type = problem.TypeNothingToRead
+	}
+	return e
+}
+
+// wait is when to ask a leg again that failed or is closed.
+func (r *result) wait() time.Duration {
+	if r.Outcome == category.Closed {
+		return max(r.patience, time.Second)
+	}
+	return min(max(r.patience, time.Second), maxPatience)
+}
+
+// reasons says in one line what became of the legs that did not answer.
+func reasons(legs []result) string {
+	var out []string
+	for _, l := range legs {
+		if l.Reason != "" && l.Outcome != category.Answered {
+			out = append(out, l.Name+": "+l.Reason)
+		}
+	}
+	return strings.Join(out, "; ")
+}
