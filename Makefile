@@ -71,6 +71,10 @@ bench-cluster: build cluster-build ## measure the figures of a cluster, on the t
 	@$(CLUSTER) up; status=0; $(CLUSTER) -run TestComposer e2e && go run ./hack/bench -cluster $(BENCH_FLAGS) || status=$$?; \
 	[ -n "$(KEEP)" ] || $(CLUSTER) down; exit $$status
 
+.PHONY: replay
+replay: prerequisites ## replay three days' traces under five ways to scale, on virtual time, and write docs/replay.* (seconds)
+	go run ./hack/replay -out docs
+
 # The tag lets the engine die between writing a result and acknowledging its event.
 .PHONY: chaos
 chaos: build ## send 200,000 events while classifiers, composer and engine are killed, and count what became of each (CHAOS_FLAGS)

@@ -170,7 +170,7 @@ func (b *Broker) openTrigger(ctx context.Context, o *eventingv1.Trigger, c *conf
 	if err := b.store.openConsumer(ctx, t.stream.name, jetstream.ConsumerConfig{
 		Durable: t.consumer, Description: triggerDescription + name.String(),
 		DeliverPolicy: jetstream.DeliverNewPolicy, AckPolicy: jetstream.AckExplicitPolicy,
-		AckWait: ackWait, MaxDeliver: -1, MaxAckPending: maxPending, MaxWaiting: maxPulls,
+		AckWait: ackWait, MaxDeliver: -1, MaxAckPending: b.opts.MaxRetrying, MaxWaiting: maxPulls,
 	}); err != nil {
 		return nil, err
 	}

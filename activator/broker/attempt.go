@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"strings"
@@ -27,7 +28,7 @@ const errorBody = 768
 // attempt delivers an event once, and stores what came of it.
 func (d *dispatcher) attempt(ctx context.Context, t *trigger, x *delivery) {
 	r := result{delivery: x}
-	r.end, r.wait = d.b.attempt(ctx, t, x)
+	r.end, r.wait, r.unstored = d.b.attempt(ctx, t, x)
 	if r.end == retryLater && x.key != "" {
 		// It stays held, so that no later event of its key that is held
 		// overtakes it if the process is killed.
@@ -36,7 +37,8 @@ func (d *dispatcher) attempt(ctx context.Context, t *trigger, x *delivery) {
 	d.done <- r
 }
 
-func (b *Broker) attempt(ctx context.Context, t *trigger, x *delivery) (ending, time.Duration) {
+// attempt gives as unstored why what came of the event is nowhere yet.
+func (b *Broker) attempt(ctx context.Context, t *trigger, x *delivery) (_ ending, wait time.Duration, unstored error) {
 	ttl, _ := eventingbroker.GetTTL(x.ev.Context) // there is one: see Broker.accept
 	if t.subscriber.broker.Name == "" {           // one of our Brokers counts on
 		_ = eventingbroker.DeleteTTL(x.ev.Context) // fails for names alone that are none
@@ -46,7 +48,7 @@ func (b *Broker) attempt(ctx context.Context, t *trigger, x *delivery) (ending, 
 	reply, o := b.post(ctx, t.subscriber, t.policy, x.ev)
 	took := time.Since(start)
 	if b.excuses(t, x, o) {
-		return turnedAway, 0
+		return turnedAway, 0, nil
 	}
 	var err error
 	if reply != nil {
@@ -62,22 +64,23 @@ func (b *Broker) attempt(ctx context.Context, t *trigger, x *delivery) (ending, 
 	}
 	b.metrics.attempted(t, o, took)
 	if ctx.Err() != nil && o.err != nil {
-		return stopped, 0
+		return stopped, 0, nil
 	}
 	if o.err != nil {
 		v := t.policy.after(x.attempt, o)
 		b.log.Debug("an event was not taken", "trigger", t.name, "id", x.ev.ID(), "attempt", x.attempt, "dead", v.dead, "wait", v.wait, "err", o.err)
 		if !v.dead {
-			return retryLater, v.wait
+			return retryLater, v.wait, nil
 		}
 		err = b.deadLetter(ctx, t, x, o, ttl)
 	}
 	if err != nil {
-		b.log.Error("what came of an event cannot be stored; it will be delivered again", "trigger", t.name, "id", x.ev.ID(), "err", err)
-		return retryLater, ownRetry
+		wait = unstoredWait(x.attempt, rand.Float64())
+		b.log.Error("what came of an event cannot be stored; it will be delivered again", "trigger", t.name, "id", x.ev.ID(), "wait", wait, "err", err)
+		return retryLater, wait, err
 	}
 	failpoint()
-	return settled, 0
+	return settled, 0, nil
 }
 
 // post sends an event and reads the reply, if there is one.

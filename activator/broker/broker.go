@@ -59,10 +59,15 @@ type Options struct {
 	Logger      *slog.Logger      // nil discards
 	Registry    prometheus.Registerer
 
+	// StatusChanged is called from Run's goroutine when Tell has something
+	// else to say than before, for another reason than Apply. May be nil.
+	StatusChanged func()
+
 	MaxEvent     int64         // bytes of one event; 0 means 24 MiB, a product with its pictures
 	MaxBytes     int64         // bytes of one Broker's events; 0 means 4 GiB
 	HistoryBytes int64         // of these, at most so many of history; 0 means a quarter
 	MaxAge       time.Duration // of history, and of a deleted Broker's events; 0 means 7 days
+	MaxRetrying  int           // events of a Trigger that are under way or wait for a retry; 0 means 10,000
 	Drain        time.Duration // how long deliveries may go on when Run's context has ended; 0 means 5 s
 }
 
@@ -93,14 +98,15 @@ const maxEvent = product.MaxBody*4/3 + 2<<20
 // Broker is the Brokers and Triggers of one store. Its methods may be called
 // at once from several goroutines.
 type Broker struct {
-	opts    Options
-	log     *slog.Logger
-	store   *store
-	metrics *metrics
-	bodies  *serve.Budget
-	waiting waiting
-	pings   *ping.Runner
-	gates   sync.Map // types.NamespacedName of a Trigger that defers its events → *gate
+	opts     Options
+	log      *slog.Logger
+	store    *store
+	metrics  *metrics
+	bodies   *serve.Budget
+	waiting  waiting
+	pings    *ping.Runner
+	standing sync.Map // types.NamespacedName of a Trigger whose events do not flow → standing
+	gates    sync.Map // types.NamespacedName of a Trigger that defers its events → *gate
 
 	stopping atomic.Bool // ingress refuses
 	results  *results.Results
@@ -113,6 +119,7 @@ type Broker struct {
 	apply   sync.Mutex             // one Apply at a time
 	config  atomic.Pointer[config] // what was applied last; never nil
 	changed chan struct{}          // capacity 1: config is another one
+	told    chan struct{}          // capacity 1: what Tell says has changed
 	trimNow chan struct{}          // capacity 1: much was stored since history was trimmed
 }
 
@@ -129,6 +136,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	o.MaxBytes = cmp.Or(o.MaxBytes, 4<<30)
 	o.HistoryBytes = cmp.Or(o.HistoryBytes, o.MaxBytes/4)
 	o.MaxAge = cmp.Or(o.MaxAge, 7*24*time.Hour)
+	o.MaxRetrying = cmp.Or(o.MaxRetrying, 10_000)
 	o.Drain = cmp.Or(o.Drain, 5*time.Second)
 	if o.MaxEvent > maxPayload-maxHeader {
 		return nil, fmt.Errorf("open the broker: an event of %d bytes is more than NATS carries; at most %d", o.MaxEvent, maxPayload-maxHeader)
@@ -144,7 +152,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	b := &Broker{
 		opts: o, log: o.Logger, store: st, metrics: m,
 		bodies:  serve.NewBudget(8 * o.MaxEvent),
-		changed: make(chan struct{}, 1), trimNow: make(chan struct{}, 1),
+		changed: make(chan struct{}, 1), told: make(chan struct{}, 1), trimNow: make(chan struct{}, 1),
 	}
 	b.waiting.report = o.Subscribers
 	var ending context.Context

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -144,6 +145,19 @@ func (h *harness) send(id string, more ...string) {
 		text, _ := io.ReadAll(resp.Body)
 		h.t.Fatalf("event %s: %d %s", id, resp.StatusCode, text)
 	}
+}
+
+// admin asks the admin handler.
+func (h *harness) admin(method, path string, into any) int {
+	h.t.Helper()
+	w := httptest.NewRecorder()
+	h.Admin().ServeHTTP(w, httptest.NewRequest(method, path, nil))
+	if into != nil && w.Code < 300 {
+		if err := json.Unmarshal(w.Body.Bytes(), into); err != nil {
+			h.t.Fatalf("%s %s: %v in %s", method, path, err, w.Body)
+		}
+	}
+	return w.Code
 }
 
 // received reads events that a subscriber got.

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -81,12 +82,18 @@ func (b *Broker) deadLetter(ctx context.Context, t *trigger, x *delivery, o outc
 	if err := b.store.room(int64(m.Size())); err != nil {
 		return err
 	}
-	if _, err := b.store.publish(ctx, []*message{m}); err != nil {
+	_, err = b.store.publish(ctx, []*message{m})
+	if errors.Is(err, errFull) {
+		return errLettersFull
+	}
+	if err != nil {
 		return err
 	}
 	b.metrics.dead.WithLabelValues(t.name.Namespace, t.broker.Name, t.name.Name).Inc()
 	return nil
 }
+
+var errLettersFull = errors.New("the list of dead letters is full; replay or purge some (aisle events)")
 
 // letterID is the same however often an event is given up. The time is in it
 // because a Broker that is deleted and made again counts from 1 again.

@@ -25,8 +25,7 @@ const (
 	// process had begun.
 	settleWait = 2 * ackWait
 
-	maxPending = 10_000 // events of a Trigger handed out or waiting for a retry
-	maxPulls   = 64     // pull requests of a Trigger; a few are ever used
+	maxPulls = 64 // pull requests of a Trigger; a few are ever used
 
 	// ownPlaces bounds deliveries at once to a host that Subscribers says
 	// nothing about; maxPlaces what it may say.
@@ -72,6 +71,12 @@ type dispatcher struct {
 	missing  int       // of these, how many are to come before ordered ones start
 	settleBy time.Time // when they are not waited for any more
 	settled  bool      // they are here
+
+	retrying map[uint64]bool  // sequences that wait for their retry in the store
+	earlier  int              // events that wait there likewise since an earlier process
+	unstored map[uint64]error // of retrying: what came of the last attempt could not be stored
+	stands   standing         // what was told last
+	full     bool             // as many events are retrying as may be
 }
 
 // delivery is an event that is held.
@@ -99,6 +104,8 @@ type result struct {
 	*delivery
 	end  ending
 	wait time.Duration // of retryLater and retryHeld
+
+	unstored error // of these: why what came of it is nowhere yet
 }
 
 type ending int
@@ -119,6 +126,7 @@ func (b *Broker) newDispatcher(ctx context.Context, t *trigger) (*dispatcher, er
 		msgs: make(chan *nats.Msg, 8192), done: make(chan result, 256), wake: make(chan struct{}, 1),
 		inbox: b.store.nc.NewInbox(), next: "$JS.API.CONSUMER.MSG.NEXT." + t.stream.name + "." + t.consumer,
 		held: map[uint64]*delivery{}, lanes: map[string]*lane{}, link: b.store.link.Load(),
+		retrying: map[uint64]bool{}, unstored: map[uint64]error{},
 	}
 	d.trigger = t
 	cons, err := b.store.js.Consumer(ctx, t.stream.name, t.consumer)
@@ -127,7 +135,7 @@ func (b *Broker) newDispatcher(ctx context.Context, t *trigger) (*dispatcher, er
 		return nil, fmt.Errorf("deliver to Trigger %s: %w", t.name, err)
 	}
 	info := cons.CachedInfo()
-	d.before, d.pulled, d.missing = info.Delivered.Stream, info.Delivered.Stream, info.NumAckPending
+	d.before, d.pulled, d.missing, d.earlier = info.Delivered.Stream, info.Delivered.Stream, info.NumAckPending, info.NumAckPending
 	if d.sub, err = b.store.nc.ChanSubscribe(d.inbox, d.msgs); err != nil {
 		cancel()
 		return nil, fmt.Errorf("deliver to Trigger %s: %w", t.name, err)
@@ -164,6 +172,7 @@ func (d *dispatcher) run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer d.b.waiting.forget(d)
+	defer d.stand(standing{})
 	beats := time.NewTimer(time.Hour)
 	beats.Stop()
 	beating := false
@@ -181,6 +190,7 @@ func (d *dispatcher) run(ctx context.Context) {
 		}
 		d.fetch(t, places)
 		d.b.waiting.set(d, t.subscriber.url.Host, d.waits())
+		d.stand(d.standing())
 		if !beating && len(d.held) > 0 {
 			beats.Reset(beat)
 			beating = true
@@ -257,6 +267,11 @@ func (d *dispatcher) take(t *trigger, m *nats.Msg) {
 	if x := d.held[seq]; x != nil {
 		x.msg = m // the newer one is to be acknowledged
 		return
+	}
+	if d.retrying[seq] {
+		delete(d.retrying, seq)
+	} else if seq <= d.before {
+		d.earlier = max(d.earlier-1, 0) // it may come twice, where its acknowledgement was lost
 	}
 	if seq <= d.before {
 		d.missing--
@@ -335,12 +350,19 @@ func (d *dispatcher) settle(t *trigger) {
 // finish ends an attempt. What it tells the store gets lost where the
 // connection is closed, and then the event comes again.
 func (d *dispatcher) finish(r result) {
+	switch {
+	case r.unstored != nil:
+		d.unstored[r.seq] = r.unstored
+	case r.end != retryNow:
+		delete(d.unstored, r.seq)
+	}
 	switch r.end {
 	case stopped:
 	case settled:
 		_ = r.msg.Ack()
 	case retryLater:
 		_ = r.msg.NakWithDelay(r.wait)
+		d.retrying[r.seq] = true
 	case retryHeld:
 		d.running--
 		time.AfterFunc(r.wait, func() {
@@ -352,6 +374,7 @@ func (d *dispatcher) finish(r result) {
 		return
 	case retryNow: // its key stays blocked until it is here again
 		_ = r.msg.Nak()
+		d.retrying[r.seq] = true
 		d.release(r.delivery)
 		return
 	case turnedAway:

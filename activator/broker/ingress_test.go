@@ -95,6 +95,23 @@ func TestBound(t *testing.T) {
 	t.Errorf("delivered, and still %d", resp.StatusCode)
 }
 
+// A Broker whose bound is lowered below what it has keeps all of it.
+func TestLowerBound(t *testing.T) {
+	h := newHarness(t, Options{MaxBytes: 256 << 10, Drain: time.Millisecond}, shopBroker, triggerTo("sort", ""))
+	h.subscribe("sort"+host, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	for i := range 15 {
+		h.send(strconv.Itoa(i), "Ce-X", strings.Repeat("x", 4000), "Ce-Y", strings.Repeat("y", 4000))
+	}
+	h.stop()
+	take, got := collect()
+	h.subscribe("sort"+host, take)
+	h.opts.MaxBytes = 64 << 10
+	h.start(shopBroker, triggerTo("sort", ""))
+	for range 15 {
+		received(t, got)
+	}
+}
+
 // History is kept up to a size and an age; what is yet to be delivered is not
 // history.
 func TestHistory(t *testing.T) {

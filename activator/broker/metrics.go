@@ -17,6 +17,7 @@ type metrics struct {
 	redelivered *prometheus.CounterVec   // by trigger
 	dead        *prometheus.CounterVec   // by trigger
 	looped      prometheus.Counter
+	retrying    *prometheus.GaugeVec // by trigger
 }
 
 // ofTrigger are the labels that Knative gives what it counts of a Trigger.
@@ -40,8 +41,11 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		looped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "aisle_broker_loops_cut_total", Help: "Events dropped because they had passed too many Brokers.",
 		}),
+		retrying: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "aisle_broker_retrying_events", Help: "Events of a Trigger that wait for their retry.",
+		}, ofTrigger),
 	}
-	for _, c := range []prometheus.Collector{m.received, m.dispatched, m.redelivered, m.dead, m.looped} {
+	for _, c := range []prometheus.Collector{m.received, m.dispatched, m.redelivered, m.dead, m.looped, m.retrying} {
 		if reg == nil {
 			break
 		}
@@ -71,4 +75,5 @@ func (m *metrics) forget(t *trigger) {
 	m.dispatched.DeletePartialMatch(labels)
 	m.redelivered.DeletePartialMatch(labels)
 	m.dead.DeletePartialMatch(labels)
+	m.retrying.DeletePartialMatch(labels)
 }

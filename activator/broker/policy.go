@@ -103,6 +103,18 @@ func (p policy) after(attempt int, o outcome) verdict {
 	return v
 }
 
+// maxUnstored bounds the wait for an attempt whose outcome could not be stored.
+const maxUnstored = 5 * time.Minute
+
+// unstoredWait is the wait after the attempt-th attempt of an event where what
+// came of it could not be stored: the subscriber did its work for nothing, and
+// would again. It doubles, and chance, from 0 to 1, takes up to half of it, so
+// that not all events come back at once.
+func unstoredWait(attempt int, chance float64) time.Duration {
+	wait := min(float64(ownRetry)*math.Exp2(float64(min(attempt-1, 62))), float64(maxUnstored))
+	return time.Duration(wait * (1 - chance/2))
+}
+
 // retriable says whether an answer may be another one later. 404 is: a service
 // that is being set up says it. So is 421, which Knative gives up at: the
 // engine says it of a service that is not there, where a cluster's name would

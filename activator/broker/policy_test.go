@@ -74,3 +74,17 @@ func TestRetryAfter(t *testing.T) {
 		}
 	}
 }
+
+func TestUnstoredWait(t *testing.T) {
+	for _, tt := range []struct {
+		attempt int
+		chance  float64
+		want    time.Duration
+	}{
+		{1, 0, 5 * time.Second}, {1, 1, 2500 * time.Millisecond}, {3, 0, 20 * time.Second}, {7, 0, maxUnstored}, {1 << 40, 1, maxUnstored / 2},
+	} {
+		if got := unstoredWait(tt.attempt, tt.chance); got != tt.want {
+			t.Errorf("attempt %d, chance %v: %v, want %v", tt.attempt, tt.chance, got, tt.want)
+		}
+	}
+}

@@ -32,6 +32,10 @@ func (b *Broker) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-b.changed:
 		case <-b.trimNow:
+		case <-b.told:
+			if b.opts.StatusChanged != nil {
+				b.opts.StatusChanged()
+			}
 		case <-next.C:
 		}
 		next.Stop()

@@ -94,6 +94,9 @@ func (b *Broker) tellTrigger(o *eventingv1.Trigger, c *config) {
 	for _, c := range []apis.ConditionType{eventingv1.TriggerConditionBroker, eventingv1.TriggerConditionSubscribed, eventingv1.TriggerConditionDependency, eventingv1.TriggerConditionSubscriberResolved, eventingv1.TriggerConditionOIDCIdentityCreated} {
 		manage.MarkTrue(c)
 	}
+	if v, ok := b.standing.Load(t.name); ok {
+		manage.MarkFalse(Progressing, v.(standing).reason, "%s", v.(standing).message)
+	}
 	if err := b.resolved(t.subscriber, c); err != nil {
 		s.SubscriberURI = nil
 		s.MarkSubscriberResolvedFailed(noSubscriber, "%v", err)

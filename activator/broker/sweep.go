@@ -169,6 +169,7 @@ func (b *Broker) sweepParked(ctx context.Context, delivered bool) time.Duration 
 		}
 		return trimEvery
 	}
+	b.statusChanged()
 	return b.parkedFor()
 }
 

@@ -18,6 +18,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
+	"aisle.dev/aisle/activator/engine/access"
+	"aisle.dev/aisle/activator/engine/hand"
 	"aisle.dev/aisle/activator/engine/kube"
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
@@ -25,8 +27,8 @@ import (
 	"aisle.dev/aisle/internal/problem"
 )
 
-// admin answers the command line, over the unix socket.
-func (e *Engine) admin() http.Handler {
+// admin answers the command line, over the unix socket, and who has a token.
+func (e *Engine) admin() *http.ServeMux {
 	mux := http.NewServeMux()
 	list := func(path string, what func() any) {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
@@ -52,6 +54,8 @@ func (e *Engine) admin() http.Handler {
 	mux.Handle("GET /v1/logs/{name...}", logs)
 	mux.Handle("GET /v1/usage", problem.Handler(e.usageDays, func(_ *http.Request, err error) { e.log.Error("usage not answered", "err", err) }))
 	mux.HandleFunc("/v1/events/", e.events.admin)
+	mux.Handle(access.ScalePath, hand.Handler(e.control, e.log))
+	mux.Handle("GET /v1/audit", problem.Handler(e.changes, func(_ *http.Request, err error) { e.log.Error("the audit log is not answered", "err", err) }))
 	kubernetes := &kube.Server{Store: e.control.store, Backend: e.control, Log: func(w http.ResponseWriter, req *http.Request, namespace, pod string) {
 		req.SetPathValue("name", namespace+"/"+pod)
 		logs.ServeHTTP(w, req)

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
@@ -18,6 +20,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/uuid"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
+	"aisle.dev/aisle/activator/engine/access"
+	"aisle.dev/aisle/activator/engine/audit"
 	"aisle.dev/aisle/activator/engine/kube"
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/scale"
@@ -28,9 +32,15 @@ import (
 // Apply implements [kube.Backend]: it takes an object as it is written, in the
 // place of the one of its name, and makes what it describes run. What is wrong
 // with it is a [*manifest.Invalid].
-func (c *control) Apply(raw *unstructured.Unstructured, dry bool) (made manifest.Object, created bool, warnings []string, err error) {
+func (c *control) Apply(by access.Caller, raw *unstructured.Unstructured, dry bool) (made manifest.Object, created bool, warnings []string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.apply(raw, dry, audit.Entry{Way: by.Way, By: by.Name, Did: "applied"})
+}
+
+// apply is Apply; cause is what is on record where that changes bounds.
+// REQUIRES: c.mu is held.
+func (c *control) apply(raw *unstructured.Unstructured, dry bool, cause audit.Entry) (made manifest.Object, created bool, warnings []string, err error) {
 	known := c.known()
 	set, err := manifest.Check([]*unstructured.Unstructured{raw}, known)
 	if err != nil {
@@ -64,6 +74,9 @@ func (c *control) Apply(raw *unstructured.Unstructured, dry bool) (made manifest
 		if err := c.engine.checkServices([]*servingv1.Service{ks}, append(known.Services, ks), known.Sources(), c.deciders); err != nil {
 			return nil, false, nil, &manifest.Invalid{Problems: []manifest.Problem{{Object: key.String(), Reason: err.Error()}}}
 		}
+		if err := c.engine.machine.Lacks(); err != nil && limited(ks) {
+			warnings = append(warnings, fmt.Sprintf("%s: %v", unenforced, err))
+		}
 	}
 	made = c.engine.admit(o, old, time.Now())
 	origin, _ := c.store.Origin(key)
@@ -76,14 +89,20 @@ func (c *control) Apply(raw *unstructured.Unstructured, dry bool) (made manifest
 	if err := c.store.Write(objects.Change{Key: key, Object: made, Origin: origin}); err != nil {
 		return nil, false, nil, err
 	}
-	err = c.changed(key, old == nil)
+	err = c.changed(key, old == nil, cause)
 	return c.store.Get(key), old == nil, warnings, err
 }
 
 // Delete implements [kube.Backend].
-func (c *control) Delete(key objects.Key) (gone manifest.Object, err error) {
+func (c *control) Delete(by access.Caller, key objects.Key) (gone manifest.Object, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.remove(key, audit.Entry{Way: by.Way, By: by.Name, Did: "deleted"})
+}
+
+// remove is Delete; cause is what is on record where that changes bounds.
+// REQUIRES: c.mu is held.
+func (c *control) remove(key objects.Key, cause audit.Entry) (gone manifest.Object, err error) {
 	gone = c.store.Get(key)
 	if gone == nil {
 		return nil, nil
@@ -102,12 +121,12 @@ func (c *control) Delete(key objects.Key) (gone manifest.Object, err error) {
 	if s != nil {
 		s.revisions = slices.DeleteFunc(s.revisions, func(r *servingv1.Revision) bool { return r.Name == rev.Name })
 	}
-	return gone, c.changed(key, true)
+	return gone, c.changed(key, true, cause)
 }
 
 // changed makes what follows from an object happen; other says that it has
-// come or gone. REQUIRES: c.mu is held.
-func (c *control) changed(key objects.Key, other bool) error {
+// come or gone, cause what is on record of that. REQUIRES: c.mu is held.
+func (c *control) changed(key objects.Key, other bool, cause audit.Entry) error {
 	switch key.GroupVersionResource {
 	case objects.Services.GroupVersionResource:
 		err := c.follow(types.NamespacedName{Namespace: key.Namespace, Name: key.Name})
@@ -120,7 +139,7 @@ func (c *control) changed(key objects.Key, other bool) error {
 	case objects.ConfigMaps.GroupVersionResource, objects.Secrets.GroupVersionResource, objects.ImageMaps.GroupVersionResource:
 		return c.refresh()
 	case objects.Schedules.GroupVersionResource:
-		return c.reschedule(key)
+		return c.reschedule(key, cause)
 	}
 	if isEvent(key) {
 		return c.engine.events.apply(c.ctx, c.store)
@@ -152,6 +171,23 @@ func (e *Engine) checkServices(some, all []*servingv1.Service, src manifest.Sour
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkCommand refuses a service whose program is not there: better now than
+// when its first request waits.
+func (e *Engine) checkCommand(t *manifest.Template) error {
+	path := t.Command[0]
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(e.opts.Root, path)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("service %s/%s: its image %s is the program %s, which is not there; build it first (make build)", t.Namespace, t.Service, t.Image, path)
+	}
+	if info.IsDir() || info.Mode()&0o111 == 0 {
+		return fmt.Errorf("service %s/%s: %s is not an executable file", t.Namespace, t.Service, path)
+	}
+	return nil
 }
 
 // admit gives a new object what an API server gives it, and what stays of the

@@ -1,11 +1,8 @@
 package engine
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path"
 	"slices"
 	"strings"
 
@@ -34,11 +31,10 @@ func checkComposition(t *manifest.Template, names []string) error {
 	var errs []error
 	for _, m := range t.Mounts {
 		below, ok := strings.CutPrefix(file, strings.TrimSuffix(m.Path, "/")+"/")
-		raw, has := m.Files[below]
-		if !ok || !has {
+		if _, has := m.Files[below]; !ok || !has {
 			continue
 		}
-		c, err := compose.Parse(raw, folder{m.Files, path.Dir(below)})
+		c, err := compose.ParseIn(m.Files, below)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("service %s/%s: composition %s: %w", t.Namespace, t.Service, file, err))
 			continue
@@ -58,24 +54,3 @@ func checkComposition(t *manifest.Template, names []string) error {
 	}
 	return errors.Join(errs...)
 }
-
-// folder is a folder of a ConfigMap volume.
-type folder struct {
-	files map[string][]byte
-	at    string
-}
-
-// Open implements [fs.FS].
-func (f folder) Open(name string) (fs.File, error) {
-	data, ok := f.files[path.Join(f.at, name)]
-	if !ok {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
-	}
-	return content{bytes.NewReader(data)}, nil
-}
-
-// content is a file of a folder; nobody asks for its FileInfo.
-type content struct{ *bytes.Reader }
-
-func (content) Stat() (fs.FileInfo, error) { return nil, errors.ErrUnsupported }
-func (content) Close() error               { return nil }

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
+	"aisle.dev/aisle/activator/engine/audit"
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/route"
 	"aisle.dev/aisle/activator/scale"
@@ -35,11 +36,13 @@ type control struct {
 	mu        sync.Mutex // guards what follows and every change of the store; taken before a revision's mu
 	settings  *manifest.Settings
 	schedules *schedules
+	noted     []audit.Entry // changes of bounds that are yet to be on record
 	deciders  *scale.Config
 	services  map[types.NamespacedName]*service
 	ending    map[*revision]bool // runners that nothing leads to any more
 	runners   sync.WaitGroup     // of the revisions' goroutines
 	ctx       context.Context
+	unsaved   unsaved
 	stopped   bool // nothing is begun any more
 }
 
@@ -127,7 +130,7 @@ func (c *control) refresh() error {
 			}
 			r.retune(d)
 		}
-		c.bound(name) // its own bounds may be others
+		c.bound(name, byRollout) // its own bounds may be others
 	}
 	c.setAlarm()
 	return nil
@@ -186,7 +189,8 @@ func (c *control) startEvents() error {
 }
 
 // follow makes services run as their objects say. What of that cannot be kept
-// is followed all the same: the requests at hand matter more.
+// is followed all the same, since the requests at hand matter more, and kept
+// as soon as it can be.
 // REQUIRES: c.mu is held.
 func (c *control) follow(names ...types.NamespacedName) error {
 	next := maps.Clone(*c.routes.Load())
@@ -197,8 +201,9 @@ func (c *control) follow(names ...types.NamespacedName) error {
 	var err error
 	if len(changes) > 0 {
 		if err = c.store.Write(changes...); err != nil {
-			c.engine.log.Error("what has changed is lost if the engine stops now", "err", err)
+			c.engine.log.Error(lostOnStop, "err", err)
 			c.store.Show(changes...)
+			c.owe(changes)
 		}
 	}
 	c.routes.Store(&next)

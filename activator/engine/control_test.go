@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
+	"aisle.dev/aisle/activator/engine/access"
+	"aisle.dev/aisle/activator/engine/audit"
 	"aisle.dev/aisle/activator/engine/clock/clocktest"
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
@@ -62,7 +64,7 @@ func controlling(t *testing.T, dir, manifests string) *control {
 	return controllingAt(t, clocktest.At(time.Now()), dir, t.TempDir(), manifests)
 }
 
-// controllingAt does so by a clock, with lead times in a folder.
+// controllingAt does so by a clock, with lead times and the audit log in a folder.
 func controllingAt(t *testing.T, now *clocktest.Clock, dir, leads, manifests string) *control {
 	t.Helper()
 	registry := prometheus.NewRegistry()
@@ -79,6 +81,10 @@ func controllingAt(t *testing.T, now *clocktest.Clock, dir, leads, manifests str
 		t.Fatal(err)
 	}
 	t.Cleanup(e.usage.Close)
+	if e.audit, err = audit.Open(leads); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.audit.Close() }) // what it has written is synced
 	store, damaged, err := objects.Open(dir)
 	if err != nil || len(damaged) > 0 {
 		t.Fatal(err, damaged)
@@ -111,7 +117,7 @@ func versions(c *control) map[string]string {
 func TestRevisionsOfAnEarlierService(t *testing.T) {
 	dir := t.TempDir()
 	c := controlling(t, dir, settings+"---"+oneService("old"))
-	if _, _, _, err := c.Apply(read(t, oneService("older"))[0], false); err != nil {
+	if _, _, _, err := c.Apply(access.Caller{}, read(t, oneService("older"))[0], false); err != nil {
 		t.Fatal(err)
 	}
 	c.stop()
@@ -152,10 +158,10 @@ data: {a: b}
 	if origin, ok := c.store.Origin(key); !ok || !origin.Orphan {
 		t.Fatalf("it is not kept for the revision: %+v, %v", origin, ok)
 	}
-	if _, _, _, err := c.Apply(read(t, settled)[0], false); err != nil {
+	if _, _, _, err := c.Apply(access.Caller{}, read(t, settled)[0], false); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Delete(objects.Services.Key("default", "one")); err != nil {
+	if _, err := c.Delete(access.Caller{}, objects.Services.Key("default", "one")); err != nil {
 		t.Fatal(err)
 	}
 	if _, ok := c.store.Get(key).(*corev1.ConfigMap); !ok {
@@ -221,7 +227,7 @@ func TestSwapBackToADeletedService(t *testing.T) {
 	gpus := c.engine.gpus
 	claim := gpus.Ask("default/one-00002-pod", 1)
 	after := &revision{givers: []*revision{before}}
-	if _, err := c.Delete(objects.Services.Key("default", "one")); err != nil {
+	if _, err := c.Delete(access.Caller{}, objects.Services.Key("default", "one")); err != nil {
 		t.Fatal(err)
 	}
 	<-before.ended
@@ -250,7 +256,7 @@ func TestApplyTellsOfOneBroker(t *testing.T) {
 	}()
 	apply := func(name string) {
 		t.Helper()
-		if _, _, _, err := c.Apply(read(t, strings.ReplaceAll(broker, "NAME", name))[0], false); err != nil {
+		if _, _, _, err := c.Apply(access.Caller{}, read(t, strings.ReplaceAll(broker, "NAME", name))[0], false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -268,5 +274,66 @@ func TestApplyTellsOfOneBroker(t *testing.T) {
 	}
 	if ready, _, _ := unstructured.NestedSlice(c.store.Get(objects.Brokers.Key("default", "second")).(*unstructured.Unstructured).Object, "status", "conditions"); len(ready) == 0 {
 		t.Error("the second has no conditions")
+	}
+}
+
+// That limits are not enforced is told of Services that have some.
+func TestLimited(t *testing.T) {
+	for limits, want := range map[string]bool{
+		"": false, "resources: {requests: {memory: 64Mi}}": false, `resources: {limits: {"nvidia.com/gpu": "1"}}`: false,
+		"resources: {limits: {cpu: 500m}}": true, "resources: {limits: {memory: 64Mi}}": true,
+	} {
+		text := strings.Replace(oneService("1"), "env: [", limits+", env: [", 1)
+		if limits == "" {
+			text = oneService("1")
+		}
+		set, err := manifest.Check(read(t, settings+"---"+text), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := limited(set.Services[0]); got != want {
+			t.Errorf("%q is limited: %v", limits, got)
+		}
+	}
+}
+
+// What could not be written is written when it can be.
+func TestUnsaved(t *testing.T) {
+	dir := t.TempDir()
+	c := controlling(t, dir, settings+"---"+oneService("1"))
+	t.Cleanup(c.stop)
+	name := types.NamespacedName{Namespace: "default", Name: "one"}
+	folder := filepath.Join(dir, objects.Revisions.GroupResource().String())
+	if err := os.Rename(folder, folder+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(folder, nil, 0o600); err != nil { // no file can be made within
+		t.Fatal(err)
+	}
+	c.proven(c.services[name].running["one-00001"])
+	c.save()
+	c.mu.Lock()
+	if c.unsaved.timer == nil || c.unsaved.wait <= firstSave {
+		t.Errorf("nothing is tried again: %+v", c.unsaved)
+	}
+	c.mu.Unlock()
+	if err := os.Remove(folder); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(folder+".away", folder); err != nil {
+		t.Fatal(err)
+	}
+	c.save()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.unsaved.keys != nil || c.unsaved.timer != nil {
+		t.Errorf("left: %+v", c.unsaved)
+	}
+	kept, _, err := objects.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rev := kept.Get(objects.Revisions.Key("default", "one-00001")).(*servingv1.Revision); !rev.IsReady() {
+		t.Errorf("the disk has %+v", rev.Status)
 	}
 }

@@ -35,13 +35,18 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
+	corev1 "k8s.io/api/core/v1"
 	"knative.dev/serving/pkg/apis/serving"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
+	"aisle.dev/aisle/activator/engine/access"
+	"aisle.dev/aisle/activator/engine/audit"
 	"aisle.dev/aisle/activator/engine/clock"
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/pod"
@@ -67,6 +72,14 @@ type Options struct {
 	SyncAlways bool   // an event is on the disk, and not with the system alone, before it is accepted
 	NATS       string // URL of a NATS server to keep events in; empty: one in this process, below DataDir
 
+	// AdminAddress is host:port where the admin API is served to who has a token
+	// (package access) of the file AdminTokens. Empty: on the socket alone.
+	AdminAddress, AdminTokens string
+	ScaleEvents               bool // CloudEvents from this machine may set bounds (package hand)
+
+	EventBytes   int64         // that each Broker keeps, and of dead letters; 0 means the broker's default
+	EventHistory time.Duration // how long what is delivered is kept; likewise
+
 	// GPUs are the devices that pods may have (resource nvidia.com/gpu), by
 	// the names that CUDA_VISIBLE_DEVICES takes.
 	GPUs []string
@@ -91,7 +104,8 @@ type Engine struct {
 	metrics *metrics
 	tracer  trace.Tracer // nil: nothing is traced
 	gpus    *slots.Slots
-	hurry   chan struct{} // closed by Hurry
+	tokens  *access.Tokens // nil: the admin API is on the socket alone
+	hurry   chan struct{}  // closed by Hurry
 	hurried sync.Once
 
 	// Set by Run before anything is served.
@@ -100,6 +114,7 @@ type Engine struct {
 	control  *control
 	events   *events
 	counted  map[string]int64 // see state
+	audit    *audit.Log
 	version  client.Version
 	stopping chan struct{} // closed when Run begins to stop
 
@@ -135,8 +150,8 @@ func New(opts Options) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(set.Services) == 0 {
-		return nil, fmt.Errorf("%s has no Service; there is nothing to run", opts.Manifests)
+	if err := e.openTokens(); err != nil {
+		return nil, err
 	}
 	e.folder = set
 	for _, i := range set.Ignored {
@@ -186,23 +201,6 @@ func loadManifests(root, dir string) (*manifest.Set, error) {
 	return manifest.Load(dir)
 }
 
-// checkCommand refuses a service whose program is not there: better now than
-// when its first request waits.
-func (e *Engine) checkCommand(t *manifest.Template) error {
-	path := t.Command[0]
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(e.opts.Root, path)
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return fmt.Errorf("service %s/%s: its image %s is the program %s, which is not there; build it first (make build)", t.Namespace, t.Service, t.Image, path)
-	}
-	if info.IsDir() || info.Mode()&0o111 == 0 {
-		return fmt.Errorf("service %s/%s: %s is not an executable file", t.Namespace, t.Service, path)
-	}
-	return nil
-}
-
 // defaultProgress is Knative's default of config-deployment's progress-deadline.
 const defaultProgress = 10 * time.Minute
 
@@ -247,6 +245,17 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer socket.Close() // removes the file
+	remote, err := e.listenRemote()
+	if err != nil {
+		return err
+	}
+	if remote != nil {
+		defer remote.Close()
+	}
+	if e.audit, err = audit.Open(e.opts.DataDir); err != nil {
+		return err
+	}
+	defer e.audit.Close()
 	machine, killed, err := pod.NewMachine(e.opts.Root, e.opts.DataDir)
 	for _, k := range killed {
 		e.log.Warn("killed a process that an earlier engine left behind", "pod", k.Pod, "pid", k.PID)
@@ -256,12 +265,12 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	}
 	defer machine.Close()
 	e.machine = machine
-	if err := machine.Lacks(); err != nil {
-		e.log.Warn("limits are not enforced: pods may use more than they declare", "reason", err)
-	}
 	e.version = client.Version{
 		Version: e.opts.Version, Engine: "local", Address: listener.Addr().String(),
 		DataDir: e.opts.DataDir, PID: os.Getpid(),
+	}
+	if remote != nil {
+		e.version.Admin = remote.Addr().String()
 	}
 	if e.usage, err = usage.Open(filepath.Join(e.opts.DataDir, usageName), usage.System(), e.log); err != nil {
 		return err
@@ -281,10 +290,22 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 		return err
 	}
 	e.folder = nil // the store has it
+	if services := list[*servingv1.Service](store, objects.Services); slices.ContainsFunc(services, limited) && machine.Lacks() != nil {
+		e.log.Warn(unenforced, "reason", machine.Lacks())
+	}
 	if err := e.opts.Registry.Register(gauges{e.control}); err != nil {
 		return fmt.Errorf("register the engine's metrics: %w", err)
 	}
-	return e.serve(ctx, listener, socket)
+	return e.serve(ctx, listener, socket, remote)
+}
+
+const unenforced = "limits are not enforced: pods may use more than they declare"
+
+// limited is whether a Service declares a limit of what control groups limit.
+func limited(ks *servingv1.Service) bool {
+	return slices.ContainsFunc(ks.Spec.Template.Spec.Containers, func(c corev1.Container) bool {
+		return !c.Resources.Limits.Cpu().IsZero() || !c.Resources.Limits.Memory().IsZero()
+	})
 }
 
 // forgetLogs removes the logs of revisions that are no more: what a revision
@@ -330,7 +351,8 @@ func listenAdmin(dataDir string) (net.Listener, error) {
 const maxHeader = 64 << 10
 
 // serve runs the servers and the revisions until ctx ends or a server fails.
-func (e *Engine) serve(ctx context.Context, listener, socket net.Listener) error {
+// Remote is where the admin API is served to tokens; nil: nowhere.
+func (e *Engine) serve(ctx context.Context, listener, socket, remote net.Listener) error {
 	errorLog := slog.NewLogLogger(e.log.Handler(), slog.LevelDebug)
 	front := &http.Server{
 		Handler:           e.newProxy(),
@@ -343,7 +365,9 @@ func (e *Engine) serve(ctx context.Context, listener, socket net.Listener) error
 	}
 	front.Protocols.SetHTTP1(true)
 	front.Protocols.SetUnencryptedHTTP2(true)
-	back := &http.Server{Handler: e.admin(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 10 * time.Second, MaxHeaderBytes: maxHeader, ErrorLog: errorLog}
+	admin := e.admin()
+	back := &http.Server{Handler: admin, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 10 * time.Second, MaxHeaderBytes: maxHeader, ErrorLog: errorLog, ConnContext: access.Peer}
+	far := e.remoteServer(admin, errorLog)
 
 	if err := e.control.start(); err != nil {
 		e.log.Error("it starts with objects that the disk does not have", "err", err)
@@ -356,11 +380,14 @@ func (e *Engine) serve(ctx context.Context, listener, socket net.Listener) error
 		e.log.Warn("logs of earlier revisions stay", "err", err)
 	}
 	var servers sync.WaitGroup
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	for _, s := range []struct {
 		*http.Server
 		net.Listener
-	}{{front, listener}, {back, socket}} {
+	}{{front, listener}, {back, socket}, {far, remote}} {
+		if s.Listener == nil {
+			continue
+		}
 		servers.Go(func() {
 			if err := s.Server.Serve(s.Listener); !errors.Is(err, http.ErrServerClosed) {
 				failed <- err
@@ -398,6 +425,7 @@ func (e *Engine) serve(ctx context.Context, listener, socket net.Listener) error
 	hard()
 	_ = front.Close()
 	_ = back.Close()
+	_ = far.Close()
 	servers.Wait()
 	err = errors.Join(err, e.events.close())
 	// 5. Nothing is awake any more, nor will be.

@@ -184,6 +184,22 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
+// A folder may have Brokers and Triggers alone: their Services come by hand.
+func TestNewWithoutServices(t *testing.T) {
+	root := t.TempDir()
+	for text, ok := range map[string]bool{eventing: true, settings: false} {
+		manifests := t.TempDir()
+		for name, text := range map[string]string{"kustomization.yaml": "resources: [all.yaml]\n", "all.yaml": text} {
+			if err := os.WriteFile(filepath.Join(manifests, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := New(Options{Manifests: manifests, Root: root, DataDir: filepath.Join(root, "data")}); (err == nil) != ok {
+			t.Errorf("of %s: %v", text, err)
+		}
+	}
+}
+
 // Whatever Host comes, it leads to the service of that name or is misdirected.
 func FuzzHost(f *testing.F) {
 	for _, host := range []string{"title.default.localhost", "TITLE.default.localhost.:8080", "[::1]:80", "", ":", "title.default.localhost:x:y", "engine.localhost"} {

@@ -130,6 +130,19 @@ func (v *events) tell(store *objects.Store) error {
 	return v.show(store, typed, raw)
 }
 
+// told shows what the broker has to say anew.
+func (v *events) told() {
+	c := v.engine.control
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if v.stopped {
+		return
+	}
+	if err := v.tell(c.store); err != nil {
+		v.engine.log.Error("the status of Triggers is that of before", "err", err)
+	}
+}
+
 func (v *events) show(store *objects.Store, typed []broker.Object, raw []*unstructured.Unstructured) error {
 	var told []objects.Change
 	for i, t := range typed {
@@ -152,6 +165,7 @@ func (v *events) open(ctx context.Context) (*broker.Broker, error) {
 	b, err := broker.Open(ctx, broker.Options{
 		Dir: filepath.Join(o.DataDir, eventsName), NATS: o.NATS, SyncAlways: o.SyncAlways,
 		Subscribers: v.engine.control, Transport: v.engine.inward(), Logger: v.engine.log, Registry: o.Registry,
+		StatusChanged: v.told, MaxBytes: o.EventBytes, MaxAge: o.EventHistory,
 	})
 	if err != nil {
 		return nil, err
@@ -225,7 +239,7 @@ func (e *Engine) inward() http.RoundTripper {
 	dial := (&net.Dialer{Timeout: 5 * time.Second}).DialContext
 	inward := &http.Transport{
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			if routed(address) != "" {
+			if routed(address) != "" || bareHost(address) == ownHost {
 				address = e.version.Address
 			}
 			return dial(ctx, network, address)

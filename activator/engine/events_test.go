@@ -7,6 +7,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"aisle.dev/aisle/activator/engine/access"
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/route"
 	"aisle.dev/aisle/internal/manifest"
@@ -107,13 +108,13 @@ func TestResolved(t *testing.T) {
 	c := eventful(t, settings+"---"+eventing)
 	apply := func(text string) {
 		t.Helper()
-		if _, _, _, err := c.Apply(read(t, text)[0], false); err != nil {
+		if _, _, _, err := c.Apply(access.Caller{}, read(t, text)[0], false); err != nil {
 			t.Fatal(err)
 		}
 	}
 	remove := func(name string) {
 		t.Helper()
-		if _, err := c.Delete(objects.Services.Key("default", name)); err != nil {
+		if _, err := c.Delete(access.Caller{}, objects.Services.Key("default", name)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -107,6 +107,9 @@ func (c *control) active(r *revision, ready, want int) {
 func (c *control) stop() {
 	c.mu.Lock()
 	c.stopped = true
+	if c.unsaved.timer != nil {
+		c.unsaved.timer.Stop()
+	}
 	for _, s := range c.services {
 		if s.step != nil {
 			s.step.Stop()

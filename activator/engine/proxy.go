@@ -12,11 +12,12 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"aisle.dev/aisle/activator/engine/hand"
 	"aisle.dev/aisle/internal/problem"
 )
 
-// ownHost is the engine's own Host on the proxy's address: /metrics and the
-// results of events. It cannot be a service's, whose Hosts have one label more.
+// ownHost is the engine's own Host on the proxy's address: /metrics, the
+// results of events, and events that set bounds. It cannot be a service's, whose Hosts have one label more.
 const ownHost = "engine." + domain
 
 // queueDepth bounds how many requests may wait for the pods of one revision.
@@ -53,6 +54,7 @@ func (e *Engine) newProxy() *proxy {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(e.opts.Registry, promhttp.HandlerOpts{}))
 	// Without CORS headers pages of other sites cannot read it.
 	mux.HandleFunc("GET /v1/events/results", e.events.admin)
+	mux.Handle("POST "+hand.EventsPath, hand.Events(e.control, e.opts.ScaleEvents, e.log))
 	return &proxy{routes: &e.control.routes, events: e.events.ingress, cross: http.NewCrossOriginProtection(), own: mux}
 }
 
@@ -67,12 +69,12 @@ func bareHost(host string) string {
 func (p *proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	name := routed(req.Host)
 	t := (*p.routes.Load())[name]
-	if t == nil && name != ingressRoute {
-		p.elsewhere(w, req)
-		return
-	}
 	if err := p.cross.Check(req); err != nil {
 		turnAway(w, problem.New(http.StatusForbidden, "a page of another site may not do this (%v)", err))
+		return
+	}
+	if t == nil && name != ingressRoute {
+		p.elsewhere(w, req)
 		return
 	}
 	if name == ingressRoute {

@@ -93,7 +93,7 @@ func (c *control) reconcile(name types.NamespacedName, next table) []objects.Cha
 		changes = append(changes, c.store.Put(ks))
 	}
 	begun := c.staff(name, s, latest)
-	c.bound(name)
+	c.bound(name, byRollout)
 	for _, r := range begun { // with the bounds that they are to have
 		c.launch(r)
 	}
@@ -273,6 +273,6 @@ func (c *control) forget(name types.NamespacedName, s *service) []objects.Change
 	}
 	s.revisions, s.plan = nil, nil
 	c.schedules.leads.forget(name)
-	c.bound(name)
+	c.bound(name, byRollout)
 	return changes
 }

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
+	"aisle.dev/aisle/activator/engine/audit"
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/scale"
 	"aisle.dev/aisle/activator/schedule"
@@ -64,6 +65,8 @@ type scheduled struct {
 	due  time.Time            // when its bounds may change by the clock; zero: never
 	lead time.Duration        // that its bounds follow from
 	held schedule.Bounds      // as they were set last
+	told bool                 // held is on record
+	kept bool                 // held is from the record of an engine before this one
 }
 
 // agenda is a [heap.Interface].
@@ -153,33 +156,39 @@ func (c *control) loadSchedules() {
 			c.engine.log.Error("a schedule is left out: this engine cannot honour it", "schedule", o.Namespace+"/"+o.Name, "err", err)
 		}
 	}
+	for name, at := range c.schedules.services {
+		if b, ok := c.engine.audit.Last(name.Namespace, name.Name); ok {
+			at.held, at.told = schedule.Bounds{Floor: b.Floor, Cap: b.Cap, Closed: b.Closed}, true
+			at.kept = true
+		}
+	}
 }
 
-// reschedule follows a schedule that was applied or deleted.
-// REQUIRES: c.mu is held.
-func (c *control) reschedule(key objects.Key) error {
+// reschedule follows a schedule that was applied or deleted; cause is what is on
+// record of that. REQUIRES: c.mu is held.
+func (c *control) reschedule(key objects.Key, cause audit.Entry) error {
 	o, _ := c.store.Get(key).(*scaling.ScalingSchedule)
+	cause.Schedule = key.Name
+	if o != nil {
+		cause.Reason = o.Spec.Reason
+		if until := o.Spec.Until; until != nil {
+			cause.Until = until.Time
+		}
+	}
 	touched, err := c.schedules.put(types.NamespacedName{Namespace: key.Namespace, Name: key.Name}, o)
 	for _, service := range touched {
-		c.bound(service)
+		c.bound(service, cause)
 	}
 	c.setAlarm()
 	return err
 }
 
-// bound sets a service's bounds as they are to be now, and tells of them. All
-// that they follow from is asked anew. REQUIRES: c.mu is held.
-func (c *control) bound(name types.NamespacedName) {
+// bound sets a service's bounds as they are to be now, and tells of them; cause
+// is what is on record of a change. All that they follow from is asked anew.
+// REQUIRES: c.mu is held.
+func (c *control) bound(name types.NamespacedName, cause audit.Entry) {
 	running, at := c.services[name], c.schedules.services[name]
 	if at == nil {
-		return
-	}
-	if len(at.all) == 0 {
-		delete(c.schedules.services, name)
-		heap.Remove(&c.schedules.agenda, at.at)
-		if running != nil {
-			c.enforce(name, running, nil, schedule.Bounds{})
-		}
 		return
 	}
 	now := c.schedules.clock.Now()
@@ -191,6 +200,16 @@ func (c *control) bound(name types.NamespacedName) {
 		base.Min, base.Max = live.own()
 		learned, sample = c.schedules.leads.of(name, live.name)
 	}
+	own, _ := schedule.At(base, 0, nil, now)
+	if len(at.all) == 0 {
+		delete(c.schedules.services, name)
+		heap.Remove(&c.schedules.agenda, at.at)
+		if running != nil {
+			c.enforce(name, running, nil, schedule.Bounds{})
+		}
+		c.note(name, at, cause, own, own)
+		return
+	}
 	at.lead, set.Lead = at.leadTime(learned, sample, now)
 	set.Bounds, set.Next = schedule.At(base, at.lead, at.all, now)
 	if live != nil {
@@ -199,9 +218,10 @@ func (c *control) bound(name types.NamespacedName) {
 	if b := set.Bounds; b.Floor != at.held.Floor || b.Cap != at.held.Cap || b.Closed != at.held.Closed {
 		c.engine.log.Info("bounds", "service", name.String(), "revision", set.Revision, "floor", b.Floor, "cap", b.Cap, "closed", b.Closed, "why", b.Because())
 	}
+	c.note(name, at, cause, own, set.Bounds)
 	at.held, at.due = set.Bounds, c.expire(name, at, set.Next, now)
 	if len(at.all) == 0 {
-		c.bound(name) // its last has just been deleted
+		c.bound(name, byClock) // its last has just been deleted
 		return
 	}
 	heap.Fix(&c.schedules.agenda, at.at)
@@ -339,14 +359,16 @@ func (c *control) learned(r *revision, took time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.schedules.services[name] != nil && !c.stopped {
-		c.bound(name)
+		c.bound(name, byClock)
 		c.setAlarm()
 	}
 }
 
-// setAlarm sets the clock to when the first service is due.
+// setAlarm ends a round in which bounds were set: what has changed is on record,
+// and the clock rings when the first service is due.
 // REQUIRES: c.mu is held.
 func (c *control) setAlarm() {
+	c.record()
 	var first time.Time
 	if len(c.schedules.agenda) > 0 {
 		first = c.schedules.agenda[0].due
@@ -387,12 +409,12 @@ func (c *control) turn(all bool) {
 	c.schedules.alarm = time.Time{} // it has rung
 	if all {
 		for name := range c.schedules.services {
-			c.bound(name)
+			c.bound(name, byClock)
 		}
 	}
 	now := c.schedules.clock.Now()
 	for a := &c.schedules.agenda; len(*a) > 0 && !(*a)[0].due.IsZero() && !now.Before((*a)[0].due); {
-		c.bound((*a)[0].name) // which makes it due later
+		c.bound((*a)[0].name, byClock) // which makes it due later
 	}
 	c.setAlarm()
 }

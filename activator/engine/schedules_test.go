@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 
+	"aisle.dev/aisle/activator/engine/access"
 	"aisle.dev/aisle/activator/engine/clock/clocktest"
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/scale"
@@ -41,7 +42,7 @@ func monday(clock string) time.Time {
 func apply(t *testing.T, c *control, manifests ...string) {
 	t.Helper()
 	for _, m := range manifests {
-		if _, _, _, err := c.Apply(read(t, m)[0], false); err != nil {
+		if _, _, _, err := c.Apply(access.Caller{}, read(t, m)[0], false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -153,7 +154,7 @@ func TestSchedulesThatFight(t *testing.T) {
 		}
 	}
 	for _, gone := range []string{"thrifty", "greedy", "office"} {
-		if _, err := c.Delete(objects.Schedules.Key("default", gone)); err != nil {
+		if _, err := c.Delete(access.Caller{}, objects.Schedules.Key("default", gone)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -175,7 +176,7 @@ func TestTargetThatComesAndGoes(t *testing.T) {
 		apply(t, c, oneService("1"))
 		wantBounds(t, c, &scale.Bounds{Floor: 2, Cap: 4, By: "office"})
 		status(t, c, "office", func(s scaling.Status) bool { return meta.IsStatusConditionTrue(s.Conditions, scaling.Ready) })
-		if _, err := c.Delete(objects.Services.Key("default", "one")); err != nil {
+		if _, err := c.Delete(access.Caller{}, objects.Services.Key("default", "one")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -281,7 +282,7 @@ func TestScheduleRefused(t *testing.T) {
 		"spec.until":            "until: tomorrow, windows: [{floor: 1}]",
 	} {
 		raw := read(t, aSchedule("bad", spec))[0]
-		_, _, _, err := c.Apply(raw, false)
+		_, _, _, err := c.Apply(access.Caller{}, raw, false)
 		if err == nil || !strings.Contains(err.Error(), strings.TrimPrefix(field, "spec.")) {
 			t.Errorf("%s: %v", spec, err)
 		}

@@ -24,6 +24,7 @@ import (
 //	objects/       the Kubernetes objects: see package objects
 //	leads/         how long pods take to get ready, by service
 //	events/        what the broker keeps
+//	audit.log[.1]  what changed the bounds of services: see package audit
 //	usage/         what services used, a file per day: see package usage
 //	pods/NS/POD/   a running pod's volumes and process; gone with the pod
 //	logs/NS/POD.log[.1]

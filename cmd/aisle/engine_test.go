@@ -195,5 +195,7 @@ const categoryEvent = `{"specversion":"1.0","id":"a1","source":"/composer","type
 	`{"id":"p1","status":"partial","category":{"label":"Shirts","path":["Fashion","Shirts"],"confidence":0.93},` +
 	`"candidates":[{"label":"Shirts","probability":0.93},{"label":"Tops","probability":0.05}],` +
 	`"legs":[{"name":"title","service":"title","outcome":"answered","label":"Shirts","confidence":0.95,"model":{"name":"title","version":"3","digest":"sha256:feed"},"latencyMs":41.5,"coldMs":40,"attempts":1},` +
-	`{"name":"photo","service":"photo","outcome":"failed","latencyMs":3,"reason":"503 queue full"}],` +
+	`{"name":"photo","service":"photo","outcome":"failed","latencyMs":3,"reason":"503 queue full"},` +
+	`{"name":"look","service":"look","variant":"cpu","standIn":"waking","outcome":"answered","label":"Shirts","confidence":0.8,"latencyMs":2,"attempts":1,"reason":"look-gpu is waking"},` +
+	`{"name":"brand","service":"brand","outcome":"closed","latencyMs":0,"opens":"2026-01-02T06:00:00Z","reason":"brand is closed by a schedule until 2026-01-02T06:00:00Z"}],` +
 	`"composition":{"name":"products","digest":"sha256:c0"},"durationMs":42.5}}`

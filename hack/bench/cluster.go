@@ -214,7 +214,7 @@ func (c *cluster) deploy(ctx context.Context) error {
 // findImages gives the images of the overlay and the trivial one: of the test
 // cluster those that `make e2e` has put into its node.
 func (c *cluster) findImages(ctx context.Context) (images []image, trivial string, err error) {
-	want := []string{"aisle-composer", "aisle-title", "aisle-photo"}
+	want := []string{"aisle-composer", "aisle-controller", "aisle-title", "aisle-photo"}
 	if !c.ours {
 		text, err := os.ReadFile(filepath.Join(c.b.images, "kustomize", "kustomization.yaml"))
 		if err != nil {

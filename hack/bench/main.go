@@ -47,8 +47,10 @@ var figures = []figure{
 	{"schedules", "what it costs that one of 10,000 schedules changes", oneChange, false},
 	{"openings", "simulated openings by schedule: ready in time, and how long before", openings, false},
 	{"first", "make run ONCE=1, caches warm: seconds to the first category", first, false},
+	{"controller", "the cluster's controller with 1 and 1,000 schedules, API server without pods: memory, CPU", controllerMemory, false},
 	{"cluster-cold", "cold start on a cluster: title and photo over a trivial service", clusterCold, true},
 	{"cluster-warm", "warm on a cluster: the whole path and what each hop adds", clusterWarm, true},
+	{"cluster-hand", "a floor set by hand on a cluster, to a pod that starts", clusterHand, true},
 	{"cluster-scale", "1 to 5 pods under 64 requests: a cluster beside one machine", clusterScale, true},
 }
 
@@ -84,7 +86,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs.IntVar(&b.n, "n", 20, "cold starts of each kind")
 	fs.IntVar(&b.requests, "requests", 4000, "sequential requests each way of the overhead figure")
 	fs.IntVar(&b.products, "products", 5000, "products of the throughput figure")
-	fs.IntVar(&b.rounds, "rounds", 3, "rounds of the throughput and cluster-scale figures")
+	fs.IntVar(&b.rounds, "rounds", 3, "rounds of the throughput, cluster-scale and cluster-hand figures")
 	fs.IntVar(&b.hops, "hops", 2000, "sequential requests at each hop of the cluster-warm figure")
 	fs.StringVar(&b.context, "context", "", "a cluster of yours instead of the test cluster")
 	fs.StringVar(&b.kubeconfig, "kubeconfig", "", "likewise")

@@ -71,16 +71,16 @@ func pinned(t toolchain, cgo bool) []string {
 	return append(env, "CGO_ENABLED=0")
 }
 
-// compile builds a function. Git is not asked (-buildvcs=false): the commit is
+// compile builds a command, by its folder. Git is not asked (-buildvcs=false): the commit is
 // in the image's labels, and a commit that leaves the code alone leaves the
 // binary's layer alone.
-func compile(ctx context.Context, root string, t toolchain, function string, cgo bool, out string) error {
+func compile(ctx context.Context, root string, t toolchain, folder string, cgo bool, out string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-tags=netgo,osusergo",
-		"-ldflags=-s -w -buildid= -extldflags=-Wl,--build-id=none", "-o", out, "./functions/"+function)
+		"-ldflags=-s -w -buildid= -extldflags=-Wl,--build-id=none", "-o", out, "./"+folder)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), pinned(t, cgo)...)
 	if msg, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("compile %s for %s: %w\n%s", function, t.platform(), err, msg)
+		return fmt.Errorf("compile %s for %s: %w\n%s", folder, t.platform(), err, msg)
 	}
 	return nil
 }

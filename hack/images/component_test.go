@@ -21,7 +21,7 @@ var (
 // overlay names one.
 func TestComponent(t *testing.T) {
 	var all []built
-	for _, name := range []string{"composer", "classifier", "title", "photo", "model-title", "model-photo", "deliver-title", "deliver-photo"} {
+	for _, name := range []string{"composer", "controller", "classifier", "title", "photo", "model-title", "model-photo", "deliver-title", "deliver-photo"} {
 		all = append(all, built{name: "aisle-" + name, index: empty.Index})
 	}
 	for overlay, others := range map[string][]string{"e2e": nil, "e2e-volume": nil, "e2e-deliver": nil, "gke": {"aisle-photo-cuda"}} {
@@ -47,7 +47,7 @@ func TestComponent(t *testing.T) {
 			}
 			found := 0
 			for _, res := range result.Resources() {
-				if res.GetKind() != "Service" {
+				if kind := res.GetKind(); kind != "Service" && kind != "Deployment" {
 					continue
 				}
 				yaml, err := res.AsYAML()
@@ -61,7 +61,7 @@ func TestComponent(t *testing.T) {
 					}
 				}
 			}
-			want := map[string]int{"e2e": 3, "gke": 3, "e2e-volume": 5, "e2e-deliver": 5}[overlay]
+			want := map[string]int{"e2e": 4, "gke": 4, "e2e-volume": 6, "e2e-deliver": 6}[overlay]
 			if found != want {
 				t.Errorf("%d images, want %d", found, want)
 			}

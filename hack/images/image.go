@@ -71,6 +71,11 @@ func (b *builder) build(ctx context.Context) ([]built, error) {
 	recipes := make(map[string][]recipe) // by the image's name
 	add := func(r recipe) { recipes[r.name] = append(recipes[r.name], r) }
 	for _, t := range b.toolchains {
+		controller, err := b.command(ctx, t, "controller", "activator", false)
+		if err != nil {
+			return nil, err
+		}
+		add(b.recipe(t, "aisle-controller", "makes ScalingSchedules hold for Knative Services", controller))
 		composer, err := b.function(ctx, t, "composer", false)
 		if err != nil {
 			return nil, err
@@ -142,9 +147,14 @@ func (r recipe) with(m modelPackage, l *layer) recipe {
 }
 
 func (b *builder) function(ctx context.Context, t toolchain, name string, cgo bool) (function, error) {
+	return b.command(ctx, t, name, "functions/"+name, cgo)
+}
+
+// command compiles a folder of the project to a program of that name.
+func (b *builder) command(ctx context.Context, t toolchain, name, folder string, cgo bool) (function, error) {
 	f := function{path: "/app/" + name, file: filepath.Join(b.scratch, name+"-"+t.arch)}
 	fmt.Fprintf(b.log, "compiling %s for %s\n", name, t.platform())
-	if err := compile(ctx, b.root, t, name, cgo, f.file); err != nil {
+	if err := compile(ctx, b.root, t, folder, cgo, f.file); err != nil {
 		return f, err
 	}
 	data, err := os.ReadFile(f.file)

@@ -160,7 +160,7 @@ func TestImages(t *testing.T) {
 	for _, im := range images(t) {
 		names = append(names, im.name)
 	}
-	if d := cmp.Diff([]string{"aisle-classifier", "aisle-composer", "aisle-deliver-photo", "aisle-deliver-title",
+	if d := cmp.Diff([]string{"aisle-classifier", "aisle-composer", "aisle-controller", "aisle-deliver-photo", "aisle-deliver-title",
 		"aisle-model-photo", "aisle-model-title", "aisle-photo", "aisle-title"}, names); d != "" {
 		t.Fatal(d)
 	}
@@ -171,6 +171,7 @@ func TestImages(t *testing.T) {
 		files           func(name string) []string
 	}{
 		"aisle-composer":      {[]string{"/app/composer"}, []string{"PATH=/app"}, 1, nil},
+		"aisle-controller":    {[]string{"/app/controller"}, []string{"PATH=/app"}, 1, nil},
 		"aisle-classifier":    {[]string{"/app/classifier"}, []string{"PATH=/app"}, 3, nil},
 		"aisle-title":         {[]string{"/app/classifier"}, []string{"PATH=/app", "MODEL=/models/title"}, 4, nil},
 		"aisle-photo":         {[]string{"/app/classifier"}, []string{"PATH=/app", "MODEL=/models/photo"}, 4, nil},

@@ -98,6 +98,7 @@ type Version struct {
 	Version string `json:"version"`           // module version or VCS revision
 	Engine  string `json:"engine"`            // "local" or "knative"
 	Address string `json:"address"`           // where services are reached, host:port; of a cluster its API server's URL
+	Admin   string `json:"admin,omitempty"`   // where the admin API takes tokens, host:port
 	Context string `json:"context,omitempty"` // of the kubeconfig
 	DataDir string `json:"dataDir,omitempty"`
 	PID     int    `json:"pid,omitempty"`

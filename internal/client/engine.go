@@ -34,11 +34,14 @@ const SocketName = "engine.sock"
 // largest sensible machine lists.
 const maxAnswer = 16 << 20
 
-// Engine is the [Client] of the engine on this machine.
+// Engine is the [Client] of the engine on this machine, or of one that serves
+// its admin API over TCP.
 type Engine struct {
 	Namespace string // that lists and names of services are of; empty: all
 
-	dataDir string
+	at      string // what people call it: its data directory, or its URL
+	base    string // URL that paths are added to
+	remote  bool
 	http    *http.Client
 	objects func() *objects.Client // made when it is first asked for
 }
@@ -54,7 +57,7 @@ var (
 func NewEngine(dataDir string) *Engine {
 	socket := filepath.Join(dataDir, SocketName)
 	e := &Engine{
-		dataDir: dataDir,
+		at: dataDir, base: "http://engine",
 		http: &http.Client{Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				d := net.Dialer{Timeout: 5 * time.Second}
@@ -66,6 +69,25 @@ func NewEngine(dataDir string) *Engine {
 	}
 	e.objects = sync.OnceValue(e.openObjects)
 	return e
+}
+
+// NewRemoteEngine returns the client of an engine that serves its admin API at
+// a URL (aisle up --admin-addr), asked with a token.
+func NewRemoteEngine(base *url.URL, token string) *Engine {
+	at := strings.TrimSuffix(base.String(), "/")
+	e := &Engine{at: at, base: at, remote: true, http: &http.Client{Transport: bearer(token)}}
+	e.objects = sync.OnceValue(e.openObjects)
+	return e
+}
+
+// bearer asks with a token.
+type bearer string
+
+// RoundTrip implements [http.RoundTripper].
+func (b bearer) RoundTrip(req *http.Request) (*http.Response, error) {
+	req = req.Clone(req.Context())
+	req.Header.Set("Authorization", "Bearer "+string(b))
+	return http.DefaultTransport.RoundTrip(req)
 }
 
 // Services lists the services, by namespace and name.
@@ -129,7 +151,7 @@ func (e *Engine) Logs(ctx context.Context, w io.Writer, q LogQuery) error {
 	if q.Tail >= 0 {
 		params.Set("tailLines", strconv.Itoa(q.Tail))
 	}
-	resp, err := e.do(ctx, http.MethodGet, "/v1/logs/"+url.PathEscape(name)+"?"+params.Encode(), nil)
+	resp, err := e.do(ctx, http.MethodGet, "/v1/logs/"+url.PathEscape(name)+"?"+params.Encode(), nil, nil)
 	if err == nil {
 		defer resp.Body.Close()
 		_, err = io.Copy(w, resp.Body)
@@ -138,7 +160,7 @@ func (e *Engine) Logs(ctx context.Context, w io.Writer, q LogQuery) error {
 		return nil
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
-		return fmt.Errorf("the engine at %s ended; start it again with: aisle up (%w)", e.dataDir, ErrNotRunning)
+		return fmt.Errorf("the engine at %s ended; start it again with: aisle up (%w)", e.at, ErrNotRunning)
 	}
 	return err
 }
@@ -149,10 +171,15 @@ func (e *Engine) get(ctx context.Context, path string, into any) error {
 
 // ask reads the engine's JSON into a value.
 func (e *Engine) ask(ctx context.Context, method, path string, into any) error {
-	resp, err := e.do(ctx, method, path, nil)
+	resp, err := e.do(ctx, method, path, nil, nil)
 	if err != nil {
 		return err
 	}
+	return read(resp, path, into)
+}
+
+// read reads an answer to its end.
+func read(resp *http.Response, path string, into any) error {
 	defer resp.Body.Close()
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into); err != nil {
 		return fmt.Errorf("read the engine's answer to %s: %w", path, err)
@@ -162,8 +189,8 @@ func (e *Engine) ask(ctx context.Context, method, path string, into any) error {
 
 // do asks the engine; an answer other than 2xx is returned as the error that
 // its problem+json describes.
-func (e *Engine) do(ctx context.Context, method, path string, header http.Header) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://engine"+path, nil)
+func (e *Engine) do(ctx context.Context, method, path string, header http.Header, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, e.base+path, body)
 	if err != nil {
 		return nil, fmt.Errorf("ask the engine: %w", err)
 	}
@@ -190,7 +217,7 @@ func (e *Engine) do(ctx context.Context, method, path string, header http.Header
 func (e *Engine) Objects() *objects.Client { return e.objects() }
 
 func (e *Engine) openObjects() *objects.Client {
-	c, err := objects.New(&objects.Config{Host: "http://engine", QPS: -1}, e.http, engineTimeout, func(err error, doing string, _ objects.Kind) error {
+	c, err := objects.New(&objects.Config{Host: e.base, QPS: -1}, e.http, engineTimeout, func(err error, doing string, _ objects.Kind) error {
 		if apierrors.ReasonForError(err) != metav1.StatusReasonUnknown {
 			return fmt.Errorf("%s: %w", doing, err)
 		}
@@ -209,17 +236,19 @@ const engineTimeout = 15 * time.Second
 func (e *Engine) explain(err error) error {
 	switch {
 	case errors.Is(err, objects.ErrSlow):
-		return fmt.Errorf("the engine at %s did not answer within %v; see its own output", e.dataDir, engineTimeout)
+		return fmt.Errorf("the engine at %s did not answer within %v; see its own output", e.at, engineTimeout)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("ask the engine at %s: %w", e.dataDir, err)
+		return fmt.Errorf("ask the engine at %s: %w", e.at, err)
+	case e.remote:
+		return fmt.Errorf("the engine at %s cannot be reached: %w; it serves there where it was started with --admin-addr (%w)", e.at, err, ErrNotRunning)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("no engine is running at %s; start one with: aisle up (%w)", e.dataDir, ErrNotRunning)
+		return fmt.Errorf("no engine is running at %s; start one with: aisle up (%w)", e.at, ErrNotRunning)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("the engine at %s belongs to another user; only its owner may ask it", e.dataDir)
+		return fmt.Errorf("the engine at %s belongs to another user; only its owner may ask it", e.at)
 	case errors.Is(err, syscall.EINVAL):
-		return fmt.Errorf("the data directory %s has a name too long for a unix socket; choose a shorter --data-dir", e.dataDir)
+		return fmt.Errorf("the data directory %s has a name too long for a unix socket; choose a shorter --data-dir", e.at)
 	}
-	return fmt.Errorf("ask the engine at %s: %w", e.dataDir, err)
+	return fmt.Errorf("ask the engine at %s: %w", e.at, err)
 }
 
 // ErrNotRunning is in the chain of an error that means that no engine serves

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"aisle.dev/aisle/internal/problem"
 )
 
 // Result is a category event as the engine keeps it.
@@ -31,9 +33,9 @@ func (e *Engine) Results(ctx context.Context, since string, follow bool, each fu
 		if last != "" {
 			header.Set("Last-Event-ID", last)
 		}
-		resp, err := e.do(ctx, http.MethodGet, eventsPath+"/results?"+q.Encode(), header)
+		resp, err := e.do(ctx, http.MethodGet, eventsPath+"/results?"+q.Encode(), header, nil)
 		switch {
-		case err != nil && (first || !errors.Is(err, ErrNotRunning)):
+		case err != nil && (first || !follow || !mayPass(err)):
 			return err
 		case err == nil:
 			err = readStream(resp.Body, func(id string, data []byte) error {
@@ -54,6 +56,15 @@ func (e *Engine) Results(ctx context.Context, since string, follow bool, each fu
 		case <-time.After(time.Second): // it restarts, perhaps
 		}
 	}
+}
+
+// mayPass is whether a refusal may be another one soon: an engine that has just
+// started answers 404 until its Brokers are back.
+func mayPass(err error) bool {
+	if refusal, ok := errors.AsType[*problem.Error](err); ok {
+		return refusal.Status == http.StatusNotFound || refusal.Status == http.StatusTooManyRequests || refusal.Status >= 500
+	}
+	return errors.Is(err, ErrNotRunning)
 }
 
 // maxStreamEvent bounds one event of a stream; a category event has the legs'

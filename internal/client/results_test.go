@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -96,6 +98,42 @@ func TestResultsResume(t *testing.T) {
 		t.Errorf("refused: %v", err)
 	}
 }
+
+// Who follows comes back when the engine does, also before its Brokers are
+// there, and is told of what will not pass.
+func TestResultsResumeBeforeBrokers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answers := []http.HandlerFunc{
+			func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "id: 1\ndata: x\n\n") }, // the client goes
+			func(w http.ResponseWriter, _ *http.Request) { problem.Write(w, problem.New(404, "no broker")) },
+			func(w http.ResponseWriter, _ *http.Request) { problem.Write(w, problem.New(503, "it stops")) },
+			func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "id: 2\ndata: x\n\n") },
+			func(w http.ResponseWriter, _ *http.Request) { problem.Write(w, problem.New(400, "since is no place")) },
+		}
+		e := NewEngine("")
+		e.http = &http.Client{Transport: answering(func(r *http.Request) *http.Response {
+			w := httptest.NewRecorder()
+			answers[0](w, r)
+			answers = answers[1:]
+			return w.Result()
+		})}
+		var got []string
+		err := e.Results(t.Context(), "", true, func(r Result) error {
+			got = append(got, r.ID)
+			return nil
+		})
+		if err == nil || err.Error() != "since is no place" {
+			t.Errorf("in the end: %v", err)
+		}
+		if diff := cmp.Diff([]string{"1", "2"}, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+type answering func(*http.Request) *http.Response
+
+func (f answering) RoundTrip(r *http.Request) (*http.Response, error) { return f(r), nil }
 
 // Dead letters come in pages, of one namespace where one is asked for.
 func TestDeadLetters(t *testing.T) {

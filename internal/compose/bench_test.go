@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -42,8 +44,26 @@ func answerOf(name string, n int) []byte {
 
 // BenchmarkProduct is the composer's own work for a product with a picture of
 // 10 KB and two legs of 80 labels.
-func BenchmarkProduct(b *testing.B) {
-	c, err := New(Options{Composition: composition(b, twoLegs), Transport: canned{"title": answerOf("title", 80), "photo": answerOf("photo", 80)}})
+func BenchmarkProduct(b *testing.B) { benchProduct(b, Options{Composition: composition(b, twoLegs)}) }
+
+// BenchmarkProductClosures is the same with a file of closures to look at.
+func BenchmarkProductClosures(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "closures.json")
+	if err := os.WriteFile(path, []byte(`{"brand":[["2026-11-27T22:00:00Z","2026-11-28T06:00:00Z"]]}`), 0o600); err != nil {
+		b.Fatal(err)
+	}
+	benchProduct(b, Options{Composition: composition(b, twoLegs), Closures: path})
+}
+
+// BenchmarkProductVariants is the same where the second leg has two services, of
+// which the GPU one is ready.
+func BenchmarkProductVariants(b *testing.B) {
+	benchProduct(b, Options{Composition: composition(b, strings.Replace(twoLegs, "service: photo", "variants: {gpu: photo, cpu: photo-cpu}", 1))})
+}
+
+func benchProduct(b *testing.B, o Options) {
+	o.Transport = canned{"title": answerOf("title", 80), "photo": answerOf("photo", 80), "photo-cpu": answerOf("photo", 80)}
+	c, err := New(o)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -119,7 +120,7 @@ func (f closuresFile) closes(service string, long time.Duration) {
 }
 
 func TestClosuresFileIsFollowed(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		f := closuresFile{t, filepath.Join(t.TempDir(), "closures.json")}
 		var log bytes.Buffer
 		c := newClosures(f.path, slog.New(slog.NewTextHandler(&log, nil)))
@@ -169,7 +170,7 @@ func closingWorld(t *testing.T, text string) (*world, closuresFile) {
 
 // A closed leg is not asked, has not failed, and is asked once it is open.
 func TestClosedByTheFile(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w, f := closingWorld(t, twoLegs)
 		f.closes("photo", time.Hour)
 		opens := time.Now().Add(time.Hour)
@@ -196,7 +197,7 @@ func TestClosedByTheFile(t *testing.T) {
 // A proxy that keeps a service closed is asked once for a product, and is not
 // dead.
 func TestClosedByTheProxy(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		w.photo.before = closedBy(time.Hour)
 		for range 2 * tripsAfter {
@@ -235,7 +236,7 @@ func TestClosedAndNoCategory(t *testing.T) {
 		{"required, closed and failed", bothRequired, refuse, closedBy(time.Hour), "", time.Hour, "without leg title, photo"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, tt.text)
 				w.title.before, w.photo.before = tt.title, tt.photo
 				res, err := w.Compose(t.Context(), both())
@@ -253,7 +254,7 @@ func TestClosedAndNoCategory(t *testing.T) {
 
 // A product that has nothing for a closed leg does not wait for it.
 func TestSkippedWhileClosed(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w, f := closingWorld(t, strings.Replace(declared, "reads: [images]", "reads: [images], required: true", 1))
 		f.closes("photo", time.Hour)
 		time.Sleep(closuresEvery)
@@ -266,7 +267,7 @@ func TestSkippedWhileClosed(t *testing.T) {
 
 // Closures are of services by name in the composer's own namespace.
 func TestClosuresOfAnotherNamespace(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w, f := closingWorld(t, strings.Replace(twoLegs, "weight: 0.8", "namespace: shop", 1))
 		f.closes("photo", time.Hour)
 		time.Sleep(closuresEvery)
@@ -278,7 +279,7 @@ func TestClosuresOfAnotherNamespace(t *testing.T) {
 }
 
 func TestClosedOverHTTP(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		w.photo.before = closedBy(time.Hour)
 		rec := post(w.Handler(), "/category/predict", shirt)

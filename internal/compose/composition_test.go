@@ -44,6 +44,18 @@ spec:
 	}
 }
 
+func TestParseVariants(t *testing.T) {
+	for rule, want := range map[string]time.Duration{"": 0, ", rule: preferReady": 0, ", rule: never": Always, ", rule: {waitFor: 2s}": 2 * time.Second} {
+		got := composition(t, strings.Replace(twoLegs, "service: photo", "variants: {gpu: photo-gpu, cpu: photo"+rule+"}", 1)).Legs[1]
+		if diff := cmp.Diff(LegSpec{Name: "photo", Variants: &Variants{GPU: "photo-gpu", CPU: "photo", Wait: want}}, got); diff != "" {
+			t.Errorf("%q: %s", rule, diff)
+		}
+		if diff := cmp.Diff([]string{"photo-gpu", "photo"}, got.Services()); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
 func TestDigestIsThatOfBothFiles(t *testing.T) {
 	c := composition(t, twoLegs)
 	if want := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(twoLegs+smallTaxonomy))); c.Digest != want {
@@ -96,7 +108,7 @@ func TestParseRefusesAPrior(t *testing.T) {
 		{"a field more", "", "", "label,share\nShirts,1,3\n", "line 2: wrong number of fields; want a label and its share"},
 		{"open quote", "", "", "label,share\n\"Shirts,1\n", "line 2"},
 		{"empty label", "", "", "label,share\n,1\n", "line 2: the label is empty"},
-		{"label with a space", "", "", "label,share\nShirts ,1\n", `line 2: "Shirts " begins or ends with a space`},
+		{"label with a space", "", "", "label,share\nShirts ,1\n", `line 2: the label "Shirts " begins or ends with a space`},
 		{"label not UTF-8", "", "", "label,share\n\xff,1\n", "line 2"},
 		{"long label", "", "", "label,share\n" + strings.Repeat("x", 513) + ",1\n", "line 2: the label is 513 bytes long"},
 		{"label twice", "", "", "label,share\nShirts,0.5\nShirts,0.5\n", `line 3: the label "Shirts" is on line 2 already`},
@@ -141,6 +153,17 @@ func TestParseRefuses(t *testing.T) {
 		{"legs is empty", "    - {name: title, service: title}\n    - {name: photo, service: photo, weight: 0.8}\n", "", "spec.legs is empty"},
 		{"too many legs", "    - {name: title, service: title}\n", manyLegs(), "at most 32"},
 		{"leg without service", ", service: photo", "", "spec.legs[1]: want either service"},
+		{"leg with a service and variants", "weight: 0.8", "variants: {gpu: a, cpu: b}", "spec.legs[1]: want either service"},
+		{"variants without a CPU one", "service: photo", "variants: {gpu: a}", `spec.legs[1].variants: gpu "a", cpu ""`},
+		{"variants that are one", "service: photo", "variants: {gpu: a, cpu: a}", "both \"a\""},
+		{"a third variant", "service: photo", "variants: {gpu: a, cpu: b, tpu: c}", `unknown field "tpu"`},
+		{"no such rule", "service: photo", "variants: {gpu: a, cpu: b, rule: always}", "line 8: a rule is preferReady, never, or {waitFor: 2s}"},
+		{"rule with a misspelt word", "service: photo", "variants: {gpu: a, cpu: b, rule: {wait: 2s}}", "line 8: a rule is"},
+		{"rule with two", "service: photo", "variants: {gpu: a, cpu: b, rule: {waitFor: 2s, never: 1s}}", "line 8: a rule is"},
+		{"wait without a unit", "service: photo", "variants: {gpu: a, cpu: b, rule: {waitFor: 2}}", "line 8"},
+		{"wait below 0", "service: photo", "variants: {gpu: a, cpu: b, rule: {waitFor: -2s}}", "line 8: a rule is"},
+		{"wait as long as the deadline", "service: photo", "variants: {gpu: a, cpu: b, rule: {waitFor: 10s}}", "spec.legs[1].variants.rule: waitFor 10s leaves the CPU service no time"},
+		{"wait as long as the leg's deadline", "service: photo", "deadline: 2s, variants: {gpu: a, cpu: b, rule: {waitFor: 2s}}", "want less than the deadline, which is 2s"},
 		{"leg without name", "name: photo, ", "", `spec.legs[1].name ""`},
 		{"service that is a URL", "service: photo", "service: http://photo", "spec.legs[1].service"},
 		{"service with a slash", "service: photo", "service: a/b", "spec.legs[1].service"},
@@ -269,25 +292,4 @@ func FuzzParse(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
-}
-
-func TestAddress(t *testing.T) {
-	tests := []struct{ name, template, namespace, want string }{
-		{"cluster", DefaultLegURL, "default", "http://photo-v2.default.svc.cluster.local/v1/classify?top=all"},
-		{"local", "http://{service}.{namespace}.localhost:8080", "default", "http://photo-v2.default.localhost:8080/v1/classify?top=all"},
-		{"another namespace", DefaultLegURL, "shop", "http://photo-v2.shop.svc.cluster.local/v1/classify?top=all"},
-		{"gateway", "https://gateway/{name}/", "default", "https://gateway/photo/v1/classify?top=all"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			if got, err := address(tt.template, "photo", "photo-v2", tt.namespace); err != nil || got != tt.want {
-				t.Errorf("got %s, %v", got, err)
-			}
-		})
-	}
-	for _, bad := range []string{"", "photo", "{service}", "ftp://{service}", "http://", "http://{svc}", "http://u:p@{service}", "http://{service}/?a=b", "http://{service}:port"} {
-		if got, err := address(bad, "photo", "photo-v2", "default"); err == nil || !strings.Contains(err.Error(), "LEG_URL") {
-			t.Errorf("%q: %s, %v", bad, got, err)
-		}
-	}
 }

@@ -3,11 +3,8 @@ package compose
 import (
 	"bytes"
 	"compress/gzip"
-	"context"
 	"encoding/json"
-	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -15,18 +12,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.uber.org/goleak"
 
 	"aisle.dev/aisle/internal/category"
 	"aisle.dev/aisle/internal/event"
-	"aisle.dev/aisle/internal/metrics"
 	"aisle.dev/aisle/internal/problem"
 	"aisle.dev/aisle/internal/product"
-	"aisle.dev/aisle/internal/serve"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -68,7 +60,7 @@ func post(h http.Handler, path, body string, headers ...string) *httptest.Respon
 const shirt = `{"id":"p1","title":"red shirt","images":[{"data":"iVBORw0KGgoAAAAAAAAAAAAAAAAAAAAA"}]}`
 
 func TestPredict(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		h := w.Handler()
 		for _, ct := range []string{"application/json", "application/json; charset=utf-8", "application/vnd.shop+json", ""} {
@@ -93,7 +85,7 @@ func TestPredict(t *testing.T) {
 // The time is a bubble's: what waits for a leg takes as long as told, and the
 // composer's own work takes none.
 func TestServerTiming(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		w.photo.before = func(http.ResponseWriter, *http.Request, int) bool { time.Sleep(30 * time.Millisecond); return false }
 		for path, headers := range map[string][]string{
@@ -109,7 +101,7 @@ func TestServerTiming(t *testing.T) {
 }
 
 func TestGzippedProduct(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		var buf bytes.Buffer
 		z := gzip.NewWriter(&buf)
@@ -122,122 +114,6 @@ func TestGzippedProduct(t *testing.T) {
 			t.Errorf("the leg was sent %q %v", got.body, got.header)
 		}
 	})
-}
-
-func TestEvents(t *testing.T) {
-	binary := []string{"Ce-Specversion", "1.0", "Ce-Id", "e 1", "Ce-Source", "/shop", "Ce-Type", event.TypeProduct, "Ce-Partitionkey", "k",
-		"Ce-Traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
-	binary[3] = "e%201"
-	structured := fmt.Sprintf(`{"specversion":"1.0","id":"e 1","source":"/shop","type":%q,"partitionkey":"k","traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01","data":%s}`, event.TypeProduct, shirt)
-	inBubble(t, func(t *testing.T) {
-		w := newWorld(t, twoLegs)
-		h := w.Handler()
-		ids := map[string]bool{}
-		send := func(asStructured bool) *httptest.ResponseRecorder {
-			if asStructured {
-				return post(h, "/", structured, "Content-Type", event.ContentType)
-			}
-			return post(h, "/", shirt, binary...)
-		}
-		for _, asStructured := range []bool{true, false} {
-			rec := send(asStructured)
-			if rec.Code != 200 {
-				t.Fatalf("%d %s", rec.Code, rec.Body)
-			}
-			ev, got, err := event.Decode(rec.Header(), rec.Body.Bytes())
-			if err != nil || got != asStructured {
-				t.Fatalf("%v: the reply's mode is structured %v, want %v", err, got, asStructured)
-			}
-			ids[ev.ID()] = true
-			attrs := map[string]any{"type": ev.Type(), "source": ev.Source(), "subject": ev.Subject(), "dataschema": ev.DataSchema(), "datacontenttype": ev.DataContentType(), "id": len(ev.ID())}
-			for k, v := range ev.Extensions() {
-				attrs[k] = v
-			}
-			want := map[string]any{"type": event.TypeCategory, "source": "/aisle/composer", "subject": "p1", "dataschema": event.SchemaCategory,
-				"datacontenttype": "application/json", "id": 32, "aislestatus": "complete", "causationid": "e 1", "partitionkey": "k",
-				"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
-			if diff := cmp.Diff(want, attrs); diff != "" {
-				t.Error(diff)
-			}
-			if !ev.Time().Equal(time.Now()) {
-				t.Errorf("time %s", ev.Time())
-			}
-			conforms(t, category.Schema(), ev.Data())
-			var schema struct {
-				ID string `json:"$id"`
-			}
-			if err := json.Unmarshal(category.Schema(), &schema); err != nil || schema.ID != ev.DataSchema() {
-				t.Errorf("dataschema %s, the schema's $id is %s", ev.DataSchema(), schema.ID)
-			}
-		}
-		if len(ids) != 1 {
-			t.Errorf("one event delivered twice got the ids %v", ids)
-		}
-		if got := w.title.requests()[0].header.Get("Traceparent"); got == "" {
-			t.Error("the leg was sent no traceparent")
-		}
-		w.stopPhoto()
-		ev, _, err := event.Decode(send(false).Header(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if ids[ev.ID()] || ev.Extensions()["aislestatus"] != "partial" || ev.Extensions()["failedlegs"] != "photo" {
-			t.Errorf("a partial answer: %v", ev)
-		}
-	})
-}
-
-func TestReplyID(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		w := newWorld(t, twoLegs)
-		res, err := w.Compose(t.Context(), both())
-		if err != nil {
-			t.Fatal(err)
-		}
-		in, _ := event.NewProduct("/shop", "1", product.Product{Title: "x"})
-		base := replyID(in, res)
-		changed := map[string]func(){
-			"input id":     func() { in.SetID("2") },
-			"input source": func() { in.SetSource("/other") },
-			"composition":  func() { res.Composition.Digest = "sha256:x" },
-			"model":        func() { m := *res.Legs[0].Model; m.Digest = "sha256:y"; res.Legs[0].Model = &m },
-			"fewer legs":   func() { res.Legs[1].Outcome = category.LegFailed },
-		}
-		for name, change := range changed {
-			in, _ = event.NewProduct("/shop", "1", product.Product{Title: "x"})
-			res, _ = w.Compose(t.Context(), both())
-			if replyID(in, res) != base {
-				t.Fatalf("%s: the same answer has another id", name)
-			}
-			change()
-			if replyID(in, res) == base {
-				t.Errorf("%s changes nothing", name)
-			}
-		}
-	})
-}
-
-func TestTrace(t *testing.T) {
-	const a, b = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b8-01"
-	for _, tt := range []struct {
-		name       string
-		header     http.Header
-		extensions map[string]any
-		want       http.Header
-	}{
-		{"none", nil, nil, nil},
-		{"the request's", http.Header{"Traceparent": {a}, "Tracestate": {"x=1"}}, map[string]any{"traceparent": b}, http.Header{"Traceparent": {a}, "Tracestate": {"x=1"}}},
-		{"the event's", nil, map[string]any{"traceparent": b, "tracestate": "y=2"}, http.Header{"Traceparent": {b}, "Tracestate": {"y=2"}}},
-		{"nonsense", nil, map[string]any{"traceparent": "a\r\nb", "tracestate": "y=2"}, nil},
-		{"a number", nil, map[string]any{"traceparent": int32(3)}, nil},
-		{"hostile state", nil, map[string]any{"traceparent": b, "tracestate": "ü"}, http.Header{"Traceparent": {b}}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			if diff := cmp.Diff(tt.want, trace(tt.header, tt.extensions)); diff != "" {
-				t.Error(diff)
-			}
-		})
-	}
 }
 
 // Everything of the issue's "Bad input" that reaches a composer.
@@ -311,7 +187,7 @@ func TestBadInput(t *testing.T) {
 		{"batch", "/", "[]", []string{"Content-Type", "application/cloudevents-batch+json"}, 415, "one event"},
 		{"structured, truncated", "/", `{"specversion":"1.0"`, []string{"Content-Type", event.ContentType}, 400, "too early"},
 	}
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		h := w.Handler()
 		for _, tt := range tests {
@@ -336,7 +212,7 @@ func TestBadInput(t *testing.T) {
 }
 
 func TestRoutes(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		h := newWorld(t, twoLegs).Handler()
 		for _, tt := range []struct {
 			method, path string
@@ -366,139 +242,8 @@ func TestRoutes(t *testing.T) {
 	})
 }
 
-func TestOverload(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		w := newWorld(t, twoLegs)
-		set := metrics.New()
-		c, err := New(Options{Composition: w.spec, Transport: w.transport, MaxInFlight: 1, Metrics: set})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		h := c.Handler()
-		entered, release := make(chan struct{}), make(chan struct{})
-		w.title.before = func(http.ResponseWriter, *http.Request, int) bool {
-			close(entered)
-			<-release
-			return false
-		}
-		first := make(chan int)
-		go func() { first <- post(h, "/category/predict", shirt).Code }()
-		<-entered
-		rec := post(h, "/category/predict", shirt)
-		if rec.Code != 503 || rec.Header().Get("Retry-After") != "1" {
-			t.Errorf("%d %v", rec.Code, rec.Header())
-		}
-		close(release)
-		if code := <-first; code != 200 {
-			t.Errorf("the first one got %d", code)
-		}
-		scraped := httptest.NewRecorder()
-		set.ServeHTTP(scraped, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-		parser := expfmt.NewTextParser(model.LegacyValidation)
-		families, err := parser.TextToMetricFamilies(scraped.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := map[string]float64{}
-		for _, f := range families {
-			for _, m := range f.GetMetric() {
-				name := f.GetName()
-				for _, l := range m.GetLabel() {
-					if l.GetValue() != "" { // empty: as if it were not there
-						name += " " + l.GetValue()
-					}
-				}
-				got[name] += m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
-			}
-		}
-		want := map[string]float64{
-			"aisle_composer_products_total complete":           1,
-			"aisle_composer_products_total overload":           1,
-			"aisle_composer_product_duration_seconds":          1,
-			"aisle_composer_leg_requests_total title answered": 1,
-			"aisle_composer_leg_requests_total photo answered": 1,
-			"aisle_composer_leg_duration_seconds title":        1,
-			"aisle_composer_leg_duration_seconds photo":        1,
-			"aisle_composer_in_flight":                         0,
-			"aisle_composer_breaker_state title":               0,
-			"aisle_composer_breaker_state photo":               0,
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Error(diff)
-		}
-	})
-}
-
-// Large bodies are held as many at a time as there is room for; others pass.
-func TestFewLargeBodiesAtOnce(t *testing.T) {
-	large := `{"title":"shirt","images":[{"data":"` + strings.Repeat("A", 400<<10) + `"}]}`
-	asEvent := []string{"Ce-Specversion", "1.0", "Ce-Id", "1", "Ce-Source", "/s", "Ce-Type", event.TypeProduct}
-	inBubble(t, func(t *testing.T) {
-		w := newWorld(t, strings.Replace(twoLegs, "service: title}", "service: title, reads: [title]}", 1))
-		w.bodies = serve.NewBudget(1 << 20)
-		h := w.Handler()
-		release := make(chan struct{})
-		w.title.before = func(http.ResponseWriter, *http.Request, int) bool { <-release; return false }
-		const sent, fit = 4, 2
-		codes := make(chan int)
-		for i := range sent {
-			if i%2 == 0 {
-				go func() { codes <- post(h, "/category/predict", large).Code }()
-			} else {
-				go func() { codes <- post(h, "/", large, asEvent...).Code }()
-			}
-		}
-		synctest.Wait()
-		if n := len(w.title.requests()); n != fit {
-			t.Errorf("%d are held at once, want %d", n, fit)
-		}
-		for range 3 { // of unknown length, and then found to be small
-			go func() {
-				r := httptest.NewRequest(http.MethodPost, "/category/predict", strings.NewReader(shirt))
-				r.ContentLength = -1
-				rec := httptest.NewRecorder()
-				h.ServeHTTP(rec, r)
-				codes <- rec.Code
-			}()
-		}
-		go func() { codes <- post(h, "/category/predict", `{"title":"small"}`).Code }()
-		synctest.Wait()
-		if n := len(w.title.requests()); n != fit+1 {
-			t.Error("a small one has to wait")
-		}
-		close(release)
-		for range sent + 3 + 1 {
-			if code := <-codes; code != 200 {
-				t.Errorf("got %d", code)
-			}
-		}
-	})
-}
-
-// A large product that finds no room is told to come again.
-func TestNoRoom(t *testing.T) {
-	large := `{"title":"shirt","images":[{"data":"` + strings.Repeat("A", 400<<10) + `"}]}`
-	inBubble(t, func(t *testing.T) {
-		w := newWorld(t, twoLegs)
-		w.bodies = serve.NewBudget(1 << 20)
-		unknown := httptest.NewRequest(http.MethodPost, "/", nil)
-		unknown.ContentLength = -1
-		held, err := w.bodies.Take(t.Context(), unknown, 1<<20)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer held.Release()
-		start := time.Now()
-		rec := post(w.Handler(), "/category/predict", large)
-		if rec.Code != 503 || rec.Header().Get("Retry-After") != "1" || !strings.Contains(rec.Body.String(), "no room") || time.Since(start) != 10*time.Second {
-			t.Errorf("%d %v after %s: %s", rec.Code, rec.Header(), time.Since(start), rec.Body)
-		}
-	})
-}
-
 func TestNoLegAnswersOverHTTP(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, twoLegs)
 		w.stopTitle()
 		w.stopPhoto()
@@ -525,35 +270,6 @@ func TestNewRefuses(t *testing.T) {
 	} {
 		if _, err := New(o); err == nil {
 			t.Errorf("%s: accepted", name)
-		}
-	}
-}
-
-// Names under .localhost are loopback, whatever a resolver says.
-func TestLocalhostIsDialledAsLoopback(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := httptest.NewUnstartedServer(&classifier{name: "title", reads: []string{"title"}, says: says("Shirts", 1.0)})
-	srv.Listener = ln
-	srv.Start()
-	defer srv.Close()
-	_, port, _ := net.SplitHostPort(ln.Addr().String())
-	tr := NewTransport()
-	defer tr.CloseIdleConnections()
-	c, err := New(Options{Composition: composition(t, twoLegs), LegURL: "http://{service}.{namespace}.localhost:" + port, Transport: tr})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	res, err := c.Compose(context.Background(), Product{Product: product.Product{Title: "x"}})
-	if err != nil || res.Category.Label != "Shirts" {
-		t.Errorf("%v %+v", err, res)
-	}
-	for host, want := range map[string]bool{"localhost": true, "a.b.localhost": true, "A.LOCALHOST.": true, "localhost.com": false, "xlocalhost": false} {
-		if isLocalhost(host) != want {
-			t.Errorf("%s: %v", host, !want)
 		}
 	}
 }

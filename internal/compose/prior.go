@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"aisle.dev/aisle/internal/taxonomy"
 )
@@ -42,18 +41,15 @@ func parsePrior(data []byte) (map[string]float64, error) {
 		}
 		line, _ := r.FieldPos(0)
 		label := rec[0]
+		if err := taxonomy.CheckField("label", label); err != nil {
+			return nil, fmt.Errorf("line %d: %w", line, err)
+		}
 		share, err := strconv.ParseFloat(rec[1], 64)
 		switch first, twice := lines[label]; {
 		case len(prior) == taxonomy.MaxNodes:
 			return nil, fmt.Errorf("line %d: more than %d labels", line, taxonomy.MaxNodes)
 		case label == "":
 			return nil, fmt.Errorf("line %d: the label is empty", line)
-		case len(label) > taxonomy.MaxField:
-			return nil, fmt.Errorf("line %d: the label is %d bytes long; at most %d are read", line, len(label), taxonomy.MaxField)
-		case !utf8.ValidString(label):
-			return nil, fmt.Errorf("line %d: %q is not valid UTF-8", line, label)
-		case label != strings.TrimSpace(label):
-			return nil, fmt.Errorf("line %d: %q begins or ends with a space", line, label)
 		case twice:
 			return nil, fmt.Errorf("line %d: the label %q is on line %d already; leave one of them out", line, label, first)
 		case err != nil || !(share > 0 && share <= 1):

@@ -3,6 +3,7 @@ package compose
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"aisle.dev/aisle/internal/category"
 	"aisle.dev/aisle/internal/product"
@@ -13,7 +14,7 @@ var declared = strings.NewReplacer("service: title}", "service: title, reads: [t
 // A leg whose reads the composition declares is not woken for a product that
 // it cannot read, nor sent what it does not read: from the first product on.
 func TestDeclaredReads(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, declared)
 		res, err := w.Compose(t.Context(), Product{Product: product.Product{Title: "red shirt"}})
 		if err != nil {
@@ -38,7 +39,7 @@ func TestDeclaredReads(t *testing.T) {
 
 // What answers say takes the place of what the composition says.
 func TestAnswersOverruleDeclaredReads(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, declared)
 		p := both()
 		p.Brand, p.Attributes = "Acme", map[string]string{"colour": "red"}

@@ -81,6 +81,9 @@ func (c *Composer) lacks(results []result, answered int) *problem.Error {
 			missing = append(missing, r)
 		}
 	}
+	if len(missing) == 0 && answered > 0 {
+		return nil
+	}
 	latest := func(rs []*result) time.Duration {
 		return slices.MaxFunc(rs, func(a, b *result) int { return cmp.Compare(a.wait(), b.wait()) }).wait()
 	}
@@ -96,8 +99,6 @@ func (c *Composer) lacks(results []result, answered int) *problem.Error {
 		}
 		e.Detail = fmt.Sprintf("there is no category without leg %s; %s", strings.Join(names, ", "), reasons(results))
 		e.RetryAfter = latest(missing)
-	case answered > 0:
-		return nil
 	case len(failed) > 0:
 		e.Type = ""
 		e.Detail = "no leg answered; " + reasons(results)

@@ -1,19 +1,16 @@
 package compose
 
 import (
-	"context"
-	"errors"
-	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"golang.org/x/sync/semaphore"
-
 	"aisle.dev/aisle/internal/category"
+	"aisle.dev/aisle/internal/metrics"
 	"aisle.dev/aisle/internal/problem"
 	"aisle.dev/aisle/internal/product"
 )
@@ -102,7 +99,7 @@ func is(t *testing.T, l category.Leg, variant category.Variant, why category.Sta
 }
 
 func TestPreferReady(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newVariantWorld(t, "preferReady")
 		w.gpu.before = starts(30 * time.Second)
 		start := time.Now()
@@ -134,7 +131,7 @@ func TestPreferReady(t *testing.T) {
 // Whether a service that has not been asked for a while is ready is found out
 // by asking it, beside the CPU one: who answers first is taken.
 func TestReadyAndNotKnownToBe(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newVariantWorld(t, "preferReady")
 		w.gpu.before, w.cpu.before = starts(0), starts(0)
 		w.photoLeg(t)
@@ -157,7 +154,7 @@ func TestWaitFor(t *testing.T) {
 		{"not long enough", 30 * time.Second, 2 * time.Second, category.CPU, category.InsteadOfWaking, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				w := newVariantWorld(t, "{waitFor: 2s}")
 				w.gpu.before = starts(tt.start)
 				start := time.Now()
@@ -177,7 +174,7 @@ func TestWaitFor(t *testing.T) {
 
 func TestNever(t *testing.T) {
 	t.Run("wakes in time", func(t *testing.T) {
-		inBubble(t, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
 			w := newVariantWorld(t, "never")
 			w.gpu.before = starts(9 * time.Second)
 			for _, l := range w.many(t, 20) {
@@ -189,7 +186,7 @@ func TestNever(t *testing.T) {
 		})
 	})
 	t.Run("does not wake in time", func(t *testing.T) {
-		inBubble(t, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
 			w := newVariantWorld(t, "never")
 			w.gpu.before = starts(time.Hour)
 			for range 2 * tripsAfter {
@@ -207,7 +204,7 @@ func TestNever(t *testing.T) {
 		})
 	})
 	t.Run("fails", func(t *testing.T) {
-		inBubble(t, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
 			w := newVariantWorld(t, "never")
 			w.stopGPU()
 			for _, l := range w.many(t, 20) {
@@ -221,7 +218,7 @@ func TestNever(t *testing.T) {
 		})
 	})
 	t.Run("closed", func(t *testing.T) {
-		inBubble(t, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
 			w := newVariantWorld(t, "never")
 			w.gpu.before = closedBy(time.Hour)
 			l := w.photoLeg(t)
@@ -232,84 +229,9 @@ func TestNever(t *testing.T) {
 	})
 }
 
-// A service that never gets ready is asked one request at a time, each of a
-// bounded life, and costs no product anything.
-func TestGPUNeverReady(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		w := newVariantWorld(t, "preferReady")
-		w.gpu.before = starts(24 * time.Hour)
-		begin := time.Now()
-		for time.Since(begin) < time.Hour {
-			if l := w.photoLeg(t); l.LatencyMs != 0 || l.StandIn == "" || l.Outcome != category.Answered {
-				t.Fatalf("%+v", l)
-			}
-			time.Sleep(10 * time.Second)
-		}
-		if n, most := len(w.gpu.requests()), int(time.Hour/wakeFor)+1; n > most {
-			t.Errorf("asked %d times in an hour, want at most %d", n, most)
-		}
-	})
-}
-
-// A pod that dies in the midst of its answer costs the product its tries, and
-// is woken anew by the next.
-func TestGPUDiesInMidAnswer(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		w := newVariantWorld(t, "preferReady")
-		w.warm(t)
-		w.gpu.setBefore(func(w http.ResponseWriter, _ *http.Request, _ int) bool {
-			w.Header().Set("Content-Length", "100")
-			_, _ = io.WriteString(w, "{")
-			panic(http.ErrAbortHandler)
-		})
-		l := w.photoLeg(t)
-		if is(t, l, category.CPU, category.InsteadOfFailed, category.Answered); !strings.Contains(l.Reason, "photo-gpu cannot be reached") || l.LatencyMs > 1000 {
-			t.Errorf("%+v", l)
-		}
-		w.gpu.setBefore(starts(3 * time.Second))
-		if l := w.photoLeg(t); l.Variant != category.CPU || l.LatencyMs != 0 {
-			t.Errorf("%+v", l)
-		}
-	})
-}
-
-// A service that was ready and does not answer is waited for a second, once.
-func TestGPUHangs(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		w := newVariantWorld(t, "preferReady")
-		w.warm(t)
-		w.gpu.setBefore(starts(time.Hour))
-		for _, l := range w.many(t, 100) {
-			is(t, l, category.CPU, category.InsteadOfWaking, category.Answered)
-			if l.Reason != "photo-gpu has not answered within 1s" || l.LatencyMs != 1000 {
-				t.Errorf("%+v", l)
-			}
-		}
-		if l := w.photoLeg(t); l.Variant != category.CPU || l.LatencyMs != 0 || l.Reason != "photo-gpu is waking" {
-			t.Errorf("%+v", l)
-		}
-		synctest.Wait()
-		if n := w.open(t); n != 1 {
-			t.Errorf("%d requests are left at the service, want 1", n)
-		}
-	})
-}
-
-// open counts the requests that are at the GPU service now.
-func (w *variantWorld) open(t *testing.T) int {
-	t.Helper()
-	n := 0
-	for _, s := range w.gpu.requests() {
-		if s.context.Err() == nil {
-			n++
-		}
-	}
-	return n
-}
-
 // A service whose every answer takes seconds is not taken for one that wakes.
 func TestSlowModel(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newVariantWorld(t, "preferReady")
 		w.gpu.before = func(http.ResponseWriter, *http.Request, int) bool { time.Sleep(3 * time.Second); return false }
 		is(t, w.photoLeg(t), category.CPU, category.InsteadOfWaking, category.Answered)
@@ -340,7 +262,7 @@ func TestBothVariantsFail(t *testing.T) {
 		{"waking and failed", starts(time.Hour), refuse, category.LegFailed, category.InsteadOfWaking, "photo-gpu did not answer in time; photo answered 501", 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
 				w := newVariantWorld(t, "preferReady")
 				w.gpu.before, w.cpu.before = tt.gpu, tt.cpu
 				began := time.Now()
@@ -362,7 +284,7 @@ func refuse(w http.ResponseWriter, _ *http.Request, _ int) bool { w.WriteHeader(
 
 // Better the GPU service's answer late than none.
 func TestCPUFailsWhileTheGPUWakes(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newVariantWorld(t, "preferReady")
 		w.gpu.before, w.cpu.before = starts(3*time.Second), refuse
 		start := time.Now()
@@ -382,7 +304,7 @@ func TestAVariantRefusesTheProduct(t *testing.T) {
 		return true
 	}
 	for _, rule := range []string{"preferReady", "never"} {
-		inBubble(t, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
 			w := newVariantWorld(t, rule)
 			if w.gpu.before = refuses; rule == "preferReady" {
 				w.gpu.before, w.cpu.before = starts(time.Minute), refuses
@@ -396,7 +318,7 @@ func TestAVariantRefusesTheProduct(t *testing.T) {
 
 // A product with nothing to read wakes nobody, once that is known.
 func TestVariantsLearnWhatTheyRead(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		w := newVariantWorld(t, "preferReady")
 		w.gpu.setReads("images", "title")
 		w.gpu.before = starts(0)
@@ -429,81 +351,57 @@ func TestVariantsLearnWhatTheyRead(t *testing.T) {
 	})
 }
 
-// A dead GPU service is dialled as seldom as any other, and its breaker is its
-// own.
-func TestBreakerPerVariant(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		w := newVariantWorld(t, "never")
-		w.stopGPU()
-		for range 10 {
-			is(t, w.photoLeg(t), category.CPU, category.InsteadOfFailed, category.Answered)
+// Who answered, why, and what woke whom is in the metrics, and in what the
+// composer says of itself.
+func TestVariantsAreSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newVariantWorld(t, "preferReady")
+		set := metrics.New()
+		var err error
+		if w.Composer, err = New(Options{Composition: w.spec, Transport: w.transport, Metrics: set}); err != nil {
+			t.Fatal(err)
 		}
-		if n := w.dialled("photo-gpu"); n != tripsAfter {
-			t.Errorf("dialled %d times, want %d", n, tripsAfter)
+		t.Cleanup(w.Close)
+		w.gpu.before = starts(10 * time.Second)
+		h := w.Handler()
+		about := func() string {
+			rec := httptest.NewRecorder()
+			h.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/", nil))
+			return rec.Body.String()
 		}
-		if !w.legs[1].cpu.breaker.IsClosed() {
-			t.Error("the CPU service's breaker is open")
+		rec := post(h, "/category/predict", shirt)
+		conforms(t, category.Schema(), rec.Body.Bytes())
+		if !strings.Contains(rec.Body.String(), `"service":"photo","variant":"cpu","standIn":"waking","outcome":"answered"`) {
+			t.Error(rec.Body)
 		}
-		w.serve("photo-gpu", w.gpu)
-		time.Sleep(openFor)
-		is(t, w.photoLeg(t), category.GPU, "", category.Answered)
-	})
-}
-
-func TestAVariantPanics(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		w := newVariantWorld(t, "never")
-		w.legs[1].service.client.Transport = panicking{w.transport, "photo-gpu."}
-		l := w.photoLeg(t)
-		if is(t, l, category.CPU, category.InsteadOfFailed, category.Answered); !strings.Contains(l.Reason, "internal error") {
-			t.Errorf("%+v", l)
+		if got := about(); !strings.Contains(got, `{"variant":"gpu","service":"photo-gpu",`) || !strings.Contains(got, `"ready":false,"waking":true}`) {
+			t.Error(got)
 		}
-	})
-}
-
-// A request that wakes a service goes on when its sender has gone, and ends
-// with the composer.
-func TestCloseEndsTheWaking(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		w := newVariantWorld(t, "never")
-		w.gpu.before = starts(time.Hour)
-		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errors.New("gone"))
-		defer cancel()
-		_, _ = w.Compose(ctx, both())
+		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		asked := w.gpu.requests()
-		if len(asked) != 1 || asked[0].context.Err() != nil {
-			t.Fatalf("%d requests, the first of which has ended: %v", len(asked), asked[0].context.Err())
+		post(h, "/category/predict", shirt)
+		if got := about(); !strings.Contains(got, `"ready":true}`) {
+			t.Error(got)
 		}
-		start := time.Now()
-		w.Close()
-		synctest.Wait()
-		if asked[0].context.Err() == nil || time.Since(start) != 0 {
-			t.Errorf("the request goes on for %s", time.Since(start))
-		}
-	})
-}
-
-// Where there is no room for the product beyond its own time, its request ends
-// with it, and the next product's takes its place.
-func TestNoRoomForAWakingProduct(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		w := newVariantWorld(t, "{waitFor: 1s}")
-		w.kept = semaphore.NewWeighted(1)
-		w.gpu.before = starts(time.Hour)
-		for i := range 3 {
-			is(t, w.photoLeg(t), category.CPU, category.InsteadOfWaking, category.Answered)
-			synctest.Wait()
-			asked := w.gpu.requests()
-			if len(asked) != i+1 || asked[i].context.Err() == nil {
-				t.Errorf("%d requests, the last goes on: %v", len(asked), asked[i].context.Err() == nil)
+		w.gpu.setBefore(closedBy(time.Hour))
+		post(h, "/category/predict", shirt)
+		scraped := httptest.NewRecorder()
+		set.ServeHTTP(scraped, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		for _, line := range []string{
+			`aisle_composer_leg_requests_total{leg="photo",variant="cpu",stand_in="waking",outcome="answered"} 1`,
+			`aisle_composer_leg_requests_total{leg="photo",variant="gpu",stand_in="",outcome="answered"} 1`,
+			`aisle_composer_leg_requests_total{leg="photo",variant="cpu",stand_in="closed",outcome="answered"} 1`,
+			`aisle_composer_leg_requests_total{leg="title",variant="",stand_in="",outcome="answered"} 3`,
+			`aisle_composer_leg_duration_seconds_count{leg="photo",variant="cpu"} 2`,
+			`aisle_composer_gpu_wakes_total{leg="photo",outcome="answered"} 1`,
+			`aisle_composer_gpu_ready{leg="photo"} 0`,
+			`aisle_composer_gpu_waking{leg="photo"} 0`,
+			`aisle_composer_breaker_state{leg="photo",variant="gpu"} 0`,
+			`aisle_composer_breaker_state{leg="photo",variant="cpu"} 0`,
+		} {
+			if !strings.Contains(scraped.Body.String(), line+"\n") {
+				t.Errorf("there is no %s in\n%s", line, scraped.Body)
 			}
-		}
-		if !w.kept.TryAcquire(1) {
-			t.Error("something is held")
-		}
-		if !w.legs[1].breaker.IsClosed() {
-			t.Error("products that gave up opened the breaker")
 		}
 	})
 }

@@ -37,6 +37,8 @@ const (
 	TypeProduct    = "dev.aisle.product.v1"
 	TypePrediction = "dev.aisle.prediction.v1"
 	TypeCategory   = "dev.aisle.category.v1"
+	TypeScale      = "dev.aisle.scale.v1"  // sets bounds of a service
+	TypeScaled     = "dev.aisle.scaled.v1" // what that has led to
 )
 
 // What dataschema says in an event of the type: the $id of the published

@@ -33,18 +33,12 @@ type cluster struct {
 // field, kind or setting is an error.
 func ofCluster(t *testing.T, overlay string) cluster {
 	t.Helper()
-	tr, err := openTree(project)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tr.Close()
 	var f findings
-	built := tr.build(&f, path.Join("/manifests/overlays", overlay))
-	if err := f.err(overlay); err != nil {
-		t.Fatal(err)
-	}
 	var c cluster
-	for _, res := range built.Resources() {
+	for _, res := range builtOf(t, "overlays/"+overlay) {
+		if ofController(res) {
+			continue
+		}
 		value, err := res.Map()
 		if err != nil {
 			t.Fatal(err)

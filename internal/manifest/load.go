@@ -95,8 +95,8 @@ func (t *tree) load(dir, below string) (*Set, error) {
 		return nil, f.err(dir)
 	}
 	set := check(&f, raw, nil)
-	if len(set.Services) == 0 && len(f.problems) == 0 {
-		f.refuse("", "", "no Knative Service (apiVersion %s, kind Service) is in it", serviceVersion)
+	if len(set.Services)+len(set.Events) == 0 && len(f.problems) == 0 {
+		f.refuse("", "", "no Knative Service (apiVersion %s, kind Service), Broker, Trigger or PingSource is in it", serviceVersion)
 	}
 	if err := f.err(dir); err != nil {
 		return nil, err

@@ -133,7 +133,8 @@ func TestLocal(t *testing.T) {
 		got = append(got, s.Env...)
 	}
 	if d := cmp.Diff([]EnvVar{
-		{"COMPOSITION", "/etc/aisle/composition.yaml"}, {"LEG_URL", "http://{service}.{namespace}.localhost:8080"}, {"GOMAXPROCS", "1"}, {"HOST", "127.0.0.1"},
+		{"COMPOSITION", "/etc/aisle/composition.yaml"}, {"LEG_URL", "http://{service}.{namespace}.localhost:8080"},
+		{"CLOSURES", "/etc/aisle-closures/closures.json"}, {"GOMAXPROCS", "1"}, {"HOST", "127.0.0.1"},
 		{"MODEL", "models/photo"}, {"HOST", "127.0.0.1"}, {"MODEL", "models/title"}, {"GOMAXPROCS", "1"}, {"HOST", "127.0.0.1"},
 	}, got); d != "" {
 		t.Error(d)

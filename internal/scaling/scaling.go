@@ -249,6 +249,9 @@ type Status struct {
 	Rule     string `json:"rule,omitempty"`
 	// Found is what Revisions had before, to be restored.
 	Found []Found `json:"found,omitempty"`
+	// Starts is what lead times are learned from, for who writes the status to go
+	// on from: JSON of activator/schedule/lead.
+	Starts string `json:"starts,omitempty"`
 }
 
 // Lead is a lead time and where it comes from.
@@ -278,8 +281,12 @@ const (
 	Expired     = "Expired"     // True: its Until has passed
 )
 
-// ByAnnotation says who wrote a schedule by hand, as far as the writer knows.
-const ByAnnotation = "scaling.aisle.dev/by"
+// Annotations of a schedule that was set by hand.
+const (
+	ByAnnotation    = "scaling.aisle.dev/by"    // who set it, as far as the writer knows
+	AtAnnotation    = "scaling.aisle.dev/at"    // from when on, RFC 3339
+	EventAnnotation = "scaling.aisle.dev/event" // which event did
+)
 
 // HandName is the name of the schedule that bounds set by hand are written to.
 func HandName(service string) string { return service + "-by-hand" }

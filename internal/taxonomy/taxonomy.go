@@ -119,11 +119,12 @@ func read(data []byte) ([]*node, error) {
 	r := csv.NewReader(strings.NewReader(strings.TrimPrefix(string(data), "\ufeff")))
 	r.FieldsPerRecord = 3
 	r.ReuseRecord = true
+	columns := []string{"id", "parent", "name"}
 	header, err := r.Read()
 	if errors.Is(err, io.EOF) {
 		return nil, errors.New("the taxonomy is empty; its first line is id,parent,name")
 	}
-	if err != nil || !slices.Equal(header, []string{"id", "parent", "name"}) {
+	if err != nil || !slices.Equal(header, columns) {
 		return nil, fmt.Errorf("line 1: want the header id,parent,name")
 	}
 	var nodes []*node
@@ -150,14 +151,9 @@ func read(data []byte) ([]*node, error) {
 		case n.parent == n.id:
 			return nil, fmt.Errorf("line %d: %q is its own parent", line, n.id)
 		}
-		for _, f := range rec {
-			switch {
-			case len(f) > MaxField:
-				return nil, fmt.Errorf("line %d: a field is %d bytes long; at most %d are read", line, len(f), MaxField)
-			case !utf8.ValidString(f):
-				return nil, fmt.Errorf("line %d: %q is not valid UTF-8", line, f)
-			case f != strings.TrimSpace(f):
-				return nil, fmt.Errorf("line %d: %q begins or ends with a space", line, f)
+		for i, f := range rec {
+			if err := CheckField(columns[i], f); err != nil {
+				return nil, fmt.Errorf("line %d: %w", line, err)
 			}
 		}
 		nodes = append(nodes, n)
@@ -166,6 +162,20 @@ func read(data []byte) ([]*node, error) {
 		return nil, errors.New("the taxonomy has no categories")
 	}
 	return nodes, nil
+}
+
+// CheckField refuses a text that is no id, name or label: one that is too long,
+// not UTF-8, or that begins or ends with a space. Of what it is, what says.
+func CheckField(what, text string) error {
+	switch {
+	case len(text) > MaxField:
+		return fmt.Errorf("the %s is %d bytes long; at most %d are read", what, len(text), MaxField)
+	case !utf8.ValidString(text):
+		return fmt.Errorf("the %s %q is not valid UTF-8", what, text)
+	case text != strings.TrimSpace(text):
+		return fmt.Errorf("the %s %q begins or ends with a space", what, text)
+	}
+	return nil
 }
 
 // pathOf walks up to the root. All parents are known to exist.

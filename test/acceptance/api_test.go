@@ -64,10 +64,15 @@ func (c *api) ask(ctx context.Context, method, path, contentType string, body []
 
 // resource gives the path of an object, or of its kind's list without a name.
 func resource(kind, namespace, name string) (string, error) {
+	const rbac = "/apis/rbac.authorization.k8s.io/v1"
 	groups := map[string]string{
 		"Namespace": "/api/v1", "Node": "/api/v1", "ConfigMap": "/api/v1", "Pod": "/api/v1", "NetworkPolicy": "/apis/networking.k8s.io/v1",
 		"Service": "/apis/serving.knative.dev/v1", "Revision": "/apis/serving.knative.dev/v1",
 		"Broker": "/apis/eventing.knative.dev/v1", "Trigger": "/apis/eventing.knative.dev/v1", "PingSource": "/apis/sources.knative.dev/v1",
+		"ScalingSchedule": "/apis/scaling.aisle.dev/v1alpha1",
+		// of the controller
+		"CustomResourceDefinition": "/apis/apiextensions.k8s.io/v1", "ServiceAccount": "/api/v1", "Deployment": "/apis/apps/v1",
+		"ClusterRole": rbac, "ClusterRoleBinding": rbac, "Role": rbac, "RoleBinding": rbac,
 	}
 	group, ok := groups[kind]
 	if !ok {
@@ -83,6 +88,9 @@ func resource(kind, namespace, name string) (string, error) {
 	return strings.TrimSuffix(group+"/"+plural+"/"+name, "/"), nil
 }
 
+// ofWholeCluster are the kinds that are in no namespace.
+var ofWholeCluster = map[string]bool{"Namespace": true, "CustomResourceDefinition": true, "ClusterRole": true, "ClusterRoleBinding": true}
+
 // apply applies objects server-side. Those without a namespace go to the
 // suite's; Knative's settings are changed in a cluster of our own alone.
 func (c *api) apply(ctx context.Context, objects []map[string]any) error {
@@ -92,7 +100,7 @@ func (c *api) apply(ctx context.Context, objects []map[string]any) error {
 		name, _ := meta["name"].(string)
 		namespace, _ := meta["namespace"].(string)
 		switch {
-		case kind == "Namespace":
+		case ofWholeCluster[kind]:
 		case namespace == "":
 			namespace = c.namespace
 		case namespace == "knative-serving" && !c.ours:
@@ -135,18 +143,29 @@ func (c *api) changed(ctx context.Context, name string, env map[string]string, t
 	return c.changedImage(ctx, name, c.image, env, traffic)
 }
 
+// scaled deploys one that scales by annotations.
+func (c *api) scaled(ctx context.Context, name string, annotations, env map[string]string) error {
+	return c.deploy(ctx, name, c.image, annotations, env, nil)
+}
+
 // changedImage does so with any image.
 func (c *api) changedImage(ctx context.Context, name, image string, env map[string]string, traffic []map[string]any) error {
+	return c.deploy(ctx, name, image, nil, env, traffic)
+}
+
+func (c *api) deploy(ctx context.Context, name, image string, annotations, env map[string]string, traffic []map[string]any) error {
 	type object = map[string]any
 	var vars []object
 	for _, k := range slices.Sorted(maps.Keys(env)) {
 		vars = append(vars, object{"name": k, "value": env[k]})
 	}
+	// A revision proves itself with a pod before it gets requests. Knative
+	// looks at why a pod fails when the deadline passes, and a container that
+	// ends at once must have been started again by then.
+	all := map[string]string{"autoscaling.knative.dev/initial-scale": "1", "serving.knative.dev/progress-deadline": "45s"}
+	maps.Copy(all, annotations)
 	spec := object{"template": object{
-		// A revision proves itself with a pod before it gets requests. Knative
-		// looks at why a pod fails when the deadline passes, and a container that
-		// ends at once must have been started again by then.
-		"metadata": object{"annotations": object{"autoscaling.knative.dev/initial-scale": "1", "serving.knative.dev/progress-deadline": "45s"}},
+		"metadata": object{"annotations": all},
 		"spec": object{"containerConcurrency": 0, "timeoutSeconds": 90, "containers": []object{{
 			"image": image, "env": vars, "readinessProbe": object{"httpGet": object{"path": "/readyz"}},
 		}}},

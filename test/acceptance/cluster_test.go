@@ -33,11 +33,13 @@ type clusterConfig struct {
 }
 
 // The suite makes these namespaces and removes them at its end: one for its own
-// services, one that manifests/overlays/e2e names, one for manifests/overlays/gke.
+// services, one that manifests/overlays/e2e names, one for manifests/overlays/gke,
+// and the controller's, which goes last: it lets go of schedules that are removed.
 const (
 	suiteNamespace    = "aisle-acceptance"
 	productsNamespace = "aisle"
 	gpuNamespace      = "aisle-gpu"
+	systemNamespace   = "aisle-system"
 )
 
 var namespaces = []string{suiteNamespace, productsNamespace, gpuNamespace}
@@ -61,7 +63,7 @@ func (c *cluster) onCluster() *cluster { return c }
 // stop removes what the suite deployed.
 func (c *cluster) stop(time.Duration) error {
 	defer c.http.CloseIdleConnections()
-	return c.removeNamespaces(context.Background(), namespaces...)
+	return c.removeAll(context.Background())
 }
 
 // dump shows how services stand and the events that are warnings, before stop
@@ -162,6 +164,15 @@ func openCluster(path string) (*cluster, error) {
 	c.http = &http.Client{Transport: &http.Transport{TLSClientConfig: trust}, Timeout: 30 * time.Second}
 	c.image, c.ours = c.config.Images["fixture"], c.config.Ours
 	return c, nil
+}
+
+// removeAll removes what the suite deployed; what is of the whole cluster (the
+// ScalingSchedule's definition, the controller's role) stays.
+func (c *cluster) removeAll(ctx context.Context) error {
+	if err := c.removeNamespaces(ctx, namespaces...); err != nil {
+		return err
+	}
+	return c.removeNamespaces(ctx, systemNamespace)
 }
 
 // removeNamespaces returns when they have gone.

@@ -108,6 +108,8 @@ func overlaid(t *testing.T, k *cluster, overlay string) (*cluster, map[string]ma
 	for _, o := range objects {
 		meta := o["metadata"].(map[string]any)
 		switch {
+		case ofController(o): // there is one already
+			continue
 		case meta["name"] == "config-features":
 			at.set(t, o)
 			continue

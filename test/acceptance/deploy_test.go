@@ -29,7 +29,7 @@ func deployed(configPath string) (*cluster, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
-	if err := c.removeNamespaces(ctx, namespaces...); err != nil { // of a run that was killed
+	if err := c.removeAll(ctx); err != nil { // of a run that was killed
 		return nil, err
 	}
 	namespace := map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": suiteNamespace}}
@@ -111,9 +111,15 @@ func isSameObject(a, b map[string]any) bool {
 	return am["name"] == bm["name"] && am["namespace"] == bm["namespace"]
 }
 
-// inOrder puts what others need first: namespaces, then settings.
+// ofController says whether an object of an overlay is one of manifests/controller.
+func ofController(o map[string]any) bool {
+	meta := o["metadata"].(map[string]any)
+	return meta["namespace"] == systemNamespace || (ofWholeCluster[o["kind"].(string)] && (o["kind"] != "Namespace" || meta["name"] == systemNamespace))
+}
+
+// inOrder puts what others need first: definitions, namespaces, then settings.
 func inOrder(objects []map[string]any) []map[string]any {
-	rank := map[any]int{"Namespace": -2, "ConfigMap": -1}
+	rank := map[any]int{"CustomResourceDefinition": -3, "Namespace": -2, "ConfigMap": -1}
 	slices.SortStableFunc(objects, func(a, b map[string]any) int { return rank[a["kind"]] - rank[b["kind"]] })
 	return objects
 }

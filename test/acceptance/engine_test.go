@@ -2,6 +2,7 @@ package acceptance
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,6 +27,7 @@ import (
 
 	"aisle.dev/aisle/activator/engine"
 	"aisle.dev/aisle/activator/engine/cgroup"
+	"aisle.dev/aisle/activator/engine/clock/clocktest"
 	"aisle.dev/aisle/internal/client"
 )
 
@@ -112,7 +114,7 @@ type engineProcess struct {
 	*client.Engine
 	api
 	cmd     *exec.Cmd
-	hold    io.Closer // the engine ends when its standard input does
+	hold    io.WriteCloser // the engine ends when its standard input does; times in it move its clock
 	version client.Version
 	log     *logBuffer
 	exited  chan struct{}
@@ -129,6 +131,9 @@ func (e *engineProcess) host(name string) string { return name + ".default.local
 type engineConfig struct {
 	Manifests, Root, DataDir, Address string
 	GPUs                              []string
+	AdminAddress, AdminTokens         string
+	ScaleEvents                       bool
+	Clock                             time.Time // of schedules; zero: the machine's
 }
 
 // runEngine is the engine's main.
@@ -139,8 +144,16 @@ func runEngine(text []byte) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	var clock engine.Clock
+	var moved *clocktest.Clock
+	if !c.Clock.IsZero() {
+		moved = clocktest.At(c.Clock)
+		clock = moved
+	}
 	e, err := engine.New(engine.Options{
+		Clock:     clock,
 		Manifests: c.Manifests, Root: c.Root, DataDir: c.DataDir, Address: c.Address, Version: "test", GPUs: c.GPUs,
+		AdminAddress: c.AdminAddress, AdminTokens: c.AdminTokens, ScaleEvents: c.ScaleEvents,
 		Logger:  slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Started: func(v client.Version) { _ = json.NewEncoder(os.Stdout).Encode(v) },
 	})
@@ -155,8 +168,15 @@ func runEngine(text []byte) error {
 		<-signals
 		e.Hurry()
 	}()
-	go func() { // the tests are gone, however they ended
-		_, _ = io.Copy(io.Discard, os.Stdin)
+	go func() {
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			to, err := time.Parse(time.RFC3339Nano, lines.Text())
+			if err != nil || moved == nil {
+				panic(fmt.Sprintf("a clock cannot be moved to %q: %v", lines.Text(), err))
+			}
+			moved.Move(to)
+		}
+		// The tests are gone, however they ended.
 		cancel()
 		e.Hurry()
 	}()
@@ -173,19 +193,22 @@ func startEngine(root, dataDir, manifests string, gpus ...string) (*engineProces
 }
 
 func startEngineOn(address, root, dataDir, manifests string, gpus ...string) (*engineProcess, error) {
+	return startConfigured(engineConfig{Manifests: manifests, Root: root, DataDir: dataDir, Address: address, GPUs: gpus})
+}
+
+func startConfigured(c engineConfig) (*engineProcess, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	manifests, err = filepath.Abs(manifests)
+	if c.Manifests, err = filepath.Abs(c.Manifests); err != nil {
+		return nil, err
+	}
+	config, err := json.Marshal(c)
 	if err != nil {
 		return nil, err
 	}
-	config, err := json.Marshal(engineConfig{manifests, root, dataDir, address, gpus})
-	if err != nil {
-		return nil, err
-	}
-	e := &engineProcess{Engine: client.NewEngine(dataDir), api: overSocket(dataDir), log: &logBuffer{}, exited: make(chan struct{})}
+	e := &engineProcess{Engine: client.NewEngine(c.DataDir), api: overSocket(c.DataDir), log: &logBuffer{}, exited: make(chan struct{})}
 	e.cmd = exec.Command(self)
 	e.cmd.Env = append(os.Environ(), engineEnv+"="+string(config), secret+"=do not pass on", "GORACE=halt_on_error=1")
 	e.cmd.Stderr = e.log
@@ -235,10 +258,17 @@ func newEngine(t *testing.T, dataDir, manifests string, gpus ...string) *engineP
 
 func newEngineAt(t *testing.T, root, dataDir, manifests string, gpus ...string) *engineProcess {
 	t.Helper()
-	if dataDir == "" {
-		dataDir = newDataDir(t)
+	return newEngineWith(t, engineConfig{Manifests: manifests, Root: root, DataDir: dataDir, GPUs: gpus})
+}
+
+// newEngineWith starts an engine for one test, with defaults for what is empty.
+func newEngineWith(t *testing.T, c engineConfig) *engineProcess {
+	t.Helper()
+	c.Manifests, c.Root, c.Address = cmp.Or(c.Manifests, servicesDir), cmp.Or(c.Root, shared.root), cmp.Or(c.Address, "127.0.0.1:0")
+	if c.DataDir == "" {
+		c.DataDir = newDataDir(t)
 	}
-	e, err := startEngine(root, dataDir, manifests, gpus...)
+	e, err := startConfigured(c)
 	if err != nil {
 		t.Fatal(err)
 	}

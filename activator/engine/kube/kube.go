@@ -27,6 +27,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 
+	"aisle.dev/aisle/activator/engine/access"
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/internal/manifest"
 )
@@ -34,11 +35,11 @@ import (
 // Backend changes objects. An error may be a [*manifest.Invalid] or have
 // [ErrInUse] or [ErrStale] in its chain.
 type Backend interface {
-	// Apply takes an object as it is written, if it is [Fresh]; dry leaves
-	// everything as it is.
-	Apply(raw *unstructured.Unstructured, dry bool) (made manifest.Object, created bool, warnings []string, err error)
+	// Apply takes an object as it is written, by whom, if it is [Fresh]; dry
+	// leaves everything as it is.
+	Apply(by access.Caller, raw *unstructured.Unstructured, dry bool) (made manifest.Object, created bool, warnings []string, err error)
 	// Delete gives what was there, nil if nothing was.
-	Delete(key objects.Key) (manifest.Object, error)
+	Delete(by access.Caller, key objects.Key) (manifest.Object, error)
 }
 
 // ErrInUse is why an object may not be deleted now.
@@ -265,7 +266,7 @@ func (s *Server) apply(w http.ResponseWriter, req *http.Request, q query) {
 		return
 	}
 	o.SetNamespace(q.namespace)
-	made, created, warnings, err := s.Backend.Apply(o, dry)
+	made, created, warnings, err := s.Backend.Apply(access.Of(req), o, dry)
 	if err != nil {
 		refuse(w, q.status(err))
 		return
@@ -324,7 +325,7 @@ func (s *Server) delete(w http.ResponseWriter, req *http.Request, q query) {
 		s.get(w, q)
 		return
 	}
-	gone, err := s.Backend.Delete(q.key())
+	gone, err := s.Backend.Delete(access.Of(req), q.key())
 	switch {
 	case err != nil:
 		refuse(w, q.status(err))

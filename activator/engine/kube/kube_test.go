@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"aisle.dev/aisle/activator/engine/access"
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/internal/manifest"
 )
@@ -26,7 +27,7 @@ type keeper struct {
 	broken error
 }
 
-func (k *keeper) Apply(raw *unstructured.Unstructured, dry bool) (manifest.Object, bool, []string, error) {
+func (k *keeper) Apply(_ access.Caller, raw *unstructured.Unstructured, dry bool) (manifest.Object, bool, []string, error) {
 	if k.broken != nil {
 		return nil, false, nil, k.broken
 	}
@@ -46,7 +47,7 @@ func (k *keeper) Apply(raw *unstructured.Unstructured, dry bool) (manifest.Objec
 	return o, created, []string{`spec.x: "ignored"`}, nil
 }
 
-func (k *keeper) Delete(key objects.Key) (manifest.Object, error) {
+func (k *keeper) Delete(_ access.Caller, key objects.Key) (manifest.Object, error) {
 	if k.broken != nil {
 		return nil, k.broken
 	}

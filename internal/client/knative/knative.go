@@ -296,6 +296,8 @@ func (c *Cluster) explain(err error, doing string, k objects.Kind) error {
 			k = objects.Service
 		case objects.Broker.Group, objects.PingSource.Group:
 			lacks = "Knative Eventing"
+		case objects.Schedule.Group:
+			lacks = "ScalingSchedules of Aisle's controller (manifests/controller)"
 		case objects.ImageMap.Group:
 			return fmt.Errorf("%s has no use for an ImageMap: it pulls images", at)
 		}

@@ -92,7 +92,7 @@ func readAll(t *testing.T, c *Cluster, s *knativetest.Server) {
 	if err := errors.Join(services, revisions, pods, events, url, version, describe, <-watching); err != nil {
 		t.Error(err)
 	}
-	for _, k := range []objects.Kind{objects.Service, objects.Revision, objects.Pod, objects.Broker, objects.Trigger, objects.PingSource, objects.ConfigMap} {
+	for _, k := range []objects.Kind{objects.Service, objects.Revision, objects.Pod, objects.Broker, objects.Trigger, objects.PingSource, objects.Schedule, objects.ConfigMap} {
 		if _, err := c.Objects().Untyped(t.Context(), k, "aisle", ""); err != nil {
 			t.Error(err)
 		}
@@ -126,7 +126,7 @@ func watchOne(t *testing.T, c *objects.Client, s *knativetest.Server, k objects.
 
 // changeAll asks for all that apply and delete ask for.
 func changeAll(t *testing.T, c *objects.Client) {
-	for _, k := range []objects.Kind{objects.Service, objects.ConfigMap, objects.Secret, objects.Broker, objects.Trigger, objects.PingSource} {
+	for _, k := range []objects.Kind{objects.Service, objects.ConfigMap, objects.Secret, objects.Broker, objects.Trigger, objects.PingSource, objects.Schedule} {
 		o := &unstructured.Unstructured{Object: map[string]any{}}
 		o.SetGroupVersionKind(k.GroupVersion().WithKind(k.Name))
 		o.SetNamespace("aisle")

@@ -152,6 +152,16 @@ func said(legs []category.Leg, name, label string) screen.Cell {
 		return c
 	case category.Skipped:
 		return screen.Cell{Text: "-", Colour: screen.Dim}
+	case category.Closed:
+		return screen.Cell{Text: string(l.Outcome), Colour: screen.Yellow}
 	}
 	return screen.Cell{Text: "failed", Colour: screen.Red}
+}
+
+// legName is a leg, and which of its two services it is about, if it has two.
+func legName(l category.Leg) string {
+	if l.Variant == "" {
+		return l.Name
+	}
+	return fmt.Sprintf("%s (%s)", l.Name, l.Variant)
 }

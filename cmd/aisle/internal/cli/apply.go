@@ -261,12 +261,14 @@ func (a *app) applyAll(ctx context.Context, p place, all []object, how objects.A
 
 func (a *app) delete() *cobra.Command {
 	var s sources
-	var absentOK bool
+	var absentOK, yes bool
 	cmd := &cobra.Command{
 		Use:   "delete KIND NAME... | KIND/NAME... | -k DIR | -f FILE",
 		Short: "Delete services, triggers and the like",
 		Long: `Delete objects by their names, or all that files name. Requests in flight at a
-deleted Service end in their time; it does not wait for that.`,
+deleted Service end in their time; it does not wait for that. On this machine it
+asks before it deletes a Broker or a Trigger with events yet to be delivered,
+unless --yes is given; where nobody can answer, it refuses.`,
 		Example: `  aisle delete service title
   aisle delete trigger/on-product broker/default
   aisle delete -f title.yaml --ignore-not-found
@@ -303,6 +305,11 @@ deleted Service end in their time; it does not wait for that.`,
 			} else if all, err = a.namedObjects(p, args); err != nil {
 				return err
 			}
+			if !yes && s.dryRun != "server" {
+				if err := a.confirmUndelivered(cmd.Context(), p, all); err != nil {
+					return err
+				}
+			}
 			var failed []error
 			for _, o := range all {
 				err := p.Objects().Delete(cmd.Context(), o.kind, o.GetNamespace(), o.GetName(), s.dryRun == "server")
@@ -324,6 +331,7 @@ deleted Service end in their time; it does not wait for that.`,
 		},
 	}
 	s.flags(cmd)
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	cmd.Flags().BoolVar(&absentOK, "ignore-not-found", false, "what is not there is no error")
 	return cmd
 }

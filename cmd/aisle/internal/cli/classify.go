@@ -157,10 +157,13 @@ func (a *app) showCategory(r category.Result, took, wake time.Duration) {
 	var rows [][]screen.Cell
 	start := a.startCell()
 	for _, l := range r.Legs {
-		row := []screen.Cell{{Text: l.Name}, {Text: string(l.Outcome), Colour: screen.Dim}, {}, {}, {Text: fmt.Sprintf("%.1f", l.LatencyMs)}, {Text: l.Reason}}
-		if l.Outcome == category.Answered {
+		row := []screen.Cell{{Text: legName(l)}, {Text: string(l.Outcome), Colour: screen.Dim}, {}, {}, {Text: fmt.Sprintf("%.1f", l.LatencyMs)}, {Text: l.Reason}}
+		switch l.Outcome {
+		case category.Answered:
 			row[1], row[2], row[3] = screen.Cell{Text: l.Label}, sure(l.Confidence), start(l.ColdMs)
-		} else if l.Outcome == category.LegFailed {
+		case category.Closed:
+			row[1].Colour = screen.Yellow
+		case category.LegFailed:
 			row[1].Colour = screen.Red
 		}
 		rows = append(rows, row)

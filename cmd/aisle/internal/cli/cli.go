@@ -146,7 +146,7 @@ makes one category of their answers.`,
 	}
 	add("products", a.classify(), a.send(), a.evaluate())
 	add("running", a.up(), a.demo(), a.apply(), a.delete(), a.get(), a.describe(), a.logs(), a.version())
-	add("running", a.schedule())
+	add("running", a.schedule(), a.scale(), a.cost(), a.audit(), a.token())
 	add("events", a.events(), a.results(), a.explain())
 	root.AddCommand(&cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: "Exit codes:\n" + ExitCodes})
 	return root

@@ -149,10 +149,10 @@ func TestSource(t *testing.T) {
 func TestSaid(t *testing.T) {
 	all := []category.Leg{
 		{Name: "a", Outcome: category.Answered, Label: "Shirts", Confidence: 0.5},
-		{Name: "b", Outcome: category.Skipped}, {Name: "c", Outcome: category.LegFailed},
+		{Name: "b", Outcome: category.Skipped}, {Name: "c", Outcome: category.LegFailed}, {Name: "e", Outcome: category.Closed},
 	}
 	for name, want := range map[string]screen.Cell{
-		"a": {Text: "0.50 Shirts", Colour: screen.Dim}, "b": {Text: "-", Colour: screen.Dim}, "c": {Text: "failed", Colour: screen.Red}, "d": {},
+		"a": {Text: "0.50 Shirts", Colour: screen.Dim}, "b": {Text: "-", Colour: screen.Dim}, "c": {Text: "failed", Colour: screen.Red}, "d": {}, "e": {Text: "closed", Colour: screen.Yellow},
 	} {
 		if diff := cmp.Diff(want, said(all, name, "Shirts")); diff != "" {
 			t.Errorf("leg %s (-want +got):\n%s", name, diff)

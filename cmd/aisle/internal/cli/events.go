@@ -262,7 +262,7 @@ func (a *app) purge(trigger *string) *cobra.Command {
 						what = "more than " + what
 					}
 				}
-				if err := a.confirm(cmd.Context(), "Throw "+what+" away, for good?"); err != nil {
+				if err := a.confirm(cmd.Context(), "Throw "+what+" away, for good?", "thrown away"); err != nil {
 					return err
 				}
 			}
@@ -276,8 +276,8 @@ func (a *app) purge(trigger *string) *cobra.Command {
 	return cmd
 }
 
-// confirm asks a question; whatever is not yes is no.
-func (a *app) confirm(ctx context.Context, question string) error {
+// confirm asks a question; whatever is not yes is no, and then nothing was done.
+func (a *app) confirm(ctx context.Context, question, done string) error {
 	a.err.Printf("%s [y/N] ", question)
 	in := newStoppable(a.In)
 	defer context.AfterFunc(ctx, in.stop)()
@@ -289,7 +289,7 @@ func (a *app) confirm(ctx context.Context, question string) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return fmt.Errorf("nothing was thrown away; answer y, or give --yes")
+	return fmt.Errorf("nothing was %s; answer y, or give --yes", done)
 }
 
 func (a *app) completeDead(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {

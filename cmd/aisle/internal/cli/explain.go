@@ -147,6 +147,8 @@ func legRows(x client.Explanation) [][]screen.Cell {
 		switch l.Outcome {
 		case category.Answered:
 			says, how = screen.Cell{Text: l.Label}, sure(l.Confidence)
+		case category.Closed:
+			says.Colour = screen.Yellow
 		case category.LegFailed:
 			says.Colour = screen.Red
 		}
@@ -159,7 +161,7 @@ func legRows(x client.Explanation) [][]screen.Cell {
 		if l.Model != nil {
 			model = screen.Cell{Text: strings.TrimSpace(l.Model.Name+" "+l.Model.Version) + " " + l.Model.Digest}
 		}
-		rows = append(rows, []screen.Cell{{Text: l.Name, Colour: screen.Bold}, says, how, weight, share,
+		rows = append(rows, []screen.Cell{{Text: legName(l), Colour: screen.Bold}, says, how, weight, share,
 			{Text: fmt.Sprintf("%.1f", l.LatencyMs)}, cold, tried, model, orUnknown(screen.Cell{Text: l.Reason})})
 	}
 	return rows

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"aisle.dev/aisle/cmd/aisle/internal/screen"
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/client/objects"
+	"aisle.dev/aisle/internal/problem"
 )
 
 // eventsNamed is whether get is asked for events.
@@ -138,6 +141,49 @@ func (a *app) deletedBroker(ctx context.Context, e *client.Engine, name string, 
 		}
 	}
 	return missing
+}
+
+// confirmUndelivered asks before Brokers and Triggers of this machine are
+// deleted that have events yet to be delivered. Where nobody can answer it is
+// an error.
+func (a *app) confirmUndelivered(ctx context.Context, p place, all []object) error {
+	e, ok := p.(*client.Engine)
+	if !ok {
+		return nil
+	}
+	brokers, triggers := map[string]bool{}, map[string]bool{}
+	for _, o := range all {
+		switch name := o.GetNamespace() + "/" + o.GetName(); o.kind.Full() {
+		case objects.Broker.Full():
+			brokers[name] = true
+		case objects.Trigger.Full():
+			triggers[name] = true
+		}
+	}
+	if len(brokers)+len(triggers) == 0 {
+		return nil
+	}
+	pending, err := e.Pending(ctx)
+	if refusal, ok := errors.AsType[*problem.Error](err); ok && refusal.Status == http.StatusNotFound {
+		return nil // there is no Broker at all
+	}
+	if err != nil {
+		return err
+	}
+	var waiting []string
+	for _, p := range pending {
+		if brokers[p.Broker] || triggers[p.Trigger] {
+			waiting = append(waiting, fmt.Sprintf("Trigger %s of Broker %s has yet to get %s", p.Trigger, p.Broker, plural(p.Events, "event")))
+		}
+	}
+	if len(waiting) == 0 {
+		return nil
+	}
+	what := strings.Join(waiting[:min(len(waiting), maxShown)], "; ")
+	if !screen.IsTerminal(a.In) {
+		return fmt.Errorf("nothing was deleted: %s; wait until they are delivered, or give --yes (what is left of a Broker waits for its return for a while, what is left of a Trigger is thrown away)", what)
+	}
+	return a.confirm(ctx, what+". Delete all the same?", "deleted")
 }
 
 // maxShown dead letters of a description, the newest.

@@ -3,10 +3,12 @@ package cli
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -46,6 +48,7 @@ type clusterFlags struct {
 	context, kubeconfig, namespace, gateway string
 	all                                     bool
 	timeout                                 time.Duration
+	engine, tokenFile                       string // an engine elsewhere
 }
 
 func (a *app) clusterFlags(cmd *cobra.Command) {
@@ -54,6 +57,8 @@ func (a *app) clusterFlags(cmd *cobra.Command) {
 	f.StringVar(&a.at.kubeconfig, "kubeconfig", "", "a cluster: this kubeconfig (default $KUBECONFIG, else ~/.kube/config, where a context is given)")
 	f.StringVarP(&a.at.namespace, "namespace", "n", "", "the services' namespace (default: the context's; on this machine \"default\", and all in lists)")
 	f.StringVar(&a.at.gateway, "gateway", "", "host:port of the cluster's ingress, where services' names do not resolve (default $AISLE_GATEWAY)")
+	f.StringVar(&a.at.engine, "engine", "", "an engine that serves its admin API over TCP: its URL (default $AISLE_ENGINE; needs a token)")
+	f.StringVar(&a.at.tokenFile, "token-file", "", "file with the token for --engine (default: the token is in $AISLE_TOKEN)")
 	f.DurationVar(&a.at.timeout, "request-timeout", 15*time.Second, "for one request to a cluster's API server")
 	_ = cmd.RegisterFlagCompletionFunc("context", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) { // fails only for a flag that is not there
 		names, _ := knative.Contexts(a.clusterOptions()) // without a kubeconfig there is nothing to complete
@@ -75,13 +80,16 @@ func (a *app) onCluster() bool {
 	if a.at.context != "" || a.at.kubeconfig != "" {
 		return true
 	}
-	return a.dataDir == "" && a.Getenv("AISLE_CONTEXT") != ""
+	return a.dataDir == "" && a.at.engine == "" && a.Getenv("AISLE_CONTEXT") != ""
 }
 
 // cluster is the cluster that is meant, or nil.
 func (a *app) cluster() (*knative.Cluster, error) {
 	if !a.onCluster() {
 		return nil, nil
+	}
+	if a.at.engine != "" {
+		return nil, usagef("--engine is of an engine, --context of a cluster: choose one")
 	}
 	if a.dataDir != "" {
 		return nil, usagef("--data-dir is of the engine on this machine, --context of a cluster: choose one")
@@ -94,6 +102,9 @@ func (a *app) cluster() (*knative.Cluster, error) {
 
 // thisMachine refuses a cluster for a command that runs an engine.
 func (a *app) thisMachine() error {
+	if a.at.engine != "" {
+		return usagef("this runs the services of this machine; --engine is of one that runs elsewhere")
+	}
 	if a.at.context != "" || a.at.kubeconfig != "" || a.at.namespace != "" || a.at.gateway != "" {
 		return usagef("this runs the services of this machine; --context, --kubeconfig, --namespace and --gateway are of a cluster (deploy there with: aisle apply)")
 	}
@@ -112,15 +123,55 @@ func (a *app) place() (place, error) {
 		}
 		return c, nil
 	}
-	dir, err := a.engineDir()
+	e, err := a.engineAt()
 	if err != nil {
 		return nil, err
 	}
-	e := client.NewEngine(dir)
 	if !a.at.all {
 		e.Namespace = a.at.namespace
 	}
 	return e, nil
+}
+
+// remote is the URL of the engine elsewhere that is meant; empty: the one here.
+// A flag outweighs the environment.
+func (a *app) remote() string {
+	if a.at.engine != "" || a.dataDir != "" {
+		return a.at.engine
+	}
+	return a.Getenv("AISLE_ENGINE")
+}
+
+// engineAt is the client of the engine here, or of the one that is meant
+// elsewhere.
+func (a *app) engineAt() (*client.Engine, error) {
+	at := a.remote()
+	if at == "" {
+		dir, err := a.engineDir()
+		if err != nil {
+			return nil, err
+		}
+		return client.NewEngine(dir), nil
+	}
+	if a.dataDir != "" {
+		return nil, usagef("--data-dir is of the engine on this machine, --engine of one elsewhere: choose one")
+	}
+	u, err := url.Parse(at)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" {
+		return nil, usagef("--engine %q is not a URL such as http://127.0.0.1:8090", at)
+	}
+	token := a.Getenv("AISLE_TOKEN")
+	if a.at.tokenFile != "" {
+		text, err := os.ReadFile(a.at.tokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the token: %w", err)
+		}
+		token = string(text)
+	}
+	if token = strings.TrimSpace(token); token == "" {
+		return nil, usagef("the engine at %s wants a token: --token-file FILE, or $AISLE_TOKEN", at)
+	}
+	return client.NewRemoteEngine(u, token), nil
 }
 
 // named is the namespace that names are of, and are shown without; "" where
@@ -181,6 +232,8 @@ func (a *app) target(ctx context.Context, to, service string) (target, error) {
 	switch {
 	case c == nil && to == "" && t.gateway != "":
 		return t, usagef("--gateway is a cluster's: say which with --context, or what to ask there with --to URL")
+	case c == nil && to == "" && a.remote() != "":
+		return t, usagef("an engine elsewhere serves its admin API at %s, and services at another address: say which with --to URL", a.remote())
 	case c == nil && to == "":
 		t.url = a.serviceURL(ctx, service)
 		return t, nil

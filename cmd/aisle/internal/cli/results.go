@@ -112,8 +112,8 @@ func resultRow(place string, ev ce.Event) []screen.Cell {
 		switch l.Outcome {
 		case category.Answered:
 			legs = append(legs, fmt.Sprintf("%s %.2f %s", l.Name, l.Confidence, l.Label))
-		case category.LegFailed:
-			legs = append(legs, l.Name+" failed")
+		case category.Closed, category.LegFailed:
+			legs = append(legs, l.Name+" "+string(l.Outcome))
 		}
 	}
 	row[4].Text, row[5].Text = strings.Join(legs, ", "), fmt.Sprintf("%.1f", r.DurationMs)

@@ -15,8 +15,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"aisle.dev/aisle/activator/engine"
+	"aisle.dev/aisle/activator/engine/hand"
 	"aisle.dev/aisle/activator/engine/slots"
 	"aisle.dev/aisle/cmd/aisle/internal/screen"
 	"aisle.dev/aisle/internal/client"
@@ -29,9 +31,13 @@ const defaultManifests = "manifests/overlays/local"
 // machine is the flags of the commands that run an engine.
 type machine struct {
 	manifests, address, root string
-	sync, nats               string
+	sync, nats, eventBytes   string
+	eventHistory             time.Duration
 	verbose                  bool
 	gpus                     int
+
+	adminAddress, adminTokens string
+	scaleEvents               bool
 
 	traces *tracing.Provider // set by load; nil: none are sent
 }
@@ -45,8 +51,18 @@ func (m *machine) flags(cmd *cobra.Command) {
 	f.Lookup("gpus").DefValue = "0" // so that help does not tell of the -1
 	f.StringVar(&m.sync, "sync", "system", "when an accepted event is on the disk: always (before the sender is told), or system (as the operating system writes it)")
 	f.StringVar(&m.nats, "nats", "", "URL of a NATS server with JetStream to keep events in (default: one in this process)")
+	f.StringVar(&m.adminAddress, "admin-addr", "", "host:port where the admin API is served to who has a token (default: on the socket in the data directory alone)")
+	f.StringVar(&m.adminTokens, "admin-tokens", "", "file of the tokens for --admin-addr (make one with: aisle token new)")
+	f.BoolVar(&m.scaleEvents, "scale-events", false, "let CloudEvents from this machine set bounds of services, at http://engine.localhost:PORT"+hand.EventsPath)
+	f.StringVar(&m.eventBytes, "events-max-bytes", "4Gi", "bytes of events that each Broker keeps, and of dead letters; more are refused (at least "+leastEvents.String()+")")
+	f.DurationVar(&m.eventHistory, "events-history", 7*24*time.Hour, "how long events are kept that all Triggers are done with, and what a deleted Broker had yet to deliver (at least "+leastHistory.String()+")")
 	f.BoolVarP(&m.verbose, "verbose", "v", false, "log decisions too, not only what is wrong")
 }
+
+// leastEvents and leastHistory are the least that the flags of events take.
+var leastEvents = resource.MustParse("128Mi")
+
+const leastHistory = time.Minute
 
 // load reads the manifests; nothing runs yet.
 func (a *app) load(m *machine, log *slog.Logger, started func(client.Version)) (*engine.Engine, error) {
@@ -80,10 +96,18 @@ func (a *app) load(m *machine, log *slog.Logger, started func(client.Version)) (
 	if m.sync == "always" && m.nats != "" {
 		return nil, errors.New("--sync=always is of the store in this process; how a NATS server of its own (--nats) syncs is its own setting (jetstream.sync_interval)")
 	}
+	eventBytes, err := resource.ParseQuantity(m.eventBytes)
+	switch {
+	case err != nil || eventBytes.Cmp(leastEvents) < 0:
+		return nil, fmt.Errorf("--events-max-bytes is %q; write a quantity such as 4Gi, at least %s: a Broker must have room for its largest events", m.eventBytes, &leastEvents)
+	case m.eventHistory < leastHistory:
+		return nil, fmt.Errorf("--events-history is %v; write a duration such as 168h, at least %v", m.eventHistory, leastHistory)
+	}
 	o := engine.Options{
 		Manifests: m.manifests, Root: m.root, DataDir: dir, Address: m.address, GPUs: gpus,
 		Version: built(), Logger: log, Started: started,
-		SyncAlways: m.sync == "always", NATS: m.nats,
+		SyncAlways: m.sync == "always", NATS: m.nats, EventBytes: eventBytes.Value(), EventHistory: m.eventHistory,
+		AdminAddress: m.adminAddress, AdminTokens: m.adminTokens, ScaleEvents: m.scaleEvents,
 	}
 	if m.traces, err = tracing.New(context.Background(), os.Getenv, "aisle", log); err != nil {
 		return nil, err
@@ -224,6 +248,9 @@ phases of the starts that they waited for.`,
 // banner says where the services are. It asks the engine, as get would.
 func (a *app) banner(ctx context.Context, to screen.Screen, v client.Version) {
 	to.Printf("Aisle serves at %s, data in %s\n", v.Address, v.DataDir)
+	if v.Admin != "" {
+		to.Printf("Its admin API takes tokens at http://%s\n", v.Admin)
+	}
 	services, err := client.NewEngine(v.DataDir).Services(ctx)
 	if err != nil {
 		to.Printf("  (services not listed: %v)\n", err)

@@ -31,7 +31,8 @@ const pipeWidth = 140
 // New looks at what w is. Getenv is asked for NO_COLOR, TERM and COLUMNS.
 func New(w io.Writer, getenv func(string) string) Screen {
 	s := Screen{Writer: w, Width: pipeWidth}
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+	if IsTerminal(w) {
+		f := w.(*os.File)
 		s.Terminal = getenv("TERM") != "dumb"
 		s.Colour = s.Terminal && getenv("NO_COLOR") == ""
 		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {
@@ -42,6 +43,12 @@ func New(w io.Writer, getenv func(string) string) Screen {
 	}
 	s.Width = max(40, min(s.Width, 400))
 	return s
+}
+
+// IsTerminal is whether a person may be at a file: v is one, and a terminal.
+func IsTerminal(v any) bool {
+	f, ok := v.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // Colour is an ANSI colour or attribute.

@@ -1,0 +1,262 @@
+// Package audit keeps the record of what changed the bounds of services, and
+// who or what did it: one line of JSON for each change.
+//
+// Guarantees: what [Log.Write] has returned for is on the disk. A line that was
+// cut by a crash costs that line alone. The record is bounded: two files of
+// [MaxFile] bytes each, of which the older one goes. What held last for a
+// service is known at the next start ([Log.Last]), so that a change that came
+// while nothing ran can be told of.
+//
+// Non-goals: it is no store of bounds (the ScalingSchedules are) and no proof
+// against who owns the folder.
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Name is the record's file in the data directory; the older one has ".1"
+// behind it.
+const Name = "audit.log"
+
+// Bounds of the record.
+const (
+	MaxFile = 4 << 20 // bytes of one file
+	maxText = 1 << 10 // bytes of one text of an entry
+	maxLine = 16 << 10
+)
+
+// Way is how a change came about.
+type Way string
+
+// The ways.
+const (
+	Clock   Way = "clock"   // a window began or ended, a floor was raised early, a schedule expired
+	Socket  Way = "socket"  // somebody at the engine's socket
+	TCP     Way = "tcp"     // the holder of a token
+	Event   Way = "event"   // a CloudEvent
+	Start   Way = "start"   // while no engine ran, or by what its folder says
+	Rollout Way = "rollout" // the service's own bounds, by another revision
+)
+
+// Bounds are what holds for a service.
+type Bounds struct {
+	Floor  int  `json:"floor"`
+	Cap    int  `json:"cap"` // 0: none
+	Closed bool `json:"closed,omitempty"`
+}
+
+func (b Bounds) String() string {
+	if b.Closed {
+		return "closed"
+	}
+	if b.Cap == 0 {
+		return fmt.Sprintf("%d..", b.Floor)
+	}
+	return fmt.Sprintf("%d..%d", b.Floor, b.Cap)
+}
+
+// Entry is one change.
+type Entry struct {
+	Time      time.Time `json:"time"`
+	Namespace string    `json:"namespace"`
+	Service   string    `json:"service"`
+	Way       Way       `json:"way"`
+	By        string    `json:"by,omitempty"`       // who: "uid 1000", a token's name, an event's source
+	Did       string    `json:"did"`                // what happened: "title-hours: window office begins"
+	Schedule  string    `json:"schedule,omitempty"` // the ScalingSchedule that it happened to
+	Old       Bounds    `json:"old"`                // of the service, by all that bounds it
+	New       Bounds    `json:"new"`
+	Reason    string    `json:"reason,omitempty"`
+	Until     time.Time `json:"until,omitzero"` // when what was set expires
+}
+
+// Log is the record. It may be used by any number of goroutines.
+type Log struct {
+	path string
+	max  int64
+
+	mu   sync.Mutex // guards what follows
+	file *os.File
+	size int64
+	last map[[2]string]Bounds // by namespace and service: the New of its last entry
+}
+
+// Open opens the record in a folder, and begins it where there is none.
+func Open(dir string) (*Log, error) { return open(dir, MaxFile) }
+
+func open(dir string, limit int64) (*Log, error) {
+	l := &Log{path: filepath.Join(dir, Name), max: limit, last: map[[2]string]Bounds{}}
+	err := l.each(func(e Entry) { l.last[[2]string{e.Namespace, e.Service}] = e.New })
+	if err == nil {
+		err = l.begin()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the audit log: %w", err)
+	}
+	return l, nil
+}
+
+// begin opens the newer file to write at its end.
+func (l *Log) begin() error {
+	f, err := os.OpenFile(l.path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	l.file, l.size = f, info.Size()
+	if l.size == 0 {
+		return nil
+	}
+	end := make([]byte, 1)
+	if _, err := f.ReadAt(end, l.size-1); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if end[0] != '\n' { // cut by a crash: what comes next is on a line of its own
+		n, err := f.Write([]byte{'\n'})
+		l.size += int64(n)
+		return err
+	}
+	return nil
+}
+
+// Write records changes, all of them by one write and one sync: at midnight
+// many windows begin.
+func (l *Log) Write(entries ...Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	var text bytes.Buffer
+	for _, e := range entries {
+		for _, s := range []*string{&e.Namespace, &e.Service, &e.By, &e.Did, &e.Schedule, &e.Reason} {
+			if len(*s) > maxText {
+				*s = strings.ToValidUTF8((*s)[:maxText], "") + "…"
+			}
+		}
+		line, err := json.Marshal(e)
+		if err != nil {
+			return fmt.Errorf("write the audit log: %w", err)
+		}
+		text.Write(append(line, '\n'))
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range entries {
+		l.last[[2]string{e.Namespace, e.Service}] = e.New
+	}
+	if err := l.append(text.Bytes()); err != nil {
+		return fmt.Errorf("write the audit log: %w", err)
+	}
+	return nil
+}
+
+// append writes whole lines. REQUIRES: l.mu is held.
+func (l *Log) append(text []byte) error {
+	if l.size > 0 && l.size+int64(len(text)) > l.max {
+		if err := errors.Join(os.Rename(l.path, l.path+".1"), l.file.Close()); err != nil {
+			return err
+		}
+		if err := l.begin(); err != nil {
+			return err
+		}
+	}
+	n, err := l.file.Write(text)
+	l.size += int64(n)
+	if err == nil {
+		err = l.file.Sync()
+	}
+	return err
+}
+
+// Last is what held for a service after its last entry; false: it has none.
+func (l *Log) Last(namespace, service string) (Bounds, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b, ok := l.last[[2]string{namespace, service}]
+	return b, ok
+}
+
+// Read gives the last entries, the newest first, of one service or, where that
+// is empty, of all; at most limit.
+func (l *Log) Read(namespace, service string, limit int) ([]Entry, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []Entry // the oldest first, never more than twice the limit
+	err := l.each(func(e Entry) {
+		if namespace != "" && e.Namespace != namespace || service != "" && e.Service != service {
+			return
+		}
+		if all = append(all, e); len(all) >= 2*limit {
+			all = slices.Delete(all, 0, len(all)-limit)
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the audit log: %w", err)
+	}
+	if len(all) > limit {
+		all = all[len(all)-limit:]
+	}
+	slices.Reverse(all)
+	return all, nil
+}
+
+// each reads both files, the older one first, and passes over lines that are
+// none of ours.
+func (l *Log) each(take func(Entry)) error {
+	for _, path := range []string{l.path + ".1", l.path} {
+		f, err := os.Open(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		err = eachLine(f, take)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+func eachLine(r io.Reader, take func(Entry)) error {
+	lines := bufio.NewReaderSize(r, maxLine)
+	for {
+		line, long, err := lines.ReadLine()
+		for tail := long; tail && err == nil; { // too long to be ours
+			_, tail, err = lines.ReadLine()
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var e Entry
+		if !long && json.Unmarshal(line, &e) == nil && e.Service != "" {
+			take(e)
+		}
+	}
+}
+
+// Close ends the record for this process.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.file.Close()
+}

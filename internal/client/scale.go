@@ -1,0 +1,104 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"aisle.dev/aisle/internal/scaling"
+)
+
+// Scale is what bounds a service's pods now, and why.
+type Scale struct {
+	Namespace string    `json:"namespace"`
+	Service   string    `json:"service"`
+	Floor     int       `json:"floor"`
+	Cap       int       `json:"cap"`              // 0: none
+	Closed    bool      `json:"closed,omitempty"` // it takes no requests
+	Opens     time.Time `json:"opens,omitzero"`   // when it does again; zero: never, as far as is known
+	Cut       int       `json:"cut,omitempty"`    // the floor before it was cut to the cap; 0: it was not
+	Next      time.Time `json:"next,omitzero"`    // when that changes by the clock; zero: never
+	Why       []Holding `json:"why,omitempty"`
+	// ByHand is what was set by hand; nil: nothing.
+	ByHand   *scaling.ScalingSchedule `json:"byHand,omitempty"`
+	DryRun   bool                     `json:"dryRun,omitempty"`   // nothing was written: this is what would be
+	Warnings []string                 `json:"warnings,omitempty"` // what is worth to be told of a change
+}
+
+// Holding is one window that holds, or the service's own bounds.
+type Holding struct {
+	Schedule string    `json:"schedule,omitempty"` // empty: the service's own
+	Window   string    `json:"window,omitempty"`
+	Floor    int       `json:"floor,omitempty"` // 0: none
+	Cap      int       `json:"cap,omitempty"`   // 0: none
+	Closed   bool      `json:"closed,omitempty"`
+	Early    bool      `json:"early,omitempty"` // its floor holds before it does, so that pods are ready
+	Until    time.Time `json:"until,omitzero"`
+	Reason   string    `json:"reason,omitempty"`
+	By       string    `json:"by,omitempty"` // who set it by hand
+}
+
+// scalePath is where a service is scaled by hand; name may be NAMESPACE/NAME.
+func (e *Engine) scalePath(name string, dry bool) string {
+	query := url.Values{}
+	if e.Namespace != "" {
+		query.Set("namespace", e.Namespace)
+	}
+	if dry {
+		query.Set("dryRun", "true")
+	}
+	return "/v1/services/" + url.PathEscape(name) + "/scale?" + query.Encode()
+}
+
+// Scale says what bounds a service.
+func (e *Engine) Scale(ctx context.Context, name string) (Scale, error) {
+	var s Scale
+	return s, e.get(ctx, e.scalePath(name, false), &s)
+}
+
+// SetScale sets bounds by hand, in the place of those that were; dry tries it.
+func (e *Engine) SetScale(ctx context.Context, name string, hand scaling.ByHand, dry bool) (Scale, error) {
+	text, err := json.Marshal(hand)
+	if err != nil {
+		return Scale{}, fmt.Errorf("scale %s: %w", name, err)
+	}
+	var s Scale
+	return s, e.send(ctx, http.MethodPut, e.scalePath(name, dry), text, &s)
+}
+
+// ResetScale takes back what was set by hand; dry tries it.
+func (e *Engine) ResetScale(ctx context.Context, name string, dry bool) (Scale, error) {
+	var s Scale
+	return s, e.send(ctx, http.MethodDelete, e.scalePath(name, dry), nil, &s)
+}
+
+// Audit gives the last changes of bounds, the newest first, of one service or,
+// where name is empty, of all. T is an entry of the engine's audit log.
+func Audit[T any](ctx context.Context, e *Engine, name string, limit int) ([]T, error) {
+	query := url.Values{"limit": {strconv.Itoa(limit)}}
+	for key, value := range map[string]string{"service": name, "namespace": e.Namespace} {
+		if value != "" {
+			query.Set(key, value)
+		}
+	}
+	var all []T
+	return all, e.get(ctx, "/v1/audit?"+query.Encode(), &all)
+}
+
+// send asks with a body of JSON, or none, and reads the answer.
+func (e *Engine) send(ctx context.Context, method, path string, body []byte, into any) error {
+	header := http.Header{}
+	if body != nil {
+		header.Set("Content-Type", "application/json")
+	}
+	resp, err := e.do(ctx, method, path, header, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	return read(resp, path, into)
+}
