@@ -75,6 +75,9 @@ func At(base Base, lead time.Duration, all []*Schedule, t time.Time) (b Bounds, 
 	t = t.Round(0).UTC()
 	looks := maxLooks
 	b, next = at(base, lead, all, t, &looks)
+	if b.Closed {
+		b.Opens = opens(all, t)
+	}
 	for !next.IsZero() && looks.spend(len(all)) {
 		then, after := at(base, lead, all, next, &looks)
 		if !b.same(then) {
@@ -124,14 +127,11 @@ func (b Bounds) same(o Bounds) bool {
 		})
 }
 
-// at is At, but for that the bounds may be the same at next.
+// at is At without Opens, and the bounds may be the same at next.
 func at(base Base, lead time.Duration, all []*Schedule, t time.Time, looks *budget) (Bounds, time.Time) {
 	s := newSweep(all, t)
 	b := s.bounds(base)
 	next := s.next()
-	if b.Closed {
-		b.Opens = opens(all, t, looks)
-	}
 	if early := s.early(base, min(max(lead, 0), MaxLead), &next, looks); len(early) > 0 {
 		b.raise(early)
 	}
@@ -265,9 +265,13 @@ func (n turn) why() Why {
 		Until: n.end, index: n.w.index}
 }
 
+// maxClosings is how many windows may close a service one after the other, until
+// that counts as for ever: more than one for each day of a year.
+const maxClosings = 400
+
 // opens is when no window closes the service any more, which one does at t.
-func opens(all []*Schedule, t time.Time, looks *budget) time.Time {
-	for {
+func opens(all []*Schedule, t time.Time) time.Time {
+	for range maxClosings {
 		end, closed := t, false
 		for _, of := range all {
 			for i := range of.windows {
@@ -276,14 +280,15 @@ func opens(all []*Schedule, t time.Time, looks *budget) time.Time {
 					continue
 				}
 				n, ok := of.turn(w, t)
-				if !looks.spend(1) || ok && !n.begin.After(t) && n.end.IsZero() {
+				switch {
+				case !ok || n.begin.After(t):
+					continue
+				case n.end.IsZero():
 					return time.Time{}
 				}
-				if ok && !n.begin.After(t) {
-					closed = true
-					if n.end.After(end) {
-						end = n.end
-					}
+				closed = true
+				if n.end.After(end) {
+					end = n.end
 				}
 			}
 		}
@@ -292,6 +297,7 @@ func opens(all []*Schedule, t time.Time, looks *budget) time.Time {
 		}
 		t = end
 	}
+	return time.Time{}
 }
 
 // early are the floors that hold at s.at for a later time, up to the lead time

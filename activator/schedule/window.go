@@ -62,7 +62,7 @@ type span struct {
 	begin, end time.Time // end zero: it never ends
 }
 
-// ends says whether the span is over at t.
+// over says whether the span has ended at t.
 func (s span) over(t time.Time) bool { return !s.end.IsZero() && !t.Before(s.end) }
 
 // spanAt is the first span of the window that is not over at t: one that holds,

@@ -80,7 +80,11 @@ type found struct {
 func (f found) err() error {
 	var all []error
 	for _, r := range f.refused {
-		all = append(all, fmt.Errorf("schedule %s: %s: %s", r.Schedule, r.Where, r.Message))
+		where := ""
+		if r.Where != "" {
+			where = r.Where + ": "
+		}
+		all = append(all, fmt.Errorf("schedule %s: %s%s", r.Schedule, where, r.Message))
 	}
 	return errors.Join(all...)
 }

@@ -50,8 +50,13 @@ func (p Plan) chartDay(s screen.Screen, of PlannedService, day time.Time, each t
 		line.WriteString(s.Paint(last, run))
 		run = ""
 	}
+	written := 0
 	for at := day; at.Before(next); {
-		minute := at.Hour()*60 + at.Minute() + int(each/time.Minute)
+		minute := at.Hour()*60 + at.Minute()
+		for ; written < minute/int(each/time.Minute); written++ {
+			run += " " // the clock leaves it out
+		}
+		minute += int(each / time.Minute)
 		end := time.Date(day.Year(), day.Month(), day.Day(), 0, minute, 0, 0, day.Location())
 		if !end.After(at) { // the clock is set back within
 			end = at.Add(each)
@@ -62,6 +67,7 @@ func (p Plan) chartDay(s screen.Screen, of PlannedService, day time.Time, each t
 			last = colour
 		}
 		run += string(sign)
+		written++
 		at = end
 	}
 	flush()
