@@ -292,17 +292,20 @@ func TestEventOutlivesItsPod(t *testing.T) {
 	if shared.onCluster() != nil && !came() {
 		t.Error("the sender was told 202 before the event came to the second pod")
 	}
+	await(t, "the killed pod to be gone", func() string {
+		for _, p := range pods(t, shared, "receiver") {
+			if p.Name == first.Name {
+				return fmt.Sprintf("%+v", p)
+			}
+		}
+		return ""
+	})
 	await(t, "the event to come to the second pod", func() string {
 		if !came() {
 			return "it has not come"
 		}
 		return ""
 	})
-	for _, p := range pods(t, shared, "receiver") {
-		if p.Name == first.Name {
-			t.Errorf("%+v was killed", p)
-		}
-	}
 }
 
 // The broker's dispatcher, which holds events in memory, is killed while it has
