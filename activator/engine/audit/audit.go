@@ -89,8 +89,9 @@ type Log struct {
 	max  int64
 
 	mu   sync.Mutex // guards what follows
-	file *os.File
+	file *os.File   // nil: it could not be begun anew, and is with the next entry
 	size int64
+	cut  bool                 // its last line may have no end
 	last map[[2]string]Bounds // by namespace and service: the New of its last entry
 }
 
@@ -119,19 +120,13 @@ func (l *Log) begin() error {
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
-	l.file, l.size = f, info.Size()
-	if l.size == 0 {
-		return nil
+	end := []byte{'\n'}
+	if info.Size() > 0 {
+		if _, err := f.ReadAt(end, info.Size()-1); err != nil {
+			return errors.Join(err, f.Close())
+		}
 	}
-	end := make([]byte, 1)
-	if _, err := f.ReadAt(end, l.size-1); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if end[0] != '\n' { // cut by a crash: what comes next is on a line of its own
-		n, err := f.Write([]byte{'\n'})
-		l.size += int64(n)
-		return err
-	}
+	l.file, l.size, l.cut = f, info.Size(), end[0] != '\n'
 	return nil
 }
 
@@ -167,16 +162,25 @@ func (l *Log) Write(entries ...Entry) error {
 
 // append writes whole lines. REQUIRES: l.mu is held.
 func (l *Log) append(text []byte) error {
-	if l.size > 0 && l.size+int64(len(text)) > l.max {
-		if err := errors.Join(os.Rename(l.path, l.path+".1"), l.file.Close()); err != nil {
+	if l.file != nil && l.size > 0 && l.size+int64(len(text)) > l.max {
+		if err := os.Rename(l.path, l.path+".1"); err != nil {
 			return err
 		}
+		err := l.file.Close()
+		if l.file = nil; err != nil {
+			return err
+		}
+	}
+	if l.file == nil {
 		if err := l.begin(); err != nil {
 			return err
 		}
 	}
+	if l.cut { // by a crash or a full disk: what comes next is on a line of its own
+		text = append([]byte{'\n'}, text...)
+	}
 	n, err := l.file.Write(text)
-	l.size += int64(n)
+	l.size, l.cut = l.size+int64(n), n > 0 && text[n-1] != '\n' || n == 0 && l.cut
 	if err == nil {
 		err = l.file.Sync()
 	}
@@ -258,5 +262,8 @@ func eachLine(r io.Reader, take func(Entry)) error {
 func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.file == nil {
+		return nil
+	}
 	return l.file.Close()
 }

@@ -3,6 +3,7 @@ package audit
 import (
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 func opened(t *testing.T, dir string, limit int64) *Log {
@@ -101,6 +103,70 @@ func TestDamaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff([]string{"title: change 2", "title: change 1"}, read(t, l, "title", 10)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A disk that is full for a while costs the entries of that while alone.
+func TestFull(t *testing.T) {
+	l := opened(t, t.TempDir(), MaxFile)
+	if err := l.Write(entry("title", 1)); err != nil {
+		t.Fatal(err)
+	}
+	signal.Ignore(unix.SIGXFSZ)
+	defer signal.Reset(unix.SIGXFSZ)
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	set := func(to unix.Rlimit) {
+		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(unix.Rlimit{Cur: uint64(l.size) + 20, Max: limit.Max}) // a part of the line has room
+	err := l.Write(entry("title", 2))
+	set(limit)
+	if err == nil {
+		t.Error("an entry that was cut is said to be on record")
+	}
+	for n := range 2 {
+		if err := l.Write(entry("title", 3+n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff([]string{"title: change 4", "title: change 3", "title: change 1"}, read(t, l, "title", 10)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A file that could not be begun anew is with a later entry.
+func TestBegunLater(t *testing.T) {
+	dir := t.TempDir()
+	l := opened(t, dir, 1)
+	if err := l.Write(entry("title", 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(dir, Name), filepath.Join(dir, Name+".1")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, Name), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l.file = nil // as after a rotation half made
+	if err := l.Write(entry("title", 2)); err == nil {
+		t.Error("a folder took an entry")
+	}
+	if err := os.Remove(filepath.Join(dir, Name)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Write(entry("title", 3)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"title: change 3", "title: change 1"}, read(t, l, "title", 10)); diff != "" {
 		t.Error(diff)
 	}
 }
