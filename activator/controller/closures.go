@@ -30,6 +30,9 @@ const (
 	// ConfigMap holds (1 MiB).
 	maxClosures = 64
 	maxServices = 250
+	// maxLooks are at the changes of a service's windows: more than one every ten
+	// minutes is nobody's schedule, and may not keep other namespaces waiting.
+	maxLooks = 2_000
 
 	managedBy = "app.kubernetes.io/managed-by"
 	ourName   = "aisle-controller"
@@ -102,18 +105,15 @@ func closures(all []scaling.ScalingSchedule, now time.Time) ([]byte, error) {
 // closed are the first closures from one time up to another.
 func closed(schedules []*schedule.Schedule, from, to time.Time) []closure {
 	var spans []closure
-	for from.Before(to) {
+	for looks := 0; looks < maxLooks && from.Before(to) && len(spans) < maxClosures; looks++ {
 		b, next := schedule.At(schedule.Base{}, 0, schedules, from)
+		if b.Closed {
+			next = b.Opens // past all windows that keep it closed one after the other
+		}
 		if next.IsZero() || next.After(to) {
 			next = to
 		}
-		n := len(spans)
-		switch {
-		case b.Closed && n > 0 && spans[n-1][1].Equal(from):
-			spans[n-1][1] = next
-		case b.Closed && n == maxClosures:
-			return spans
-		case b.Closed:
+		if b.Closed {
 			spans = append(spans, closure{from, next})
 		}
 		from = next

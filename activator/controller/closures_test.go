@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"aisle.dev/aisle/activator/schedule"
 	"aisle.dev/aisle/internal/scaling"
 )
 
@@ -65,6 +66,31 @@ func TestClosures(t *testing.T) {
 	}
 	if said, err := closures(many[:maxServices], eight); err != nil || len(said) > 1<<20 || len(said) < maxServices*maxClosures*40 {
 		t.Errorf("%d bytes, %v", len(said), err)
+	}
+}
+
+// Windows that close a service in turn, each minute another, are one closure;
+// and a schedule that nobody means costs a bounded number of looks.
+func TestClosuresInTurn(t *testing.T) {
+	even, odd := "*/2 * * * *", "1-59/2 * * * *"
+	closing, floor := scaling.Hold{Closed: true}, scaling.Hold{Floor: new(int32(1))}
+	turns := func(h scaling.Hold) []scaling.Window {
+		return []scaling.Window{{Cron: &scaling.Cron{Start: even, End: odd}, Hold: h}, {Cron: &scaling.Cron{Start: odd, End: even}, Hold: h}}
+	}
+	compiled := func(all ...scaling.Window) []*schedule.Schedule {
+		c, err := schedule.Compile("turns", &scaling.Spec{Service: "title", Windows: all})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []*schedule.Schedule{c}
+	}
+	to := eight.Add(closuresAhead)
+	if d := cmp.Diff([]closure{{eight, to}}, closed(compiled(turns(closing)...), eight, to)); d != "" {
+		t.Error(d)
+	}
+	last := scaling.Window{From: "2026-11-30", Until: "2026-11-30", Hold: closing}
+	if got := closed(compiled(append(turns(floor), last)...), eight, to); got != nil {
+		t.Errorf("%v, more than %d changes ahead", got, maxLooks)
 	}
 }
 
