@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"net/http"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -10,6 +11,7 @@ import (
 
 	"aisle.dev/aisle/activator/engine/hand"
 	"aisle.dev/aisle/activator/engine/objects"
+	"aisle.dev/aisle/internal/problem"
 	"aisle.dev/aisle/internal/scaling"
 )
 
@@ -54,15 +56,19 @@ func (c *control) Services() []string {
 // Update implements [hand.Backend].
 func (c *control) Update(namespace, service string, change func(hand.State) (hand.Change, error)) (hand.State, error) {
 	name := types.NamespacedName{Namespace: namespace, Name: service}
+	key := objects.Schedules.Key(namespace, scaling.HandName(service))
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if o, ok := c.store.Get(key).(*scaling.ScalingSchedule); ok && o.Spec.Service != service {
+		return hand.State{}, problem.New(http.StatusConflict, "the schedule %s, which bounds set by hand are written to, is one of the service %s; give that another name", o.Name, o.Spec.Service)
+	}
 	before, _ := c.state(name)
 	wanted, err := change(before)
 	if err != nil {
 		return hand.State{}, err
 	}
 	if wanted.Schedule == nil {
-		_, err = c.remove(objects.Schedules.Key(namespace, scaling.HandName(service)), wanted.Entry)
+		_, err = c.remove(key, wanted.Entry)
 	} else {
 		var content map[string]any
 		if content, err = runtime.DefaultUnstructuredConverter.ToUnstructured(wanted.Schedule); err != nil {

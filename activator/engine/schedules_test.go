@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"log/slog"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -13,8 +14,10 @@ import (
 
 	"aisle.dev/aisle/activator/engine/access"
 	"aisle.dev/aisle/activator/engine/clock/clocktest"
+	"aisle.dev/aisle/activator/engine/hand"
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/scale"
+	"aisle.dev/aisle/internal/problem"
 	"aisle.dev/aisle/internal/scaling"
 )
 
@@ -159,6 +162,23 @@ func TestSchedulesThatFight(t *testing.T) {
 		}
 	}
 	wantBounds(t, c, nil)
+}
+
+// Who may set bounds by hand takes no schedule of another service's away.
+func TestByHandIsOfItsService(t *testing.T) {
+	c := controllingAt(t, clocktest.At(monday("12:00:00")), t.TempDir(), t.TempDir(), settings+"---"+oneService("1"))
+	defer c.stop()
+	apply(t, c, aSchedule("one-by-hand", "service: two, "+officeHours))
+	_, err := c.Update("default", "one", func(s hand.State) (hand.Change, error) {
+		set, err := scaling.ByHand{Min: new(int32(1)), For: "1h"}.Schedule("default", "one", "somebody", s.Now)
+		return hand.Change{Schedule: set}, err
+	})
+	if problem.Status(err) != http.StatusConflict || !strings.Contains(err.Error(), "the service two") {
+		t.Errorf("%v", err)
+	}
+	if o := c.store.Get(objects.Schedules.Key("default", "one-by-hand")).(*scaling.ScalingSchedule); o.Spec.Service != "two" {
+		t.Errorf("it bounds %s now", o.Spec.Service)
+	}
 }
 
 // The bounds wait for a service that is not there, follow it, and move with
