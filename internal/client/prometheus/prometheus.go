@@ -4,9 +4,11 @@
 //
 // It is Prometheus' own arithmetic (increase over a day of UTC), so it is exact
 // to about a scrape's interval for each service and start of the controller.
-// How long a service was there is for how long it had a series, and the most
-// pods at once are the most over five minutes: both are rather too low than too
-// high, and with them what always-on would have cost.
+// How long a service was there is for how long it had a series, which is up to a
+// day after its last pod: too low for one that rests longer, and too high, by a
+// day at most, for one that was deleted. The most pods at once are the most over
+// five minutes, rather too low than too high. What always-on would have cost
+// follows from both.
 //
 // What is too old is not there: how long Prometheus keeps things is its own
 // setting.

@@ -99,7 +99,10 @@ func moveFloor(ctx context.Context, s scaler, to, from string, wanted scaling.By
 	if err != nil {
 		return nil, err
 	}
-	if set := byHand(kept); set != nil && set.Cap != nil && *set.Cap >= *wanted.Min {
+	if set := byHand(kept); set != nil && set.Cap != nil {
+		if *set.Cap < *wanted.Min {
+			return nil, usagef("--min: %d is above the cap of %d that is set by hand for %s, which stays; take it back with: aisle scale %s --reset", *wanted.Min, *set.Cap, to, to)
+		}
 		wanted.Max = set.Cap
 	}
 	left, err := s.Scale(ctx, from)
