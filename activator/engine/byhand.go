@@ -60,7 +60,7 @@ func (c *control) Update(namespace, service string, change func(hand.State) (han
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if o, ok := c.store.Get(key).(*scaling.ScalingSchedule); ok && o.Spec.Service != service {
-		return hand.State{}, problem.New(http.StatusConflict, "the schedule %s, which bounds set by hand are written to, is one of the service %s; give that another name", o.Name, o.Spec.Service)
+		return hand.State{}, problem.New(http.StatusUnprocessableEntity, "the schedule %s, which bounds set by hand are written to, is one of the service %s; give that another name", o.Name, o.Spec.Service)
 	}
 	before, _ := c.state(name)
 	wanted, err := change(before)

@@ -173,7 +173,7 @@ func TestByHandIsOfItsService(t *testing.T) {
 		set, err := scaling.ByHand{Min: new(int32(1)), For: "1h"}.Schedule("default", "one", "somebody", s.Now)
 		return hand.Change{Schedule: set}, err
 	})
-	if problem.Status(err) != http.StatusConflict || !strings.Contains(err.Error(), "the service two") {
+	if problem.Status(err) != http.StatusUnprocessableEntity || !strings.Contains(err.Error(), "the service two") {
 		t.Errorf("%v", err)
 	}
 	if o := c.store.Get(objects.Schedules.Key("default", "one-by-hand")).(*scaling.ScalingSchedule); o.Spec.Service != "two" {

@@ -6,7 +6,8 @@
 // them only if nobody else has in between (412). What is written expires,
 // unless it is said to be permanent. An event sets no more than the maximum
 // that the service declares, nothing for good, and once, however often it
-// comes. Every change is in the audit log, with who made it.
+// comes, for as long as nobody takes back what it set, or it has no time and
+// another came after it. Every change is in the audit log, with who made it.
 //
 // Non-goals: deciding what bounds mean at a time (activator/schedule), and who
 // may do what (engine/access).
