@@ -33,8 +33,10 @@ func (c *control) note(name types.NamespacedName, at *scheduled, cause audit.Ent
 		old = own
 	case at.kept && e.Schedule == "":
 		e = atStart
+	case e.Way == audit.Rollout && audited(own) == at.own:
+		e = byClock // the roll-out has only asked first
 	}
-	at.told, at.kept = true, false
+	at.told, at.kept, at.own = true, false, audited(own)
 	e.Old, e.New = audited(old), audited(now)
 	if e.Schedule == "" && e.Old == e.New {
 		return

@@ -66,6 +66,7 @@ type scheduled struct {
 	lead time.Duration        // that its bounds follow from
 	held schedule.Bounds      // as they were set last
 	told bool                 // held is on record
+	own  audit.Bounds         // without any schedule, when held was set
 	kept bool                 // held is from the record of an engine before this one
 }
 

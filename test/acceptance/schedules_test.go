@@ -166,6 +166,12 @@ func TestScheduleCap(t *testing.T) {
 	t.Parallel()
 	p := newClocked(t)
 	p.service("sc-cap", map[string]string{"autoscaling.knative.dev/target": "1", "autoscaling.knative.dev/target-utilization-percentage": "100"}, nil)
+	await(t, "sc-cap to answer", func() string { // a cluster's ingress learns of it later
+		if a := call(t, p).do(t.Context(), http.MethodGet, "sc-cap", "/sleep?ms=0", ""); a.err != nil || a.status != http.StatusOK {
+			return fmt.Sprintf("%+v", a)
+		}
+		return ""
+	})
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	loaded := make(chan []string, 1)
