@@ -48,7 +48,7 @@ func TestExamplesInDocs(t *testing.T) {
 			seen[head.Kind]++
 		}
 	}
-	if seen[scaling.Kind] != 4 || seen["PingSource"] != 1 || len(seen) != 2 {
+	if seen[scaling.Kind] != 5 || seen["PingSource"] != 1 || len(seen) != 2 {
 		t.Errorf("examples: %v", seen)
 	}
 }

@@ -87,7 +87,7 @@ func View(namespace, service string, s State) client.Scale {
 		all, byName[o.Name] = append(all, compiled), o
 	}
 	b, next := schedule.At(s.Base, s.Lead, all, s.Now)
-	v.Floor, v.Cap, v.Closed, v.Opens, v.Cut, v.Next = b.Floor, b.Cap, b.Closed, b.Opens, b.Cut, next
+	v.Floor, v.Cap, v.Closed, v.Opens, v.Cut, v.Next = b.Floor, b.Cap, b.Closed, b.Opens.UTC(), b.Cut, next.UTC()
 	for _, w := range b.Why {
 		h := client.Holding{Schedule: w.Schedule, Window: w.Window, Floor: w.Floor, Cap: w.Cap, Closed: w.Closed, Early: w.Early, Until: w.Until}
 		if o := byName[w.Schedule]; o != nil {

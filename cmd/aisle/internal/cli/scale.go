@@ -54,8 +54,6 @@ func (h *handFlags) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.Int32Var(&h.min, "min", 0, "the least number of pods")
 	f.Int32Var(&h.max, "max", 0, "the greatest number of pods")
-	f.Lookup("max").DefValue = ""
-	f.Lookup("min").DefValue = ""
 	f.BoolVar(&h.back, "reset", false, "take back what was set by hand")
 	h.expiryFlags(cmd)
 }

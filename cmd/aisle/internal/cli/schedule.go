@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	gojson "encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -196,6 +197,9 @@ func typed(o *unstructured.Unstructured) (*scaling.ScalingSchedule, error) {
 	}
 	s := new(scaling.ScalingSchedule)
 	strict, err := json.UnmarshalStrict(text, s)
+	if wrong, ok := errors.AsType[*gojson.UnmarshalTypeError](err); ok { // its own words are of Go's types
+		err = fmt.Errorf("%s: a %s cannot be what stands here; docs/scaling.md has examples", wrong.Field, wrong.Value)
+	}
 	return s, errors.Join(append(strict, err)...)
 }
 

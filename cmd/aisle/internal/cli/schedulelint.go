@@ -40,7 +40,7 @@ are warnings.`,
 			if format == "table" {
 				a.showFindings(a.out, all)
 				if len(all) == 0 {
-					a.out.Printf("nothing is wrong with %d schedules\n", found.count())
+					a.out.Printf("nothing is wrong with %s\n", plural(found.count(), "schedule"))
 				}
 			} else if err := writeAs(a.out, format, map[string]any{"findings": append([]plan.Finding{}, all...)}); err != nil {
 				return err
@@ -49,7 +49,7 @@ are warnings.`,
 			case len(found.refused) > 0:
 				return errors.New("there are schedules that cannot be used")
 			case strict && len(all) > 0:
-				return fmt.Errorf("%d warnings, and --strict wants none", len(all))
+				return fmt.Errorf("%s, and --strict wants none", plural(len(all), "warning"))
 			}
 			return nil
 		},

@@ -57,8 +57,8 @@ var tables = []table{
 	})},
 	{objects.PingSource, left("READY", "SCHEDULE", "SINK", ">LAST", ">NEXT IN", ">AGE", "REASON"), left("TIME ZONE"), pingSources},
 	{objects.Schedule, left("SERVICE", "WINDOW", ">FLOOR", ">CAP", "NEXT", "LEAD", "READY", ">AGE", "REASON"), left("WHY"), toldBy(objects.Schedule, func(o *unstructured.Unstructured, now func() time.Time) []screen.Cell {
-		return []screen.Cell{text(o, "spec", "service"), text(o, "status", "window"), number(o, "status", "floor"), number(o, "status", "cap"), text(o, "status", "next"),
-			text(o, "status", "lead", "time"), readyCell(o), age(o, now), reason(o), text(o, "spec", "reason")}
+		return []screen.Cell{text(o, "spec", "service"), text(o, "status", "window"), number(o, "status", "floor"), capCell(o), text(o, "status", "next"),
+			leadCell(o), readyCell(o), age(o, now), reason(o), text(o, "spec", "reason")}
 	})},
 	{objects.ConfigMap, left(">DATA", ">AGE"), nil, toldBy(objects.ConfigMap, func(o *unstructured.Unstructured, now func() time.Time) []screen.Cell {
 		return []screen.Cell{count(entries(o, "data") + entries(o, "binaryData")), age(o, now)}
@@ -261,6 +261,23 @@ func number(o *unstructured.Unstructured, path ...string) screen.Cell {
 		return unknown
 	}
 	return screen.Cell{Text: strconv.FormatInt(n, 10)}
+}
+
+// capCell is the cap that a ScalingSchedule's service has; a closed one has no pods.
+func capCell(o *unstructured.Unstructured) screen.Cell {
+	if closed, _, _ := unstructured.NestedBool(o.Object, "status", "closed"); closed { // none is open
+		return screen.Cell{Text: "closed", Colour: screen.Yellow}
+	}
+	return number(o, "status", "cap")
+}
+
+// leadCell is a lead time as finely as anybody plans by it.
+func leadCell(o *unstructured.Unstructured) screen.Cell {
+	c := text(o, "status", "lead", "time")
+	if d, err := time.ParseDuration(c.Text); err == nil {
+		c.Text = d.Round(time.Millisecond).String()
+	}
+	return c
 }
 
 func entries(o *unstructured.Unstructured, path ...string) int {
