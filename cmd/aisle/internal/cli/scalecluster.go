@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,7 +52,7 @@ func (c clusterScaler) state(ctx context.Context, namespace, service string) (ha
 		return s, err
 	}
 	for _, o := range all {
-		if o.Spec.Service != service {
+		if o.Spec.Service != service || o.DeletionTimestamp != nil { // its bounds are being taken back
 			continue
 		}
 		s.Schedules = append(s.Schedules, o)
@@ -107,9 +108,13 @@ func (c clusterScaler) ResetScale(ctx context.Context, name string, dry bool) (c
 	if err != nil {
 		return client.Scale{}, err
 	}
+	nothing := problem.New(http.StatusNotFound, "nothing is set by hand for %s", service)
+	if !slices.ContainsFunc(s.Schedules, func(o *scaling.ScalingSchedule) bool { return o.Name == scaling.HandName(service) }) {
+		return client.Scale{}, nothing
+	}
 	err = c.Objects().Delete(ctx, objects.Schedule, namespace, scaling.HandName(service), dry)
 	if apierrors.IsNotFound(err) && !objects.NoKind(err) {
-		return client.Scale{}, problem.New(http.StatusNotFound, "nothing is set by hand for %s", service)
+		return client.Scale{}, nothing
 	}
 	if err != nil {
 		return client.Scale{}, err
