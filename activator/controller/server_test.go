@@ -350,12 +350,12 @@ func TestRole(t *testing.T) {
 		}
 		return said()
 	})
+	forever := said() // before the change: what follows from it may come at once
 	was := closing.DeepCopy()
 	closing.Spec.Until = new(metav1.NewTime(time.Now().Add(time.Hour)))
 	if err := s.client.Patch(t.Context(), closing, client.MergeFrom(was)); err != nil {
 		t.Fatal(err)
 	}
-	forever := said()
 	s.await("other closures", func() string {
 		if said() != forever {
 			return ""
