@@ -80,7 +80,8 @@ func BenchmarkResize(b *testing.B) {
 	i := 0
 	for b.Loop() {
 		m := imgs[i%len(imgs)]
-		s.tensor(dst, m, header{format: "jpeg", width: m.Bounds().Dx(), height: m.Bounds().Dy(), orientation: 1}, photoSpec)
+		h := header{format: "jpeg", width: m.Bounds().Dx(), height: m.Bounds().Dy(), orientation: 1}
+		s.tensor(dst, m, h, newLayout(h, photoSpec))
 		i++
 	}
 }
