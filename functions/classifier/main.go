@@ -60,6 +60,11 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 			return err
 		}
 	}
+	if len(pkg.Spec.Inputs) == 0 {
+		if err := declare(pkg); err != nil {
+			return err
+		}
+	}
 	phases.mark(&phases.model)
 	set, health := metrics.New(), new(serve.Health)
 	phases.observe(set)
