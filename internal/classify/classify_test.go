@@ -307,8 +307,9 @@ func TestMetrics(t *testing.T) {
 	r.do(t, "POST", "/v1/classify", "application/json", []byte(`{`))
 	body := string(r.do(t, "GET", "/metrics", "", nil).body)
 	for _, want := range []string{
-		`aisle_classifier_requests_total{code="200"} 1`, `aisle_classifier_requests_total{code="400"} 1`,
-		`aisle_classifier_request_duration_seconds_count 2`, `aisle_classifier_batch_size_sum 1`,
+		`aisle_classifier_requests_total{code="200",route="classify"} 1`, `aisle_classifier_requests_total{code="400",route="classify"} 1`,
+		`aisle_classifier_request_duration_seconds_count{route="classify"} 2`, `aisle_classifier_batch_size_sum 1`,
+		`aisle_classifier_queue_seconds_count 1`, `aisle_classifier_preprocess_seconds_count 2`, `aisle_classifier_postprocess_seconds_count 1`,
 		`aisle_classifier_inference_seconds_count 1`, `aisle_classifier_queue_length 0`, `aisle_classifier_requests_inside 0`,
 		`aisle_classifier_model_info{device="cpu",digest="sha256:`,
 	} {
