@@ -367,8 +367,6 @@ func TestNewErrors(t *testing.T) {
 		"queue":      func(o *classify.Options) { o.Queue = -1 },
 		"body":       func(o *classify.Options) { o.MaxBody = 1 << 40 },
 		"timeout":    func(o *classify.Options) { o.Timeout = -1 },
-		"ids' type":  func(o *classify.Options) { q := *p; q.Spec.Inputs = clone(p, "FP32", "FP32"); o.Package = &q },
-		"weights":    func(o *classify.Options) { q := *p; q.Spec.Inputs = clone(p, "INT32", "INT64"); o.Package = &q },
 		"no workers": func(o *classify.Options) { o.Workers = -1 },
 	} {
 		o := classify.Options{Package: p}
@@ -377,12 +375,4 @@ func TestNewErrors(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-}
-
-func clone(p *model.Package, types ...string) []model.Tensor {
-	out := append([]model.Tensor(nil), p.Spec.Inputs...)
-	for i := range out {
-		out[i].Datatype = types[i]
-	}
-	return out
 }
