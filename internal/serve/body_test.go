@@ -104,7 +104,7 @@ func TestReadBody(t *testing.T) {
 			if s := problem.Status(err); s != tt.status {
 				t.Errorf("status %d (%v), want %d", s, err, tt.status)
 			}
-			if tt.status == 415 && w.Header().Get("Accept-Encoding") != "gzip" {
+			if tt.status == 415 && w.Header().Get("Accept-Encoding") != "gzip, deflate" {
 				t.Error("a 415 does not say what is accepted")
 			}
 		})
