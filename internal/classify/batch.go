@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"aisle.dev/aisle/internal/onnx"
+	"aisle.dev/aisle/internal/preprocess"
 )
 
 // job is one preprocessed request on its way through the queue. Its worker
@@ -13,7 +14,7 @@ import (
 // wait for that must not touch the sample again.
 type job struct {
 	ctx    context.Context
-	sample sample
+	sample preprocess.Sample
 	queued time.Time
 
 	// Set by the worker before it closes done.
@@ -26,22 +27,17 @@ type job struct {
 
 // buffers are one worker's, kept between batches.
 type buffers struct {
-	floats []float32
-	ids    []int32
-	wide   []int64
-	out    []float32
+	prep    preprocess.Buffers
+	samples []preprocess.Sample
+	out     []float32
 }
 
 func (b *buffers) output(n, labels int) []onnx.Tensor {
-	b.out = grow(b.out, n*labels)
-	return []onnx.Tensor{{Shape: []int64{int64(n), int64(labels)}, F32: b.out}}
-}
-
-func grow[T any](s []T, n int) []T {
-	if cap(s) < n {
-		return make([]T, n)
+	if cap(b.out) < n*labels {
+		b.out = make([]float32, n*labels)
 	}
-	return s[:n]
+	b.out = b.out[:n*labels]
+	return []onnx.Tensor{{Shape: []int64{int64(n), int64(labels)}, F32: b.out}}
 }
 
 // work runs batches until ctx ends. It calls ran after each.
@@ -71,6 +67,7 @@ func (c *Classifier) work(ctx context.Context, s Session, ran func()) {
 			ran()
 		}
 		clear(batch) // an idle worker must not keep pictures alive
+		clear(b.samples)
 	}
 }
 
@@ -102,7 +99,11 @@ func (c *Classifier) runBatch(ctx context.Context, s Session, batch []*job, b *b
 	began := time.Now()
 	n := len(c.pkg.Labels)
 	out := b.output(len(batch), n)
-	err := s.Run(ctx, c.prep.tensors(batch, b), out)
+	b.samples = b.samples[:0]
+	for _, j := range batch {
+		b.samples = append(b.samples, j.sample)
+	}
+	err := s.Run(ctx, c.prep.Tensors(b.samples, &b.prep), out)
 	ran := time.Since(began)
 	c.metrics.batch.Observe(float64(len(batch)))
 	c.metrics.inference.Observe(ran.Seconds())

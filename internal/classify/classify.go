@@ -12,9 +12,6 @@
 // all gone is stopped; a label's probability is a number in [0, 1], and they
 // add up to 1; every answer names the fields that the package reads.
 //
-// Of a product with several pictures the first one that comes inline is
-// classified. Pictures by URL are not fetched.
-//
 // Non-goals: several models in a process, fetching, caching of answers.
 package classify
 
@@ -32,6 +29,7 @@ import (
 	"aisle.dev/aisle/internal/model"
 	"aisle.dev/aisle/internal/onnx"
 	"aisle.dev/aisle/internal/prediction"
+	"aisle.dev/aisle/internal/preprocess"
 	"aisle.dev/aisle/internal/product"
 	"aisle.dev/aisle/internal/serve"
 )
@@ -70,7 +68,7 @@ type Session interface {
 // Classifier answers requests once [Classifier.Run] runs.
 type Classifier struct {
 	pkg     *model.Package
-	prep    preprocessor
+	prep    *preprocess.Preprocessor
 	reads   string // of every answer's header
 	log     *slog.Logger
 	health  *serve.Health
@@ -119,8 +117,8 @@ func New(o Options) (*Classifier, error) {
 		c.health = new(serve.Health)
 	}
 	var err error
-	if c.prep, err = newPreprocessor(o.Package.Spec); err != nil {
-		return nil, fmt.Errorf("model package %s: %w", o.Package.Dir, err)
+	if c.prep, err = preprocess.New(o.Package, preprocess.Options{}); err != nil {
+		return nil, err
 	}
 	c.metrics = newInstruments(o.Metrics, c)
 	return c, nil
@@ -185,13 +183,14 @@ func (c *Classifier) Run(ctx context.Context, s Session) error {
 // warm runs a batch of n blank inputs, and checks that the graph gives what
 // the package promises.
 func (c *Classifier) warm(ctx context.Context, s Session, n int) error {
-	batch := make([]*job, n)
+	batch := make([]preprocess.Sample, n)
 	for i := range batch {
-		batch[i] = &job{sample: c.prep.blank()}
+		batch[i] = c.prep.Blank()
+		defer batch[i].Release()
 	}
 	var b buffers
 	out := b.output(n, len(c.pkg.Labels))
-	if err := s.Run(ctx, c.prep.tensors(batch, &b), out); err != nil {
+	if err := s.Run(ctx, c.prep.Tensors(batch, &b.prep), out); err != nil {
 		return fmt.Errorf("model package %s: a blank batch of %d does not run (do the inputs and outputs of model.yaml fit the graph?): %w", c.pkg.Dir, n, err)
 	}
 	if _, err := c.calibrate(out[0].F32[:len(c.pkg.Labels)]); err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"aisle.dev/aisle/internal/event"
 	"aisle.dev/aisle/internal/prediction"
+	"aisle.dev/aisle/internal/preprocess"
 	"aisle.dev/aisle/internal/problem"
 	"aisle.dev/aisle/internal/product"
 	"aisle.dev/aisle/internal/serve"
@@ -140,21 +141,21 @@ func (c *Classifier) classify(w http.ResponseWriter, r *http.Request, t *timing)
 		limit = min(limit, product.MaxImage)
 	}
 	var id string
-	res, err := c.answer(r, t, top, limit, func() (sample, error) {
+	res, err := c.answer(r, t, top, limit, func() (preprocess.Sample, error) {
 		body, err := serve.ReadBody(w, r, limit)
 		if err != nil {
-			return sample{}, err
+			return nil, err
 		}
-		return c.onCore(r.Context(), t, func() (sample, error) {
+		return c.onCore(r.Context(), t, func() (preprocess.Sample, error) {
 			if isImage {
-				return c.prep.raw(body)
+				return c.prep.Raw(body)
 			}
 			p, err := product.Decode(body)
 			if err != nil {
-				return sample{}, err
+				return nil, err
 			}
 			id = p.ID
-			return c.prep.product(p)
+			return c.prep.Product(r.Context(), p)
 		})
 	})
 	if err != nil {
@@ -174,18 +175,18 @@ func (c *Classifier) event(w http.ResponseWriter, r *http.Request, t *timing) er
 	var in ce.Event
 	var structured bool
 	var id string
-	res, err := c.answer(r, t, top, c.maxBody, func() (sample, error) {
+	res, err := c.answer(r, t, top, c.maxBody, func() (preprocess.Sample, error) {
 		var err error
 		if in, structured, err = event.Read(w, r, c.maxBody); err != nil {
-			return sample{}, err
+			return nil, err
 		}
-		return c.onCore(r.Context(), t, func() (sample, error) {
+		return c.onCore(r.Context(), t, func() (preprocess.Sample, error) {
 			p, err := event.Product(in)
 			if err != nil {
-				return sample{}, err
+				return nil, err
 			}
 			id = p.ID
-			return c.prep.product(p)
+			return c.prep.Product(r.Context(), p)
 		})
 	})
 	if err != nil {
@@ -209,13 +210,13 @@ func (c *Classifier) event(w http.ResponseWriter, r *http.Request, t *timing) er
 
 // answer gets a sample by read, which may hold up to limit bytes of body
 // while it runs, and has it classified.
-func (c *Classifier) answer(r *http.Request, t *timing, top int, limit int64, read func() (sample, error)) (prediction.Result, error) {
+func (c *Classifier) answer(r *http.Request, t *timing, top int, limit int64, read func() (preprocess.Sample, error)) (prediction.Result, error) {
 	var none prediction.Result
 	ctx := r.Context()
-	s, err := func() (sample, error) {
+	s, err := func() (preprocess.Sample, error) {
 		share, err := c.bodies.Take(ctx, r, limit)
 		if err != nil {
-			return sample{}, err
+			return nil, err
 		}
 		defer share.Release()
 		return read()
@@ -227,7 +228,7 @@ func (c *Classifier) answer(r *http.Request, t *timing, top int, limit int64, re
 	select {
 	case c.queue <- j: // has room, but for jobs whose callers have gone
 	case <-ctx.Done():
-		c.prep.release(s)
+		s.Release()
 		return none, ctx.Err()
 	}
 	select {
@@ -235,7 +236,7 @@ func (c *Classifier) answer(r *http.Request, t *timing, top int, limit int64, re
 	case <-ctx.Done():
 		return none, ctx.Err() // the sample is the worker's
 	}
-	c.prep.release(s)
+	s.Release()
 	switch {
 	case j.err == nil:
 	case ctx.Err() != nil:
@@ -255,13 +256,13 @@ func (c *Classifier) answer(r *http.Request, t *timing, top int, limit int64, re
 }
 
 // onCore runs f when a core is free for it.
-func (c *Classifier) onCore(ctx context.Context, t *timing, f func() (sample, error)) (sample, error) {
+func (c *Classifier) onCore(ctx context.Context, t *timing, f func() (preprocess.Sample, error)) (preprocess.Sample, error) {
 	asked := time.Now()
 	select {
 	case c.cores <- struct{}{}:
 		defer func() { <-c.cores }()
 	case <-ctx.Done():
-		return sample{}, ctx.Err()
+		return nil, ctx.Err()
 	}
 	began := time.Now()
 	t.queue += began.Sub(asked)
