@@ -68,10 +68,9 @@ func Status(err error) int {
 	return http.StatusInternalServerError
 }
 
-// Write answers with err as problem+json. The members are RFC 9457's type,
-// title, status and detail, and "error", which repeats the detail for clients
-// that look for the older convention.
-func Write(w http.ResponseWriter, err error) {
+// Members are those of RFC 9457 that tell of err: type, title, status and
+// detail, and what the error adds.
+func Members(err error) map[string]any {
 	status := Status(err)
 	body := map[string]any{"type": "about:blank", "title": http.StatusText(status), "status": status}
 	detail := "internal error; the service's log says more"
@@ -84,16 +83,25 @@ func Write(w http.ResponseWriter, err error) {
 		if e.Type != "" {
 			body["type"] = e.Type
 		}
-		if e.RetryAfter > 0 {
-			w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
-		}
 	case status == http.StatusRequestEntityTooLarge:
 		mb, _ := errors.AsType[*http.MaxBytesError](err)
 		detail = fmt.Sprintf("the request body is larger than %d bytes", mb.Limit)
 	case status == http.StatusGatewayTimeout:
 		detail = "the deadline passed before there was an answer"
 	}
-	body["detail"], body["error"] = detail, detail
+	body["detail"] = detail
+	return body
+}
+
+// Write answers with err as problem+json: its [Members], and "error", which
+// repeats the detail for clients that look for the older convention.
+func Write(w http.ResponseWriter, err error) {
+	status, body := Status(err), Members(err)
+	detail := body["detail"]
+	body["error"] = detail
+	if e, ok := errors.AsType[*Error](err); ok && e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+	}
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)                 // people read it; it is never HTML
