@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"aisle.dev/aisle/internal/classify"
-	"aisle.dev/aisle/internal/model"
 	"aisle.dev/aisle/internal/onnx"
 )
 
@@ -64,12 +63,4 @@ func configure(getenv func(string) string) (config, error) {
 		}
 	}
 	return c, nil
-}
-
-func names(tensors []model.Tensor) []string {
-	out := make([]string, len(tensors))
-	for i, t := range tensors {
-		out[i] = t.Name
-	}
-	return out
 }

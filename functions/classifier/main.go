@@ -98,8 +98,7 @@ func work(ctx context.Context, c *classify.Classifier, cfg config, pkg *model.Pa
 	if err := onnx.Init(cfg.library); err != nil {
 		return err
 	}
-	in, out := names(pkg.Spec.Inputs), names(pkg.Spec.Outputs)
-	s, err := onnx.Open(pkg.Graph, onnx.Options{Inputs: in, Outputs: out, Device: cfg.device})
+	s, err := onnx.Open(pkg.Graph, onnx.Options{Inputs: pkg.Spec.InputNames(), Outputs: pkg.Spec.OutputNames(), Device: cfg.device})
 	if err != nil {
 		return err
 	}

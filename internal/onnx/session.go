@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"strconv"
 	"sync"
@@ -36,8 +35,8 @@ type Options struct {
 // Session is one loaded graph.
 type Session struct {
 	device  string
-	inputs  int
-	outputs []string
+	inputs  []Port
+	outputs []Port
 
 	// mu is read-held by each run and write-held by Close.
 	mu sync.RWMutex
@@ -53,13 +52,14 @@ func Open(path string, o Options) (*Session, error) {
 	if len(o.Inputs) == 0 || len(o.Outputs) == 0 {
 		return nil, fmt.Errorf("open %s: name the graph's inputs and outputs", path)
 	}
-	if _, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("open graph: %w", err)
+	g, err := inspect(path, o)
+	if err != nil {
+		return nil, err
 	}
 	var why error
 	switch o.Device {
 	case CUDA, Auto:
-		s, err := open(path, o, CUDA)
+		s, err := g.open(o, CUDA)
 		if err == nil {
 			return s, nil
 		}
@@ -71,14 +71,36 @@ func Open(path string, o Options) (*Session, error) {
 	default:
 		return nil, fmt.Errorf("device %q: want cpu, cuda or auto", o.Device)
 	}
-	s, err := open(path, o, CPU)
+	s, err := g.open(o, CPU)
 	if err != nil && why != nil {
 		return nil, fmt.Errorf("%w (and not on cuda: %w)", err, why)
 	}
 	return s, err
 }
 
-func open(path string, o Options, device string) (*Session, error) {
+// graph is what [Open] knows of a graph before it has a session.
+type graph struct {
+	path            string
+	info            Info
+	inputs, outputs []Port
+}
+
+func inspect(path string, o Options) (*graph, error) {
+	info, err := Inspect(path)
+	if err != nil {
+		return nil, err
+	}
+	g := &graph{path: path, info: info}
+	if g.inputs, err = ports(info.Inputs, o.Inputs, "input"); err != nil {
+		return nil, fmt.Errorf("graph %s: %w", path, err)
+	}
+	if g.outputs, err = ports(info.Outputs, o.Outputs, "output"); err != nil {
+		return nil, fmt.Errorf("graph %s: %w", path, err)
+	}
+	return g, nil
+}
+
+func (g *graph) open(o Options, device string) (*Session, error) {
 	so, err := ort.NewSessionOptions()
 	if err != nil {
 		return nil, fmt.Errorf("session options: %w", err)
@@ -100,11 +122,16 @@ func open(path string, o Options, device string) (*Session, error) {
 			return nil, err
 		}
 	}
-	s, err := ort.NewDynamicAdvancedSession(path, o.Inputs, o.Outputs, so)
+	tail, names := adapt(g.info, g.outputs)
+	s, err := newSession(g.path, tail, o.Inputs, names, so)
 	if err != nil {
-		return nil, fmt.Errorf("load graph %s: %w", path, err)
+		// The runtime words it by its own source; the likely reason first.
+		if newer := g.info.Supported(); newer != nil {
+			return nil, fmt.Errorf("load graph %s: %w", g.path, newer)
+		}
+		return nil, fmt.Errorf("load graph %s: %w", g.path, err)
 	}
-	return &Session{device: device, inputs: len(o.Inputs), outputs: o.Outputs, s: s}, nil
+	return &Session{device: device, inputs: g.inputs, outputs: g.outputs, s: s}, nil
 }
 
 func withCUDA(so *ort.SessionOptions) error {
@@ -122,16 +149,22 @@ func withCUDA(so *ort.SessionOptions) error {
 // Device is where the session runs: CPU or CUDA.
 func (s *Session) Device() string { return s.device }
 
+// Keys are the columns of the output at i of the session's when it is a
+// zipmap, and nil else.
+func (s *Session) Keys(i int) []string { return s.outputs[i].Keys }
+
 // Run runs the graph. in has one tensor for each declared input. out has one
 // for each declared output: with a shape and elements, which are written, or
-// the zero Tensor, which is replaced by one of the runtime's shape.
+// the zero Tensor, which is replaced by one of the runtime's shape. Scalars,
+// strings and 16-bit floats come only in place of the zero Tensor. A zipmap
+// comes as FP32 [rows, keys].
 //
 // When ctx ends first, the run is told to stop, which it does between two of
 // the graph's nodes, and Run returns ctx's error; what is in out is then
 // undefined. in and out must not be used by others until Run has returned.
 func (s *Session) Run(ctx context.Context, in, out []Tensor) error {
-	if len(in) != s.inputs || len(out) != len(s.outputs) {
-		return fmt.Errorf("%d inputs and %d outputs given; the session has %d and %d", len(in), len(out), s.inputs, len(s.outputs))
+	if len(in) != len(s.inputs) || len(out) != len(s.outputs) {
+		return fmt.Errorf("%d inputs and %d outputs given; the session has %d and %d", len(in), len(out), len(s.inputs), len(s.outputs))
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -149,26 +182,21 @@ func (s *Session) Run(ctx context.Context, in, out []Tensor) error {
 	values := make([]ort.Value, len(in)+len(out))
 	defer func() {
 		for _, v := range values {
-			if v != nil {
-				_ = v.Destroy() // cannot fail for a tensor
-			}
+			destroy(v)
 		}
 	}()
 	ins, outs := values[:len(in):len(in)], values[len(in):]
 	for i, t := range in {
 		v, err := t.value(&pin)
 		if err != nil {
-			return fmt.Errorf("input %d: %w", i, err)
+			return fmt.Errorf("input %s: %w", s.inputs[i].Name, err)
 		}
 		ins[i] = v
 	}
 	for i, t := range out {
-		if t.Shape == nil && t.F32 == nil && t.I32 == nil && t.I64 == nil {
-			continue
-		}
-		v, err := t.value(&pin)
+		v, err := s.outputs[i].room(t, &pin)
 		if err != nil {
-			return fmt.Errorf("output %s: %w", s.outputs[i], err)
+			return fmt.Errorf("output %s: %w", s.outputs[i].Name, err)
 		}
 		outs[i] = v
 	}
@@ -177,16 +205,35 @@ func (s *Session) Run(ctx context.Context, in, out []Tensor) error {
 		return err
 	}
 	for i := range out {
-		if out[i].Shape != nil {
+		if !out[i].isZero() {
 			continue
 		}
-		t, err := take(outs[i])
+		t, err := take(outs[i], s.outputs[i])
 		if err != nil {
-			return fmt.Errorf("output %s: %w", s.outputs[i], err)
+			return fmt.Errorf("output %s: %w", s.outputs[i].Name, err)
 		}
 		out[i] = t
 	}
 	return nil
+}
+
+// room is where the runtime is to write an output: nil where it makes room
+// itself.
+func (p Port) room(t Tensor, pin *runtime.Pinner) (ort.Value, error) {
+	switch {
+	case !t.isZero() && (len(t.Shape) == 0 || t.Type() == BYTES || p.Datatype == FP16 || p.Datatype == BF16):
+		return nil, errors.New("scalars, strings and 16-bit floats have memory of the runtime's only: give the zero Tensor")
+	case !t.isZero():
+		return t.value(pin)
+	case p.Shape != nil && len(p.Shape) == 0 && p.Datatype != BYTES:
+		// onnxruntime_go makes no room for a scalar, but takes one.
+		e := elements[p.Datatype]
+		if e.scalar == nil { // widened
+			e = elements[FP32]
+		}
+		return e.scalar(make([]byte, e.size))
+	}
+	return nil, nil
 }
 
 // run calls the runtime, and stops it when ctx ends.

@@ -57,7 +57,7 @@ func Photo(t testing.TB) string {
 func base(name string, labels []string) model.Spec {
 	return model.Spec{
 		APIVersion: model.APIVersion, Kind: model.Kind, Name: name, Version: "1.0.0", Description: "a test's model",
-		Outputs:    []model.Tensor{{Name: "logits", Datatype: "FP32", Shape: []int64{-1, int64(len(labels))}}},
+		Outputs:    []model.Output{{Tensor: model.Tensor{Name: "logits", Datatype: "FP32", Shape: []int64{-1, int64(len(labels))}}}},
 		Activation: "softmax", Temperature: 1, BatchSizes: []int{1, 4},
 		Provenance: model.Provenance{Recipe: "none", Data: "none", DataFiles: "none", Split: "none"},
 	}
