@@ -57,7 +57,8 @@ func (a *app) modelInspect() *cobra.Command {
 		Short: "Show a model's inputs, outputs and labels, and what becomes of a product",
 		Long: `Show what a model is: inputs, outputs, shapes, opset, size, digest, labels, and
 how products are read. With a product, by flags or as JSON, show the tensors
-that the preprocessing makes of it. ONNX Runtime is not needed.`,
+that the preprocessing makes of it. ONNX Runtime is not needed. Where something
+is wrong, that is told, and the exit code is 1.`,
 		Example: `  aisle model inspect models/title
   aisle model inspect models/title --title "Blue denim jeans" --attribute gender=Men
   aisle model inspect models/photo --image photo.jpg -o json
@@ -85,11 +86,16 @@ that the preprocessing makes of it. ONNX Runtime is not needed.`,
 					return err
 				}
 			}
+			var err error
 			if format != "table" {
-				return writeAs(a.out, format, d)
+				err = writeAs(a.out, format, d)
+			} else {
+				a.showModel(d)
 			}
-			a.showModel(d)
-			return nil
+			if err == nil && len(d.Problems) > 0 {
+				err = &exit{Failed, nil}
+			}
+			return err
 		},
 	}
 	given.flags(cmd)

@@ -13,6 +13,7 @@ package trial
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 
 	"aisle.dev/aisle/internal/model"
@@ -35,6 +36,9 @@ func Read(path string) Subject {
 	s.Package, s.Problems = model.Inspect(path)
 	if s.Package == nil || s.Package.Graph == "" {
 		return s
+	}
+	if _, err := os.Stat(s.Package.Graph); err != nil && len(s.Problems) > 0 {
+		return s // said already
 	}
 	info, err := onnx.Inspect(s.Package.Graph)
 	if err != nil {
