@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	ort "github.com/yalue/onnxruntime_go"
 )
@@ -168,7 +169,23 @@ func withCUDA(so *ort.SessionOptions, gpu GPU) error {
 		set["gpu_mem_limit"] = strconv.FormatInt(gpu.Memory, 10)
 	}
 	if err := co.Update(set); err != nil {
-		return err
+		return reason(err)
 	}
-	return so.AppendExecutionProviderCUDA(co)
+	return reason(so.AppendExecutionProviderCUDA(co))
+}
+
+// reason is what the runtime says of a device, without its own source's lines
+// and on one line.
+func reason(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := strings.Join(strings.Fields(err.Error()), " ")
+	if _, after, ok := strings.Cut(text, " : FAIL : "); ok {
+		text = after
+	}
+	if strings.Contains(text, "libonnxruntime_providers_shared.so") {
+		return errors.New("this build of ONNX Runtime is for CPUs alone: name one for GPUs in ONNXRUNTIME_LIB (" + text + ")")
+	}
+	return errors.New(text)
 }
