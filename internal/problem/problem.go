@@ -94,7 +94,7 @@ func RetryAfter(h http.Header, err error) {
 // detail, and what the error adds.
 func Members(err error) map[string]any {
 	status := Status(err)
-	body := map[string]any{"type": "about:blank", "title": http.StatusText(status), "status": status, "detail": Detail(err)}
+	body := map[string]any{"type": "about:blank", "title": http.StatusText(status), "status": status}
 	if e, ok := errors.AsType[*Error](err); ok {
 		for k, v := range e.Extra {
 			body[k] = v
@@ -103,13 +103,15 @@ func Members(err error) map[string]any {
 			body["type"] = e.Type
 		}
 	}
+	body["detail"] = Detail(err)
 	return body
 }
 
 // Write answers with err as problem+json: its [Members], and "error", which
 // repeats the detail for clients that look for the older convention.
 func Write(w http.ResponseWriter, err error) {
-	status, detail, body := Status(err), Detail(err), Members(err)
+	status, body := Status(err), Members(err)
+	detail := body["detail"]
 	body["error"] = detail
 	RetryAfter(w.Header(), err)
 	var buf bytes.Buffer
