@@ -3,7 +3,7 @@
 package imaging
 
 /*
-#cgo CFLAGS: -O3
+#cgo CFLAGS: -O2
 #cgo LDFLAGS: -l:libjpeg.a
 #cgo noescape aisle_jpeg
 #cgo nocallback aisle_jpeg

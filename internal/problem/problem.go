@@ -90,11 +90,10 @@ func RetryAfter(h http.Header, err error) {
 	}
 }
 
-// Write answers with err as problem+json. The members are RFC 9457's type,
-// title, status and detail, and "error", which repeats the detail for clients
-// that look for the older convention.
-func Write(w http.ResponseWriter, err error) {
-	status, detail := Status(err), Detail(err)
+// Members are those of RFC 9457 that tell of err: type, title, status and
+// detail, and what the error adds.
+func Members(err error) map[string]any {
+	status := Status(err)
 	body := map[string]any{"type": "about:blank", "title": http.StatusText(status), "status": status}
 	if e, ok := errors.AsType[*Error](err); ok {
 		for k, v := range e.Extra {
@@ -104,8 +103,17 @@ func Write(w http.ResponseWriter, err error) {
 			body["type"] = e.Type
 		}
 	}
+	body["detail"] = Detail(err)
+	return body
+}
+
+// Write answers with err as problem+json: its [Members], and "error", which
+// repeats the detail for clients that look for the older convention.
+func Write(w http.ResponseWriter, err error) {
+	status, body := Status(err), Members(err)
+	detail := body["detail"]
+	body["error"] = detail
 	RetryAfter(w.Header(), err)
-	body["detail"], body["error"] = detail, detail
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)                 // people read it; it is never HTML
