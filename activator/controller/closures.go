@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -73,17 +74,11 @@ func (r *closuresReconciler) Reconcile(ctx context.Context, req reconcile.Reques
 // closures are when services are closed from this hour on, as JSON; nil where no
 // schedule closes any.
 func closures(all []scaling.ScalingSchedule, now time.Time) ([]byte, error) {
-	services := map[string][]*schedule.Schedule{}
+	services := map[string][]*scaling.ScalingSchedule{}
 	for i := range all {
-		s := &all[i]
-		if !s.DeletionTimestamp.IsZero() || !closes(&s.Spec) {
-			continue
-		}
-		// What cannot be read is told of in that schedule's own status.
-		if c, err := schedule.Compile(s.Name, &s.Spec); err == nil {
-			services[s.Spec.Service] = append(services[s.Spec.Service], c)
-		}
+		services[all[i].Spec.Service] = append(services[all[i].Spec.Service], &all[i])
 	}
+	maps.DeleteFunc(services, func(_ string, of []*scaling.ScalingSchedule) bool { return !slices.ContainsFunc(of, closes) })
 	if len(services) == 0 {
 		return nil, nil
 	}
@@ -93,8 +88,12 @@ func closures(all []scaling.ScalingSchedule, now time.Time) ([]byte, error) {
 	// By the hour, so that within one the same schedules say the same.
 	from := now.Truncate(closuresRenewed)
 	said := map[string][]closure{}
-	for name, schedules := range services {
-		spans := closed(schedules, from, from.Add(closuresAhead))
+	for name, of := range services {
+		// What cannot be used is told of in that schedule's own status.
+		usable := slices.DeleteFunc(compiled(of, map[string]error{}, now), func(s *schedule.Schedule) bool {
+			return !slices.ContainsFunc(of, func(o *scaling.ScalingSchedule) bool { return o.Name == s.Name() && closes(o) })
+		})
+		spans := closed(usable, from, from.Add(closuresAhead))
 		if spans != nil {
 			said[name] = spans
 		}
@@ -121,10 +120,11 @@ func closed(schedules []*schedule.Schedule, from, to time.Time) []closure {
 	return spans
 }
 
-func closes(s *scaling.Spec) bool {
+// closes says whether a schedule that stays has a window that closes its service.
+func closes(o *scaling.ScalingSchedule) bool {
 	closed := func(w scaling.Window) bool { return w.Closed }
-	return slices.ContainsFunc(s.Windows, closed) ||
-		slices.ContainsFunc(s.Exceptions, func(e scaling.Exception) bool { return slices.ContainsFunc(e.Windows, closed) })
+	return o.DeletionTimestamp.IsZero() && (slices.ContainsFunc(o.Spec.Windows, closed) ||
+		slices.ContainsFunc(o.Spec.Exceptions, func(e scaling.Exception) bool { return slices.ContainsFunc(e.Windows, closed) }))
 }
 
 // write makes the ConfigMap say it; nil: there is to be none.

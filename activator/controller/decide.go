@@ -59,17 +59,7 @@ type leadOf func(revision string) (time.Duration, int)
 // and what was found: what an earlier plan did, or half did, makes no difference.
 func decide(v view, learned leadOf, now time.Time) plan {
 	p := plan{invalid: map[string]error{}}
-	for _, s := range v.schedules {
-		if !s.DeletionTimestamp.IsZero() {
-			continue
-		}
-		c, err := schedule.Compile(s.Name, &s.Spec)
-		if err != nil {
-			p.invalid[s.Name] = err
-			continue
-		}
-		p.schedules = append(p.schedules, c)
-	}
+	p.schedules = compiled(v.schedules, p.invalid, now)
 	found := allFound(v)
 	p.aim(v)
 	var f scaling.Found
@@ -93,6 +83,32 @@ func decide(v view, learned leadOf, now time.Time) plan {
 	}
 	slices.SortFunc(p.hold, func(a, b scaling.Found) int { return cmp.Compare(a.Revision, b.Revision) })
 	return p
+}
+
+// compiled are a service's schedules that can be used, by name; invalid gets the
+// errors of the others. Where there are more windows than may bound a service,
+// the oldest schedules have room.
+func compiled(all []*scaling.ScalingSchedule, invalid map[string]error, now time.Time) []*schedule.Schedule {
+	var usable []*schedule.Schedule
+	oldest := slices.SortedStableFunc(slices.Values(all), func(a, b *scaling.ScalingSchedule) int {
+		return a.CreationTimestamp.Compare(b.CreationTimestamp.Time)
+	})
+	for _, s := range oldest {
+		if !s.DeletionTimestamp.IsZero() {
+			continue
+		}
+		c, err := schedule.Compile(s.Name, &s.Spec)
+		if err == nil {
+			err = c.Admit(nil, usable, now)
+		}
+		if err != nil {
+			invalid[s.Name] = err
+			continue
+		}
+		usable = append(usable, c)
+	}
+	slices.SortFunc(usable, func(a, b *schedule.Schedule) int { return cmp.Compare(a.Name(), b.Name()) })
+	return usable
 }
 
 // allFound is what schedules have written down of Revisions that are there.

@@ -2,49 +2,32 @@ package controller
 
 import (
 	"cmp"
-	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"knative.dev/serving/pkg/apis/serving"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+
+	"aisle.dev/aisle/activator/schedule"
 )
 
-// live picks the Revision that gets the bounds, by where requests go now, and
-// says by which rule: the largest share of traffic; among equal shares the
-// newest. It is nil where no request goes to any of them.
+// live is the Revision that gets the bounds, nil where there is none, and the
+// rule by which it does.
 func live(traffic []servingv1.TrafficTarget, revisions map[string]*metav1.PartialObjectMetadata) (*metav1.PartialObjectMetadata, string) {
-	shares := map[string]int64{} // a Revision may be named several times, by tags
-	for _, t := range traffic {
-		if t.Percent != nil && revisions[t.RevisionName] != nil {
-			shares[t.RevisionName] += *t.Percent
-		}
-	}
-	var best *metav1.PartialObjectMetadata
-	alike := 0
-	for name, share := range shares {
-		if share == 0 {
-			continue
-		}
-		r := revisions[name]
-		switch {
-		case best == nil || share > shares[best.Name]:
-			best, alike = r, 1
-		case share == shares[best.Name]:
-			alike++
-			if newer(r, best) > 0 {
-				best = r
+	var shares []schedule.Share
+	for _, r := range slices.SortedFunc(maps.Values(revisions), newer) {
+		s := schedule.Share{Revision: r.Name}
+		for _, t := range traffic { // a Revision may be named several times, by tags
+			if t.RevisionName == r.Name && t.Percent != nil {
+				s.Percent += *t.Percent
 			}
 		}
+		shares = append(shares, s)
 	}
-	switch {
-	case best == nil:
-		return nil, ""
-	case alike > 1:
-		return best, fmt.Sprintf("%d%% of traffic; the newest of %d with this largest share", shares[best.Name], alike)
-	default:
-		return best, fmt.Sprintf("%d%% of traffic, the largest share", shares[best.Name])
-	}
+	name, rule := schedule.Live(shares)
+	return revisions[name], rule
 }
 
 // newer compares the age of two Revisions of a Service. Their times are whole

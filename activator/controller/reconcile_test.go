@@ -481,3 +481,25 @@ func onlyBounds(t *testing.T, patch []byte) {
 		t.Errorf("a patch of more, or less, than two annotations: %s", patch)
 	}
 }
+
+// The oldest schedules of a service have room; one beyond says so, and bounds
+// nothing.
+func TestMoreWindowsThanBoundAService(t *testing.T) {
+	full := scaling.Spec{Windows: slices.Repeat([]scaling.Window{{Hold: scaling.Hold{Floor: new(int32(1))}}}, scaling.MaxWindows)}
+	objects := []client.Object{newService(share{first, 100}), revision(1, nil)}
+	for i := range scaling.MaxServiceWindows / scaling.MaxWindows {
+		s := newSchedule(fmt.Sprint("full-", i), full)
+		s.CreationTimestamp = metav1.NewTime(eight.Add(-time.Hour))
+		objects = append(objects, s)
+	}
+	late := newSchedule("a-late-one", office(9, 0))
+	late.CreationTimestamp = metav1.NewTime(eight)
+	w := newWorld(t, append(objects, late)...)
+	w.now = eight
+	w.settle()
+	w.want(first, map[string]string{minScale: "1"})
+	if c := w.condition("a-late-one", scaling.Ready, "False Invalid"); !strings.Contains(c.Message, "at most 512") {
+		t.Errorf("%+v", c)
+	}
+	w.condition("full-0", scaling.Ready, "True Set")
+}

@@ -60,13 +60,15 @@ func (c *control) apply(raw *unstructured.Unstructured, dry bool, cause audit.En
 		}
 		o = whole
 	}
+	key := objects.KeyOf(o)
+	old := c.store.Get(key)
 	if s, ok := o.(*scaling.ScalingSchedule); ok {
-		if err := admitSchedule(s); err != nil {
+		before, _ := old.(*scaling.ScalingSchedule)
+		others := c.schedules.of(types.NamespacedName{Namespace: s.Namespace, Name: s.Spec.Service})
+		if _, err := admitSchedule(s, before, others, c.schedules.clock.Now()); err != nil {
 			return nil, false, nil, err
 		}
 	}
-	key := objects.KeyOf(o)
-	old := c.store.Get(key)
 	if err := kube.Fresh(raw, old); err != nil {
 		return nil, false, nil, err
 	}
@@ -269,7 +271,11 @@ func (c *control) sync(set *manifest.Set) error {
 		if origin, ok := c.store.Origin(key); ok && origin.Folder == digest && !origin.Orphan {
 			continue
 		}
-		changes = append(changes, objects.Change{Key: key, Object: c.engine.admit(o, c.store.Get(key), now), Origin: objects.Origin{Folder: digest}})
+		old := c.store.Get(key)
+		if was, ok := old.(*scaling.ScalingSchedule); ok && was.Spec.Service != o.(*scaling.ScalingSchedule).Spec.Service {
+			old = nil // one of another service is another schedule
+		}
+		changes = append(changes, objects.Change{Key: key, Object: c.engine.admit(o, old, now), Origin: objects.Origin{Folder: digest}})
 	}
 	for _, key := range c.store.Keys() {
 		origin, _ := c.store.Origin(key)

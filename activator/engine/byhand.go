@@ -26,7 +26,7 @@ func (c *control) State(namespace, service string) (hand.State, bool) {
 
 // state is what bounds a service. REQUIRES: c.mu is held.
 func (c *control) state(name types.NamespacedName) (hand.State, bool) {
-	s := hand.State{Now: c.schedules.clock.Now()}
+	s := hand.State{Now: c.schedules.clock.Now(), Hand: c.engine.audit.Hand(name.Namespace, name.Name)}
 	if c.store.Get(objects.Services.Key(name.Namespace, name.Name)) == nil {
 		return s, false
 	}

@@ -164,10 +164,8 @@ func New(opts Options) (*Engine, error) {
 	if err := e.checkServices(set.Services, set.Services, set.Sources(), deciders); err != nil {
 		return nil, err
 	}
-	for _, s := range set.Schedules {
-		if err := admitSchedule(s); err != nil {
-			return nil, err
-		}
+	if err := admitSchedules(set.Schedules, time.Now()); err != nil {
+		return nil, err
 	}
 	for i, o := range set.Events {
 		whole, ignored, err := admitEvent(o)

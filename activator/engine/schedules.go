@@ -101,13 +101,21 @@ func newSchedules(clock Clock, leads *leads) *schedules {
 	}
 }
 
-// admitSchedule refuses a ScalingSchedule that means nothing, with a
-// [*manifest.Invalid].
-func admitSchedule(o *scaling.ScalingSchedule) error {
-	_, err := schedule.Compile(o.Name, &o.Spec)
+// admitSchedule refuses a ScalingSchedule that means nothing, or that may not
+// come in the place of the old one (nil: there is none) or beside the others of
+// its service, with a [*manifest.Invalid].
+func admitSchedule(o, old *scaling.ScalingSchedule, others []*schedule.Schedule, now time.Time) (*schedule.Schedule, error) {
+	s, err := schedule.Compile(o.Name, &o.Spec)
+	if err == nil {
+		var before *scaling.Spec
+		if old != nil {
+			before = &old.Spec
+		}
+		err = s.Admit(before, others, now)
+	}
 	wrong, ok := errors.AsType[*schedule.Invalid](err)
 	if !ok {
-		return err
+		return s, err
 	}
 	invalid := new(manifest.Invalid)
 	for _, p := range wrong.Problems {
@@ -115,7 +123,29 @@ func admitSchedule(o *scaling.ScalingSchedule) error {
 			Object: fmt.Sprintf("%s %s/%s", scaling.Kind, o.Namespace, o.Name), Path: p.Field, Reason: p.Reason,
 		})
 	}
-	return invalid
+	return nil, invalid
+}
+
+// admitSchedules refuses a folder's schedules as admitSchedule does.
+func admitSchedules(folder []*scaling.ScalingSchedule, now time.Time) error {
+	others := map[types.NamespacedName][]*schedule.Schedule{}
+	for _, o := range folder {
+		service := types.NamespacedName{Namespace: o.Namespace, Name: o.Spec.Service}
+		s, err := admitSchedule(o, nil, others[service], now)
+		if err != nil {
+			return err
+		}
+		others[service] = append(others[service], s)
+	}
+	return nil
+}
+
+// of are the schedules of a service. REQUIRES: control's mu is held.
+func (s *schedules) of(service types.NamespacedName) []*schedule.Schedule {
+	if at := s.services[service]; at != nil {
+		return at.all
+	}
+	return nil
 }
 
 // put takes in how a schedule is declared now, nil: not at all. It gives the
@@ -246,26 +276,19 @@ func (c *control) aim(name types.NamespacedName, s *service) (live *revision, se
 	if ks, _ := c.store.Get(objects.Services.Key(name.Namespace, name.Name)).(*servingv1.Service); ks == nil || s == nil {
 		return nil, schedule.Set{Reason: "ServiceNotFound", Message: fmt.Sprintf("there is no Service %s in namespace %s; the bounds are set when it comes", name.Name, name.Namespace)}
 	}
-	var percent, alike int
-	if s.plan != nil {
-		for _, share := range s.plan.Shares[""] {
-			r := s.running[share.Revision]
-			switch {
-			case r == nil || share.Percent < max(percent, 1):
-			case share.Percent > percent:
-				live, percent, alike = r, share.Percent, 1
-			default:
-				alike++
-				if generationOf(s.revision(r.name)) > generationOf(s.revision(live.name)) {
-					live = r
-				}
+	var shares []schedule.Share
+	for _, rev := range s.revisions {
+		if s.plan == nil || s.running[rev.Name] == nil {
+			continue
+		}
+		for _, to := range s.plan.Shares[""] {
+			if to.Revision == rev.Name {
+				shares = append(shares, schedule.Share{Revision: rev.Name, Percent: int64(to.Percent)})
 			}
 		}
 	}
-	rule := fmt.Sprintf("%d%% of traffic, the largest share", percent)
-	if alike > 1 {
-		rule = fmt.Sprintf("%d%% of traffic; the newest of %d with this largest share", percent, alike)
-	}
+	to, rule := schedule.Live(shares)
+	live = s.running[to]
 	if live == nil && len(s.revisions) > 0 { // requests wait for the latest: see service.route
 		live, rule = s.running[s.revisions[len(s.revisions)-1].Name], "requests wait for it: none has been ready yet"
 	}

@@ -181,8 +181,7 @@ func TestByHandIsOfItsService(t *testing.T) {
 	}
 }
 
-// The bounds wait for a service that is not there, follow it, and move with
-// schedules that name another.
+// The bounds wait for a service that is not there, and follow it.
 func TestTargetThatComesAndGoes(t *testing.T) {
 	c := controllingAt(t, clocktest.At(monday("12:00:00")), t.TempDir(), t.TempDir(), settings)
 	defer c.stop()
@@ -200,9 +199,29 @@ func TestTargetThatComesAndGoes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	apply(t, c, oneService("1"), aSchedule("office", "service: two, "+officeHours))
-	wantBounds(t, c, nil)
-	status(t, c, "office", missing)
+}
+
+// A schedule stays with its service, as in a cluster, and a service has so many
+// windows at most, by all its schedules that are not over.
+func TestSchedulesThatMayNotBe(t *testing.T) {
+	c := controllingAt(t, clocktest.At(monday("12:00:00")), t.TempDir(), t.TempDir(), settings+"---"+oneService("1"))
+	defer c.stop()
+	apply(t, c, aSchedule("office", officeHours))
+	refused := func(manifest, want string) {
+		t.Helper()
+		if _, _, _, err := c.Apply(access.Caller{}, read(t, manifest)[0], false); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want ... %s ...", err, want)
+		}
+	}
+	refused(aSchedule("office", "service: two, "+officeHours), "stays with its service")
+	full := "windows: [" + strings.Repeat("{floor: 1},", scaling.MaxWindows) + "]"
+	for i := range scaling.MaxServiceWindows/scaling.MaxWindows - 1 {
+		apply(t, c, aSchedule(fmt.Sprint("full-", i), full))
+	}
+	apply(t, c, aSchedule("over", full+", until: '2026-11-23T11:00:00Z'"))
+	refused(aSchedule("more", full), "at most 512")
+	apply(t, c, aSchedule("full-0", full), aSchedule("another", "service: two, "+full))
+	wantBounds(t, c, &scale.Bounds{Floor: 2, Cap: 4, By: "full-0, full-1, full-2, full-3, full-4, full-5, full-6, office"})
 }
 
 // A new revision has the bounds once requests go to it, the one before its own.

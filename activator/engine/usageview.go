@@ -30,16 +30,15 @@ func (e *Engine) usageDays(w http.ResponseWriter, req *http.Request) error {
 		}
 		at[name] = v
 	}
-	days, err := e.usage.Read(at["from"], at["to"])
-	if err != nil {
-		return err
-	}
 	wanted := map[string]bool{}
 	for _, name := range req.Form["service"] {
 		wanted[name] = true
 	}
 	answer := client.Usage{Rows: []client.UsageRow{}}
-	for _, d := range days {
+	for d, err := range e.usage.Read(at["from"], at["to"]) {
+		if err != nil {
+			return err
+		}
 		if d.Damaged {
 			answer.Damaged = append(answer.Damaged, d.Date)
 		}

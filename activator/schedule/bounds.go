@@ -72,14 +72,14 @@ func (b *budget) spend(n int) bool {
 //
 // Lead is how long a pod takes from its start until it is ready.
 func At(base Base, lead time.Duration, all []*Schedule, t time.Time) (b Bounds, next time.Time) {
-	t = t.Round(0).UTC()
+	s := newSweep(all, t.Round(0).UTC())
 	looks := maxLooks
-	b, next = at(base, lead, all, t, &looks)
+	b, next = s.now(base, lead, &looks)
 	if b.Closed {
-		b.Opens = opens(all, t)
+		b.Opens = s.opens()
 	}
-	for !next.IsZero() && looks.spend(len(all)) {
-		then, after := at(base, lead, all, next, &looks)
+	for !next.IsZero() && looks.spend(s.advance(next)+s.cost()) {
+		then, after := s.now(base, lead, &looks)
 		if !b.same(then) {
 			break
 		}
@@ -127,12 +127,11 @@ func (b Bounds) same(o Bounds) bool {
 		})
 }
 
-// at is At without Opens, and the bounds may be the same at next.
-func at(base Base, lead time.Duration, all []*Schedule, t time.Time, looks *budget) (Bounds, time.Time) {
-	s := newSweep(all, t)
+// now is what holds at s.at without Opens, and when that may change.
+func (s *sweep) now(base Base, lead time.Duration, looks *budget) (Bounds, time.Time) {
 	b := s.bounds(base)
 	next := s.next()
-	if early := s.early(base, min(max(lead, 0), MaxLead), &next, looks); len(early) > 0 {
+	if early := s.clone().early(base, min(max(lead, 0), MaxLead), &next, looks); len(early) > 0 {
 		b.raise(early)
 	}
 	slices.SortFunc(b.Why, func(v, w Why) int {
@@ -182,6 +181,11 @@ func newSweep(all []*Schedule, t time.Time) *sweep {
 	return s
 }
 
+func (s *sweep) clone() *sweep { return &sweep{at: s.at, all: slices.Clone(s.all)} }
+
+// cost is what it costs to go over the windows once, in spans looked at.
+func (s *sweep) cost() int { return 1 + len(s.all)/16 }
+
 // turn is a window's span that is not over at t, as far as the schedule goes.
 func (s *Schedule) turn(w *window, t time.Time) (turn, bool) {
 	if s.Expired(t) {
@@ -212,8 +216,8 @@ func (s *sweep) next() time.Time {
 	return first
 }
 
-// advance goes on to t, no further than next, and returns how many spans it
-// looked at for that.
+// advance goes on to t, which is past next where what happens up to t does not
+// matter, and returns how many spans it looked at for that.
 func (s *sweep) advance(t time.Time) (looked int) {
 	s.at = t
 	going := s.all[:0]
@@ -269,33 +273,28 @@ func (n turn) why() Why {
 // that counts as for ever: more than one for each day of a year.
 const maxClosings = 400
 
-// opens is when no window closes the service any more, which one does at t.
-func opens(all []*Schedule, t time.Time) time.Time {
+// opens is when no window closes the service any more, which one does at s.at.
+func (s *sweep) opens() time.Time {
+	c := &sweep{at: s.at}
+	for _, n := range s.all {
+		if n.w.closed {
+			c.all = append(c.all, n)
+		}
+	}
 	for range maxClosings {
-		end, closed := t, false
-		for _, of := range all {
-			for i := range of.windows {
-				w := &of.windows[i]
-				if !w.closed {
-					continue
-				}
-				n, ok := of.turn(w, t)
-				switch {
-				case !ok || n.begin.After(t):
-					continue
-				case n.end.IsZero():
-					return time.Time{}
-				}
-				closed = true
-				if n.end.After(end) {
-					end = n.end
-				}
+		var end time.Time
+		for n := range c.holding {
+			if n.end.IsZero() {
+				return time.Time{}
+			}
+			if n.end.After(end) {
+				end = n.end
 			}
 		}
-		if !closed {
-			return t
+		if end.IsZero() {
+			return c.at
 		}
-		t = end
+		c.advance(end)
 	}
 	return time.Time{}
 }
@@ -314,7 +313,7 @@ func (s *sweep) early(base Base, lead time.Duration, next *time.Time, looks *bud
 				*next = at
 			}
 		}
-		if change.IsZero() || change.After(horizon) || !looks.spend(s.advance(change)) {
+		if change.IsZero() || change.After(horizon) || !looks.spend(s.advance(change)+s.cost()) {
 			return early
 		}
 		then := s.bounds(base)

@@ -84,6 +84,9 @@ func Compile(name string, spec *scaling.Spec) (*Schedule, error) {
 		w.except = except
 		s.add(w)
 	}
+	if n := s.weight(); n > scaling.MaxServiceWindows {
+		c.refuse("spec.exceptions", "have %d windows with those of spec.windows; "+tooMany, n, scaling.MaxServiceWindows, scaling.CronWeight)
+	}
 	if len(s.windows) == 0 {
 		c.refuse("spec.windows", "names none; a bound that always holds is one window with a floor or a cap and no times")
 	}
@@ -92,6 +95,44 @@ func Compile(name string, spec *scaling.Spec) (*Schedule, error) {
 	}
 	s.loc = c.loc
 	return s, nil
+}
+
+// Admit refuses, with an *Invalid, a schedule that may not come in the place of
+// an old one (nil: there is none), or beside the others of its service.
+func (s *Schedule) Admit(old *scaling.Spec, others []*Schedule, now time.Time) error {
+	var c compiler
+	if old != nil && old.Service != s.spec.Service {
+		c.refuse("spec.service", "is %s, and this schedule is of %s; a schedule stays with its service: delete it, and create it for the other one", s.spec.Service, old.Service)
+	}
+	own, rest := s.weight(), 0
+	for _, o := range others {
+		if o.name != s.name && !o.Expired(now) {
+			rest += o.weight()
+		}
+	}
+	if !s.Expired(now) && own+rest > scaling.MaxServiceWindows {
+		c.refuse("spec.windows", "has %d windows with those of exceptions, and the service's other schedules have %d; "+tooMany+": delete schedules that are not needed", own, rest, scaling.MaxServiceWindows, scaling.CronWeight)
+	}
+	if len(c.problems) > 0 {
+		return &Invalid{Name: s.name, Problems: c.problems}
+	}
+	return nil
+}
+
+const tooMany = "at most %d bound one service (one by cron counts as %d)"
+
+// weight is how many windows there are, as the bound of a service counts them:
+// what it costs to ask them.
+func (s *Schedule) weight() int {
+	n := 0
+	for i := range s.windows {
+		if s.windows[i].cron != nil {
+			n += scaling.CronWeight
+		} else {
+			n++
+		}
+	}
+	return n
 }
 
 func (s *Schedule) add(w window) {

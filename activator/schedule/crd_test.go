@@ -126,6 +126,8 @@ func TestCRD(t *testing.T) {
 		{name: "a date twice", spec: `{windows: [{floor: 1}], exceptions: [{dates: ["2026-11-30"]}, {dates: ["2026-11-30"]}]}`, field: "spec.exceptions[1].dates[0]", reason: "already", serverOK: true},
 		{name: "an exception's window with days", spec: `{windows: [{floor: 1}], exceptions: [{dates: ["2026-11-30"], windows: [{days: [Mon], floor: 1}]}]}`, field: "spec.exceptions[0].windows[0]", reason: "leave them out"},
 		{name: "too long a reason", spec: `{windows: [{floor: 1}], reason: "` + strings.Repeat("x", 257) + `"}`, field: "spec.reason", reason: "at most 256"},
+		{name: "too many windows with those of exceptions", spec: `{windows: [` + strings.Repeat(`{floor: 1, cron: {start: "0 8 * * *", end: "0 9 * * *"}},`, 64) + `], exceptions: [{dates: ["2026-11-30"], windows: [{floor: 1}]}]}`,
+			field: "spec.exceptions", reason: "have 513 windows", serverOK: true},
 		{name: "too many windows", spec: `{windows: [` + strings.Repeat("{floor: 1},", 65) + `]}`, field: "spec.windows", reason: "at most 64"},
 	}
 	for _, tt := range tests {
@@ -167,5 +169,28 @@ func TestCRD(t *testing.T) {
 				t.Error("no time zone was defaulted")
 			}
 		})
+	}
+}
+
+// TestServiceStays: an API server refuses to move a schedule to another service,
+// as Admit does.
+func TestServiceStays(t *testing.T) {
+	server := newAPIServer(t)
+	of := func(service string) map[string]any {
+		return map[string]any{"apiVersion": scaling.GroupVersion.String(), "kind": scaling.Kind, "metadata": map[string]any{"name": "office"},
+			"spec": map[string]any{"service": service, "windows": []any{map[string]any{"floor": int64(1)}}}}
+	}
+	for service, ok := range map[string]bool{"title": true, "photo": false} {
+		errs, _ := server.rules.Validate(t.Context(), nil, server.schema, of(service), of("title"), math.MaxInt64)
+		if (len(errs) == 0) != ok {
+			t.Errorf("from title to %s: the API server says: %v", service, errs.ToAggregate())
+		}
+		s, err := Compile("office", &scaling.Spec{Service: service, Windows: []scaling.Window{{Hold: scaling.Hold{Floor: new(int32(1))}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Admit(&scaling.Spec{Service: "title"}, nil, eight); (err == nil) != ok {
+			t.Errorf("from title to %s: Admit says: %v", service, err)
+		}
 	}
 }

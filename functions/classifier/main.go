@@ -37,7 +37,7 @@ func main() {
 }
 
 func run(ctx context.Context, getenv func(string) string, stderr io.Writer) error {
-	phases := begin()
+	phases := begin(getenv("AISLE_LAUNCHED"))
 	cfg, err := configure(getenv)
 	if err != nil {
 		return err
@@ -60,8 +60,14 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 			return err
 		}
 	}
+	if len(pkg.Spec.Inputs) == 0 {
+		if err := declare(pkg); err != nil {
+			return err
+		}
+	}
 	phases.mark(&phases.model)
 	set, health := metrics.New(), new(serve.Health)
+	phases.observe(set)
 	c, err := classify.New(classify.Options{
 		Package: pkg, Queue: cfg.queue, MaxBody: cfg.maxBody, Timeout: cfg.timeout,
 		Health: health, Logger: log, Metrics: set,

@@ -46,7 +46,7 @@ func TestRun(t *testing.T) {
 			logs, w := io.Pipe()
 			done := make(chan error, 1)
 			go func() {
-				done <- run(ctx, environment(map[string]string{"MODEL": tt.dir, "PORT": "0", "ONNXRUNTIME_LIB": lib, "QUEUE": "8", "TIMEOUT": "10s"}), w)
+				done <- run(ctx, environment(map[string]string{"MODEL": tt.dir, "PORT": "0", "AISLE_LAUNCHED": strconv.FormatInt(time.Now().UnixNano(), 10), "ONNXRUNTIME_LIB": lib, "QUEUE": "8", "TIMEOUT": "10s"}), w)
 				w.Close()
 			}()
 			var ready struct {
@@ -87,7 +87,7 @@ func TestRun(t *testing.T) {
 			for i, metric := range strings.Split(resp.Header.Get("Server-Timing"), ", ") {
 				name, ms, _ := strings.Cut(metric, ";dur=")
 				took, err := strconv.ParseFloat(ms, 64)
-				if phases := []string{"runtime", "model", "warmup"}; i >= len(phases) || name != phases[i] || err != nil || took < 0 {
+				if phases := []string{"exec", "runtime", "model", "warmup"}; i >= len(phases) || name != phases[i] || err != nil || took < 0 {
 					t.Errorf("phases %q", resp.Header["Server-Timing"])
 				}
 				sum += took
@@ -95,6 +95,14 @@ func TestRun(t *testing.T) {
 			if math.Abs(sum-ready.ReadyMs) > 0.01 {
 				t.Errorf("phases %q take %g ms together, not the %g until it was ready", resp.Header["Server-Timing"], sum, ready.ReadyMs)
 			}
+			resp, err = client.Get("http://127.0.0.1:" + port + "/metrics")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if metrics, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(metrics), `aisle_classifier_start_seconds_count{phase="total"} 1`) {
+				t.Fatalf("%s, %v", metrics, err)
+			}
+			resp.Body.Close()
 			body, _ := json.Marshal(map[string]string{"title": tt.title})
 			resp, err = client.Post("http://127.0.0.1:"+port+"/v1/classify", "application/json", bytes.NewReader(body))
 			if err != nil {
@@ -181,5 +189,28 @@ func TestConfigure(t *testing.T) {
 	want = config{port: "9", model: "m", device: "auto", library: lib, queue: 3, maxBody: 4096, timeout: time.Minute, level: slog.LevelDebug}
 	if err != nil || got != want {
 		t.Errorf("%+v, %v; want %+v", got, err, want)
+	}
+}
+
+func TestSinceLaunch(t *testing.T) {
+	now := time.Now()
+	at := func(ago time.Duration) string { return strconv.FormatInt(now.Add(-ago).UnixNano(), 10) }
+	if took, err := sinceLaunch(at(3*time.Millisecond), now); took != 3*time.Millisecond || err != nil {
+		t.Errorf("%s, %v", took, err)
+	}
+	// What cannot be the launch of this process is the kernel's to tell.
+	for _, launched := range []string{"", "soon", at(-time.Second), at(time.Hour)} {
+		if took, err := sinceLaunch(launched, now); err != nil || took < 0 || took == time.Hour {
+			t.Errorf("%q: %s, %v", launched, took, err)
+		}
+	}
+	const stat = "7 (a ) b) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4200 1000 1"
+	if took, err := sinceStart(stat, "42.13 80.00\n"); took != 130*time.Millisecond || err != nil {
+		t.Errorf("%s, %v", took, err)
+	}
+	for _, broken := range [][2]string{{"", "1 1"}, {stat, ""}, {stat, "x 1"}, {"7 (a) S 1", "1 1"}} {
+		if took, err := sinceStart(broken[0], broken[1]); err == nil {
+			t.Errorf("%q: %s", broken, took)
+		}
 	}
 }

@@ -32,6 +32,8 @@ func newGate() *gate {
 
 func (g *gate) Device() string { return g.device }
 
+func (g *gate) Keys(int) []string { return nil }
+
 func (g *gate) Run(ctx context.Context, in, out []onnx.Tensor) error {
 	n := int(in[0].Shape[0])
 	g.runs <- n
@@ -149,7 +151,7 @@ func TestCallersThatLeave(t *testing.T) {
 	queued := r.post(t, leaveQueue)
 	r.metric(t, "aisle_classifier_queue_length 1")
 	leave1()
-	r.metric(t, `aisle_classifier_requests_total{code="499"} 1`) // the server has noticed
+	r.metric(t, `aisle_classifier_requests_total{code="499",route="classify"} 1`) // the server has noticed
 	leave2()
 	for _, c := range []chan reply{running, queued} {
 		if a := <-c; a.code != -1 {
@@ -159,7 +161,7 @@ func TestCallersThatLeave(t *testing.T) {
 	// The run was stopped, since nobody waits for it, and the queued one never
 	// ran: the worker is free again, with the gate still shut.
 	r.metric(t, "aisle_classifier_dropped_total 1")
-	r.metric(t, `aisle_classifier_requests_total{code="499"} 2`)
+	r.metric(t, `aisle_classifier_requests_total{code="499",route="classify"} 2`)
 	g.pass <- struct{}{} // for the size that warms once a batch has run
 	if n := <-g.runs; n != 4 {
 		t.Errorf("warmed %d", n)
@@ -190,7 +192,7 @@ func TestOneCallerLeaves(t *testing.T) {
 	}
 	leave()
 	<-leaver
-	r.metric(t, `aisle_classifier_requests_total{code="499"} 1`)
+	r.metric(t, `aisle_classifier_requests_total{code="499",route="classify"} 1`)
 	close(g.pass)
 	if a := <-stayer; a.code != 200 {
 		t.Errorf("%d %s", a.code, a.body)

@@ -57,32 +57,40 @@ type Options struct {
 	OnReady func(device string) // called once, then
 	Logger  *slog.Logger
 	Metrics *metrics.Set // nil: to be seen by nobody
+
+	// Fetch gets a picture by its URL, bounded; its errors are *problem.Error.
+	// nil: pictures by URL are refused.
+	Fetch func(ctx context.Context, url string) ([]byte, error)
 }
 
 // Session is what the classifier needs of onnx.Session.
 type Session interface {
 	Run(ctx context.Context, in, out []onnx.Tensor) error
+	Keys(output int) []string
 	Device() string
 }
 
 // Classifier answers requests once [Classifier.Run] runs.
 type Classifier struct {
-	pkg     *model.Package
-	prep    *preprocess.Preprocessor
-	reads   string // of every answer's header
-	log     *slog.Logger
-	health  *serve.Health
-	started func() string
-	onReady func(string)
-	metrics *instruments
-	maxBody int64
-	timeout time.Duration
-	workers int
+	pkg      *model.Package
+	prep     *preprocess.Preprocessor // nil, like decoder: the package serves tensors only
+	decoder  *decoder
+	pictures bool   // are what prep reads
+	reads    string // of every answer's header
+	log      *slog.Logger
+	health   *serve.Health
+	phases   func() string
+	onReady  func(string)
+	get      func(context.Context, string) ([]byte, error)
+	metrics  *instruments
+	maxBody  int64
+	timeout  time.Duration
+	workers  int
 
-	admitted chan struct{} // a token for each request inside
-	cores    chan struct{} // a token for each request that is preprocessed
-	bodies   *serve.Budget
-	queue    chan *job
+	slots  slots
+	cores  chan struct{} // a token for each request that is preprocessed
+	bodies *serve.Budget
+	queue  *queue
 
 	running chan struct{} // closed when there are workers
 	device  string        // set before running is closed
@@ -91,36 +99,47 @@ type Classifier struct {
 // New returns a Classifier of the package. It answers 503 until its Run has
 // got a session.
 func New(o Options) (*Classifier, error) {
+	spec := o.Package.Spec
 	c := &Classifier{
-		pkg:     o.Package,
-		reads:   strings.Join(o.Package.Spec.Reads, ","),
-		log:     o.Logger,
-		health:  o.Health,
-		started: o.Started,
-		onReady: o.OnReady,
-		maxBody: cmp.Or(o.MaxBody, DefaultMaxBody),
-		timeout: cmp.Or(o.Timeout, DefaultTimeout),
-		workers: cmp.Or(o.Workers, runtime.GOMAXPROCS(0)),
-		bodies:  serve.NewBudget(bodyBudget),
-		cores:   make(chan struct{}, runtime.GOMAXPROCS(0)),
-		running: make(chan struct{}),
+		pkg:      o.Package,
+		pictures: spec.Preprocess.Kind == model.Picture,
+		reads:    strings.Join(spec.Reads, ","),
+		log:      o.Logger,
+		health:   o.Health,
+		phases:   o.Started,
+		onReady:  o.OnReady,
+		get:      o.Fetch,
+		maxBody:  cmp.Or(o.MaxBody, DefaultMaxBody),
+		timeout:  cmp.Or(o.Timeout, DefaultTimeout),
+		workers:  cmp.Or(o.Workers, runtime.GOMAXPROCS(0)),
+		slots:    slots{size: int64(cmp.Or(o.Queue, DefaultQueue))},
+		bodies:   serve.NewBudget(bodyBudget),
+		cores:    make(chan struct{}, runtime.GOMAXPROCS(0)),
+		running:  make(chan struct{}),
 	}
-	queue := cmp.Or(o.Queue, DefaultQueue)
-	if queue < 1 || c.maxBody < 1 || c.maxBody > bodyBudget || c.timeout < 0 || c.workers < 1 {
-		return nil, fmt.Errorf("classifier: queue %d, body %d, timeout %s, workers %d: want at least 1 of each, and a body of at most %d", queue, c.maxBody, c.timeout, c.workers, bodyBudget)
+	if c.slots.size < 1 || c.maxBody < 1 || c.maxBody > bodyBudget || c.timeout < 0 || c.workers < 1 {
+		return nil, fmt.Errorf("classifier: queue %d, body %d, timeout %s, workers %d: want at least 1 of each, and a body of at most %d", c.slots.size, c.maxBody, c.timeout, c.workers, bodyBudget)
 	}
-	c.admitted, c.queue = make(chan struct{}, queue), make(chan *job, queue)
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
 	if c.health == nil {
 		c.health = new(serve.Health)
 	}
-	var err error
-	if c.prep, err = preprocess.New(o.Package, preprocess.Options{}); err != nil {
-		return nil, err
+	if spec.Preprocess.Kind != model.None {
+		fetch := c.fetch
+		if o.Fetch == nil {
+			fetch = nil
+		}
+		var err error
+		if c.prep, err = preprocess.New(o.Package, preprocess.Options{Fetch: fetch}); err != nil {
+			return nil, err
+		}
+		c.decoder = newDecoder(o.Package)
 	}
 	c.metrics = newInstruments(o.Metrics, c)
+	largest := spec.BatchSizes[len(spec.BatchSizes)-1]
+	c.queue = newQueue(int(c.slots.size), largest, c.workers, time.Duration(spec.MaxDelay), func() { c.metrics.dropped.Inc() })
 	return c, nil
 }
 
@@ -130,7 +149,8 @@ func New(o Options) (*Classifier, error) {
 // once.
 //
 // On a CPU, batches of one are warmed before it is ready, and larger ones
-// behind; elsewhere all of them before.
+// behind; elsewhere all of them before. Without preprocessing nothing is: only
+// a caller knows what the graph's tensors are.
 func (c *Classifier) Run(ctx context.Context, s Session) error {
 	c.device = s.Device()
 	c.metrics.info(c.pkg, c.device)
@@ -138,6 +158,11 @@ func (c *Classifier) Run(ctx context.Context, s Session) error {
 	before, workers := sizes, 1
 	if c.device == onnx.CPU {
 		before, workers = sizes[:1], c.workers
+	}
+	if c.prep == nil {
+		sizes, before = nil, nil
+	} else if err := c.decoder.learn(s.Keys(0)); err != nil {
+		return fmt.Errorf("model package %s: %w", c.pkg.Dir, err)
 	}
 	for _, n := range before {
 		if err := c.warm(ctx, s, n); err != nil {
@@ -150,11 +175,11 @@ func (c *Classifier) Run(ctx context.Context, s Session) error {
 	answered := make(chan struct{})
 	first := sync.OnceFunc(func() { close(answered) })
 	for range workers {
-		wg.Go(func() { c.work(ctx, s, first) })
+		wg.Go(func() { (&worker{c: c, session: s}).work(ctx, first) })
 	}
 	close(c.running)
-	if c.started != nil {
-		c.health.Started(c.started())
+	if c.phases != nil {
+		c.health.Started(c.phases())
 	}
 	c.health.Ready()
 	if c.onReady != nil {
@@ -188,12 +213,11 @@ func (c *Classifier) warm(ctx context.Context, s Session, n int) error {
 		batch[i] = c.prep.Blank()
 		defer batch[i].Release()
 	}
-	var b buffers
-	out := b.output(n, len(c.pkg.Labels))
-	if err := s.Run(ctx, c.prep.Tensors(batch, &b.prep), out); err != nil {
+	scores, err := (&worker{c: c, session: s}).score(ctx, batch)
+	if err != nil {
 		return fmt.Errorf("model package %s: a blank batch of %d does not run (do the inputs and outputs of model.yaml fit the graph?): %w", c.pkg.Dir, n, err)
 	}
-	if _, err := c.calibrate(out[0].F32[:len(c.pkg.Labels)]); err != nil {
+	if _, err := c.decoder.probabilities(scores[:len(c.decoder.labels)]); err != nil {
 		return fmt.Errorf("model package %s: a blank input: %w", c.pkg.Dir, err)
 	}
 	return nil

@@ -307,8 +307,9 @@ func TestMetrics(t *testing.T) {
 	r.do(t, "POST", "/v1/classify", "application/json", []byte(`{`))
 	body := string(r.do(t, "GET", "/metrics", "", nil).body)
 	for _, want := range []string{
-		`aisle_classifier_requests_total{code="200"} 1`, `aisle_classifier_requests_total{code="400"} 1`,
-		`aisle_classifier_request_duration_seconds_count 2`, `aisle_classifier_batch_size_sum 1`,
+		`aisle_classifier_requests_total{code="200",route="classify"} 1`, `aisle_classifier_requests_total{code="400",route="classify"} 1`,
+		`aisle_classifier_request_duration_seconds_count{route="classify"} 2`, `aisle_classifier_batch_size_sum 1`,
+		`aisle_classifier_queue_seconds_count 1`, `aisle_classifier_preprocess_seconds_count 2`, `aisle_classifier_postprocess_seconds_count 1`,
 		`aisle_classifier_inference_seconds_count 1`, `aisle_classifier_queue_length 0`, `aisle_classifier_requests_inside 0`,
 		`aisle_classifier_model_info{device="cpu",digest="sha256:`,
 	} {
@@ -366,8 +367,6 @@ func TestNewErrors(t *testing.T) {
 		"queue":      func(o *classify.Options) { o.Queue = -1 },
 		"body":       func(o *classify.Options) { o.MaxBody = 1 << 40 },
 		"timeout":    func(o *classify.Options) { o.Timeout = -1 },
-		"ids' type":  func(o *classify.Options) { q := *p; q.Spec.Inputs = clone(p, "FP32", "FP32"); o.Package = &q },
-		"weights":    func(o *classify.Options) { q := *p; q.Spec.Inputs = clone(p, "INT32", "INT64"); o.Package = &q },
 		"no workers": func(o *classify.Options) { o.Workers = -1 },
 	} {
 		o := classify.Options{Package: p}
@@ -376,12 +375,4 @@ func TestNewErrors(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-}
-
-func clone(p *model.Package, types ...string) []model.Tensor {
-	out := append([]model.Tensor(nil), p.Spec.Inputs...)
-	for i := range out {
-		out[i].Datatype = types[i]
-	}
-	return out
 }

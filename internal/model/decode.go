@@ -99,10 +99,12 @@ func explain(err error) error {
 	switch {
 	case errors.Is(err, jsonv2.ErrUnknownName):
 		return fmt.Errorf("%s is no field of a model.yaml (fields are written exactly as docs/models.md has them)", at)
+	case e.GoType == reflect.TypeFor[Duration]() && e.JSONKind != '"':
+		return fmt.Errorf("%s must be text, not %s: want a duration such as 2ms", at, jsonKind(e.JSONKind))
 	case e.JSONKind != 0 && e.GoType != nil && e.Err == nil:
 		hint := ""
-		if e.GoType.Kind() == reflect.String && (e.JSONKind == '0' || e.JSONKind == 't' || e.JSONKind == 'f') {
-			hint = `: put it in quotes`
+		if e.GoType.Kind() == reflect.String && strings.ContainsRune("0tf", rune(e.JSONKind)) {
+			hint = ": put it in quotes"
 		}
 		return fmt.Errorf("%s must be %s, not %s%s", at, goKind(e.GoType.Kind()), jsonKind(e.JSONKind), hint)
 	case e.Err != nil:

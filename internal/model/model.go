@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -96,10 +97,16 @@ func Inspect(path string) (*Package, []error) {
 		p.Graph = filepath.Join(path, p.Spec.Model.File)
 	}
 	for _, f := range p.Spec.Files() {
-		if !isFile(f.File) {
+		limit := int64(math.MaxInt64) // of the graph and its weights
+		switch {
+		case !isFile(f.File):
 			continue // a problem already
+		case f == p.Spec.Labels:
+			limit = MaxLabelBytes
+		case p.Spec.Preprocess.Wordpiece != nil && f == p.Spec.Preprocess.Wordpiece.Tokenizer:
+			limit = MaxTokenizer
 		}
-		if err := f.check(root); err != nil {
+		if err := f.check(root, limit); err != nil {
 			problems = append(problems, err)
 		}
 	}
@@ -204,13 +211,19 @@ func (p *Package) Check(digest string) error {
 	return nil
 }
 
-// check is an error unless the file has the pinned content.
-func (f File) check(root *os.Root) error {
+// check is an error unless the file has the pinned content, of at most limit
+// bytes.
+func (f File) check(root *os.Root, limit int64) error {
 	file, err := open(root, f.File)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
+	if info, err := file.Stat(); err != nil {
+		return err
+	} else if info.Size() > limit {
+		return fmt.Errorf("%s is larger than %d bytes", f.File, limit)
+	}
 	h := sha256.New()
 	if _, err := io.Copy(h, file); err != nil {
 		return fmt.Errorf("read %s: %w", f.File, err)

@@ -69,7 +69,7 @@ func (s Spec) Problems() []error {
 	c.tensors("outputs", outputs)
 
 	b := s.BatchSizes
-	c.want(len(b) > 0 && b[0] == 1 && slices.IsSortedFunc(b, func(x, y int) int { return x - y + 1 }) && slices.Max(b) <= MaxBatch,
+	c.want(len(b) > 0 && b[0] == 1 && slices.IsSortedFunc(b, func(x, y int) int { return x - y - 1 }) && slices.Max(b) <= MaxBatch,
 		"batchSizes", "%v: want ascending sizes that begin with 1, at most %d", b, MaxBatch)
 	d := time.Duration(s.MaxDelay)
 	c.want(d >= 0 && d <= MaxDelay, "maxDelay", "%s: want 0s to %s", d, MaxDelay)

@@ -15,11 +15,18 @@
 package oip
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"aisle.dev/aisle/internal/onnx"
+	"aisle.dev/aisle/internal/problem"
 	"aisle.dev/aisle/internal/serve"
 )
 
@@ -77,4 +84,159 @@ type Options struct {
 	Answered func(route string, status int, took time.Duration)
 
 	Logger *slog.Logger // nil discards
+}
+
+// Defaults of [Options].
+const (
+	DefaultMaxBody = 16 << 20
+	DefaultTimeout = 20 * time.Second
+)
+
+// Serves reports whether the request is one for [Handler]: below /v2, or gRPC.
+func Serves(r *http.Request) bool {
+	return r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/") || isGRPC(r)
+}
+
+// Handler serves the models. HTTP/1.1 and cleartext HTTP/2 are the server's
+// to speak; gRPC needs the latter.
+func Handler(models []Model, o Options) http.Handler {
+	h := &handler{models: map[string]Model{}, options: o}
+	h.options.MaxBody = cmp.Or(o.MaxBody, DefaultMaxBody)
+	h.options.Timeout = cmp.Or(o.Timeout, DefaultTimeout)
+	if o.Bodies == nil {
+		h.options.Bodies = serve.NewBudget(2 * h.options.MaxBody)
+	}
+	if o.Admit == nil {
+		h.options.Admit = func() (func(), error) { return func() {}, nil }
+	}
+	if o.Answered == nil {
+		h.options.Answered = func(string, int, time.Duration) {}
+	}
+	if o.Logger == nil {
+		h.options.Logger = slog.New(slog.DiscardHandler)
+	}
+	for _, m := range models {
+		h.models[m.Describe().Name] = m
+	}
+	return h
+}
+
+type handler struct {
+	models  map[string]Model
+	options Options
+}
+
+// statusGone is nginx's code for a caller that went away; only Answered is
+// told of it.
+const statusGone = 499
+
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
+	speak := h.rest
+	if isGRPC(r) {
+		speak = h.grpc
+	}
+	route, err := speak(w, r)
+	status := http.StatusOK
+	switch {
+	case err == nil:
+	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
+		status = statusGone
+	default:
+		status = problem.Status(err)
+	}
+	if status >= 500 && status != http.StatusServiceUnavailable && status != http.StatusNotImplemented {
+		h.options.Logger.Error("request failed", "route", route, "path", r.URL.Path, "error", err)
+	}
+	h.options.Answered(route, status, time.Since(began))
+}
+
+// find returns the model of the name. Version may be empty.
+func (h *handler) find(name, version string) (Model, Description, error) {
+	m, ok := h.models[name]
+	if !ok {
+		return nil, Description{}, problem.New(http.StatusNotFound, "there is no model %.80q here", name)
+	}
+	d := m.Describe()
+	if version != "" && !slices.Contains(d.Versions, version) {
+		return nil, d, problem.New(http.StatusNotFound, "model %q has no version %.80q; it has %q", name, version, d.Versions)
+	}
+	return m, d, nil
+}
+
+// ready is nil when all models are.
+func (h *handler) ready() error {
+	for _, m := range h.models {
+		if err := m.Ready(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// call is one inference as it came, in either encoding.
+type call struct {
+	id         string
+	parameters map[string]any
+	inputs     []input
+	outputs    []string // names; none means all
+}
+
+// infer runs the call. It gives the indexes of the outputs with their tensors.
+func (h *handler) infer(ctx context.Context, m Model, d Description, c call) ([]int, []onnx.Tensor, error) {
+	if us, ok := c.parameters["timeout"].(int64); ok && us > 0 { // Triton's, in microseconds
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, min(h.options.Timeout, time.Duration(min(us, int64(time.Hour/time.Microsecond)))*time.Microsecond))
+		defer cancel()
+	}
+	in, err := arrange(c.inputs, d.Inputs)
+	if err != nil {
+		return nil, nil, err
+	}
+	var wanted []int
+	for _, name := range c.outputs {
+		i := slices.IndexFunc(d.Outputs, func(p Port) bool { return p.Name == name })
+		if i < 0 {
+			return nil, nil, refuse("output %.80q is none of this model's: it gives %s", name, list(d.Outputs))
+		}
+		if slices.Contains(wanted, i) {
+			return nil, nil, refuse("output %q is asked for twice", name)
+		}
+		wanted = append(wanted, i)
+	}
+	if len(c.outputs) == 0 {
+		for i := range d.Outputs {
+			wanted = append(wanted, i)
+		}
+	}
+	out, err := m.Infer(ctx, Request{Inputs: in, Outputs: wanted, Parameters: c.parameters})
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(out) != len(wanted) {
+		return nil, nil, fmt.Errorf("model %s gave %d outputs of %d", d.Name, len(out), len(wanted))
+	}
+	return wanted, out, nil
+}
+
+// read reads a request's body of up to limit bytes. It is accounted for until
+// done is called.
+func (h *handler) read(w http.ResponseWriter, r *http.Request, limit int64) (body []byte, done func(), err error) {
+	share, err := h.options.Bodies.Take(r.Context(), r, limit)
+	if err != nil {
+		return nil, nil, err
+	}
+	body, err = serve.ReadBody(w, r, limit)
+	if err != nil {
+		share.Release()
+		return nil, nil, err
+	}
+	share.Keep(len(body))
+	return body, share.Release, nil
+}
+
+// unsupported refuses parameters that change what is asked for, of a tensor
+// or of a request. Others are the model's to know, and else mean nothing.
+func unsupported(name string) bool {
+	return strings.HasPrefix(name, "shared_memory_") || name == "classification"
 }

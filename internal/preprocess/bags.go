@@ -2,7 +2,6 @@ package preprocess
 
 import (
 	"context"
-	"fmt"
 
 	"aisle.dev/aisle/internal/model"
 	"aisle.dev/aisle/internal/ngrams"
@@ -25,12 +24,8 @@ type bag struct {
 
 func (*bag) Release() {}
 
-func newBags(spec model.Spec) (*bags, error) {
-	ids, weights := spec.Inputs[0], spec.Inputs[1]
-	if ids.Datatype != "INT32" && ids.Datatype != "INT64" || weights.Datatype != "FP32" {
-		return nil, fmt.Errorf("inputs %s %s and %s %s: hashed n-grams are INT32 or INT64 ids and FP32 weights", ids.Name, ids.Datatype, weights.Name, weights.Datatype)
-	}
-	return &bags{config: *spec.Preprocess.HashedNgrams, reads: spec.Reads, wide: ids.Datatype == "INT64"}, nil
+func newBags(spec model.Spec) *bags {
+	return &bags{config: *spec.Preprocess.HashedNgrams, reads: spec.Reads, wide: spec.Inputs[0].Datatype == onnx.INT64}
 }
 
 func (t *bags) product(_ context.Context, p product.Product) (Sample, error) {
@@ -45,15 +40,7 @@ func (t *bags) product(_ context.Context, p product.Product) (Sample, error) {
 	return &bag{ids: ids, weights: weights}, nil
 }
 
-func noText(reads []string) error {
-	return nothingToRead("the product has none of the fields that this classifier reads: %v", reads)
-}
-
 func (t *bags) raw([]byte) (Sample, error) { return nil, noPictures(t.reads) }
-
-func noPictures(reads []string) error {
-	return nothingToRead("this classifier reads no pictures; it reads %v", reads)
-}
 
 func (*bags) blank() Sample {
 	const usual = 64 // about what a title has, so that a warm run has the usual shape

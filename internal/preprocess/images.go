@@ -2,7 +2,6 @@ package preprocess
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"slices"
 	"sync"
@@ -14,30 +13,41 @@ import (
 	"aisle.dev/aisle/internal/product"
 )
 
-// images reads a product's first picture.
+// images reads a product's first picture: [batch, channels, height, width] or
+// [batch, height, width, channels], of FP32, FP16 or UINT8.
 type images struct {
-	spec  model.Image
-	fetch func(context.Context, string) ([]byte, error) // nil: inline pictures alone
-	pool  sync.Pool                                     // of *picture
+	spec     model.Image
+	datatype string
+	shape    []int64                                       // of one picture
+	size     int                                           // its elements
+	fetch    func(context.Context, string) ([]byte, error) // nil: inline pictures alone
+	pool     sync.Pool                                     // of *picture
 }
 
+// picture has either pixels or, of other datatypes, bytes.
 type picture struct {
 	of     *images
 	pixels []float32
+	bytes  []byte
 }
 
 func (p *picture) Release() { p.of.pool.Put(p) }
 
-func newImages(spec model.Spec, o Options) (*images, error) {
-	if in := spec.Inputs[0]; in.Datatype != "FP32" {
-		return nil, fmt.Errorf("input %s is %s; a picture is FP32", in.Name, in.Datatype)
+func newImages(spec model.Spec, o Options) *images {
+	im := &images{spec: *spec.Preprocess.Image, datatype: spec.Inputs[0].Datatype, fetch: o.Fetch}
+	depth, height, width := int64(im.spec.Depth()), int64(im.spec.Height), int64(im.spec.Width)
+	im.shape, im.size = []int64{depth, height, width}, int(depth*height*width)
+	if im.spec.Layout == model.NHWC {
+		im.shape = []int64{height, width, depth}
 	}
-	im := &images{spec: *spec.Preprocess.Image, fetch: o.Fetch}
-	im.pool.New = func() any { return &picture{of: im, pixels: make([]float32, im.size())} }
-	return im, nil
+	im.pool.New = func() any {
+		if im.datatype == onnx.FP32 {
+			return &picture{of: im, pixels: make([]float32, im.size)}
+		}
+		return &picture{of: im, bytes: make([]byte, im.size*onnx.Size(im.datatype))}
+	}
+	return im
 }
-
-func (im *images) size() int { return 3 * im.spec.Width * im.spec.Height }
 
 func (im *images) product(ctx context.Context, p product.Product) (Sample, error) {
 	if len(p.Images) == 0 {
@@ -58,7 +68,13 @@ func (im *images) product(ctx context.Context, p product.Product) (Sample, error
 
 func (im *images) raw(data []byte) (Sample, error) {
 	p := im.pool.Get().(*picture)
-	if err := imaging.Tensor(p.pixels, data, im.spec); err != nil {
+	var err error
+	if p.pixels != nil {
+		err = imaging.Tensor(p.pixels, data, im.spec)
+	} else {
+		err = imaging.Raw(p.bytes, data, im.spec, im.datatype)
+	}
+	if err != nil {
 		p.Release()
 		return nil, err
 	}
@@ -68,20 +84,33 @@ func (im *images) raw(data []byte) (Sample, error) {
 func (im *images) blank() Sample {
 	p := im.pool.Get().(*picture)
 	clear(p.pixels)
+	clear(p.bytes)
 	return p
 }
 
 func (*images) group(Sample) string { return "" }
 
 func (im *images) tensors(batch []Sample, b *Buffers) []onnx.Tensor {
-	n := im.size()
-	data := batch[0].(*picture).pixels
-	if len(batch) > 1 {
-		b.floats = grow(b.floats, len(batch)*n)
-		data = b.floats
-		for i, s := range batch {
-			copy(data[i*n:(i+1)*n], s.(*picture).pixels)
+	first := batch[0].(*picture)
+	t := onnx.Tensor{Shape: append([]int64{int64(len(batch))}, im.shape...)}
+	switch {
+	case first.pixels == nil:
+		t.Datatype, t.Raw = im.datatype, first.bytes
+		if len(batch) > 1 {
+			b.bytes = b.bytes[:0]
+			for _, s := range batch {
+				b.bytes = append(b.bytes, s.(*picture).bytes...)
+			}
+			t.Raw = b.bytes
 		}
+	case len(batch) == 1:
+		t.F32 = first.pixels
+	default:
+		b.floats = b.floats[:0]
+		for _, s := range batch {
+			b.floats = append(b.floats, s.(*picture).pixels...)
+		}
+		t.F32 = b.floats
 	}
-	return []onnx.Tensor{{Shape: []int64{int64(len(batch)), 3, int64(im.spec.Height), int64(im.spec.Width)}, F32: data}}
+	return []onnx.Tensor{t}
 }

@@ -3,8 +3,9 @@
 //
 // A product becomes a [Sample] in its request's own goroutine; samples of the
 // same group become the tensors of one batch in a worker's. What a kind of
-// preprocessing is, training does too: text is hashed by internal/ngrams,
-// pictures are resized by internal/imaging.
+// preprocessing is, training does too: text is hashed by internal/ngrams, cut
+// into tokens by internal/wordpiece, or given as it is; pictures are resized
+// by internal/imaging.
 //
 // Guarantees: nothing of a product is kept once its sample is made; a
 // sample's tensors do not depend on who shares its batch, but for padding that
@@ -55,7 +56,8 @@ type kind interface {
 	tensors(batch []Sample, b *Buffers) []onnx.Tensor
 }
 
-// New returns the package's preprocessor.
+// New returns the package's preprocessor. A package without preprocessing has
+// none.
 func New(p *model.Package, o Options) (*Preprocessor, error) {
 	k, err := newKind(p, o)
 	if err != nil {
@@ -66,12 +68,16 @@ func New(p *model.Package, o Options) (*Preprocessor, error) {
 
 func newKind(p *model.Package, o Options) (kind, error) {
 	switch k := p.Spec.Preprocess.Kind; k {
-	case "image":
-		return newImages(p.Spec, o)
-	case "text/hashed-ngrams":
-		return newBags(p.Spec)
+	case model.Picture:
+		return newImages(p.Spec, o), nil
+	case model.HashedNgrams:
+		return newBags(p.Spec), nil
+	case model.TextString:
+		return newTexts(p.Spec), nil
+	case model.WordPiece:
+		return newTokens(p)
 	default:
-		return nil, fmt.Errorf("preprocess kind %q is not known here", k)
+		return nil, fmt.Errorf("preprocess kind %q reads no products", k)
 	}
 }
 
@@ -99,9 +105,11 @@ func (pp *Preprocessor) Tensors(batch []Sample, b *Buffers) []onnx.Tensor {
 // Buffers are one worker's memory, kept between its batches. The zero value
 // is ready for use.
 type Buffers struct {
-	floats []float32
-	ids    []int32
-	wide   []int64
+	floats  []float32
+	bytes   []byte
+	ids     []int32
+	wide    []int64
+	strings []string
 }
 
 func grow[T any](s []T, n int) []T {

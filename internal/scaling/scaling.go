@@ -25,7 +25,9 @@ const (
 
 // Bounds of what a schedule may hold.
 const (
-	MaxWindows          = 64
+	MaxWindows          = 64     // beside those of exceptions
+	MaxServiceWindows   = 512    // of all a service's schedules, exceptions' included
+	CronWeight          = 8      // how many of these a window by cron counts as
 	MaxExceptions       = 366    // and of dates in all of them
 	MaxExceptionWindows = 8      // in one exception
 	MaxScale            = 10_000 // pods: the largest floor and cap
@@ -68,8 +70,10 @@ type ScalingScheduleList struct {
 //
 // +kubebuilder:validation:XValidation:rule="(has(self.windows) && size(self.windows) > 0) || (has(self.exceptions) && self.exceptions.exists(e, has(e.windows) && size(e.windows) > 0))",message="there is no window; a bound that always holds is one window with a floor or a cap and no times"
 type Spec struct {
-	// Service is the Knative Service, in the schedule's namespace.
+	// Service is the Knative Service, in the schedule's namespace. It stays: what
+	// the schedule's status holds was found on that Service's Revisions.
 	//
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="a schedule stays with its service; delete it, and create it for the other one"
 	// +kubebuilder:validation:MaxLength=63
 	// +kubebuilder:validation:Pattern=`^[a-z]([-a-z0-9]*[a-z0-9])?$`
 	Service string `json:"service"`

@@ -15,10 +15,10 @@ type addedToken struct {
 }
 
 // addedTokens are sought together: the one that begins first, and of those
-// the longest. Keyed by their first byte, longest first.
-type addedTokens map[byte][]addedToken
+// the longest. By their first byte, longest first.
+type addedTokens [256][]addedToken
 
-func (a addedTokens) add(t addedToken) {
+func (a *addedTokens) add(t addedToken) {
 	tokens := append(a[t.text[0]], t)
 	slices.SortStableFunc(tokens, func(x, y addedToken) int { return len(y.text) - len(x.text) })
 	a[t.text[0]] = tokens
@@ -26,9 +26,9 @@ func (a addedTokens) add(t addedToken) {
 
 // split gives the parts of s in their order: its added tokens, and the text
 // between them, which is never empty.
-func (a addedTokens) split(s string, give func(part string, id int64, added bool)) {
+func (a *addedTokens) split(s string, give func(part string, id int64, added bool)) {
 	start := 0
-	for i := 0; i < len(s) && len(a) > 0; {
+	for i := 0; i < len(s); {
 		tokens := a[s[i]]
 		n := slices.IndexFunc(tokens, func(t addedToken) bool { return strings.HasPrefix(s[i:], t.text) })
 		if n < 0 {

@@ -80,7 +80,7 @@ func load(data []byte) (*Tokenizer, error) {
 	if f.Version != "1.0" {
 		return nil, fmt.Errorf("version %q is not read; only 1.0 is", f.Version)
 	}
-	t := &Tokenizer{raw: addedTokens{}, folded: addedTokens{}}
+	t := new(Tokenizer)
 	if err := t.setModel(f.Model); err != nil {
 		return nil, fmt.Errorf("model: %w", err)
 	}
@@ -234,9 +234,9 @@ func (t *Tokenizer) setAdded(tokens []added) (map[int64]bool, error) {
 		if a.SingleWord == nil || a.LStrip == nil || a.RStrip == nil || a.Normalized == nil || a.Special == nil {
 			return nil, fmt.Errorf("%.40q: want single_word, lstrip, rstrip, normalized and special", a.Content)
 		}
-		text, in := a.Content, t.raw
+		text, in := a.Content, &t.raw
 		if *a.Normalized {
-			text, in = t.normalizer.apply(text), t.folded
+			text, in = t.normalizer.apply(text), &t.folded
 		}
 		id, ok := t.vocab[a.Content]
 		if !ok {

@@ -138,7 +138,10 @@ func lowercase(s string) string {
 }
 
 func isPunctuation(r rune) bool {
-	return unicode.Is(punctuation, r) // all of ASCII's, "$" and "^" too
+	if r < 0x80 {
+		return r > ' ' && r < '0' || r > '9' && r < 'A' || r > 'Z' && r < 'a' || r > 'z' && r < 0x7f // "$" and "^" too
+	}
+	return unicode.Is(punctuation, r)
 }
 
 func isASCII(s string) bool {

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
-	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -255,7 +254,7 @@ func (s Schedule) Next(after time.Time) time.Time {
 func (s Schedule) Prev(at time.Time) time.Time {
 	// Nothing that was parsed stays away for longer than eight years, so this
 	// ends after a handful of turns.
-	for back := 24 * time.Hour; ; back *= 8 {
+	for back := time.Hour; ; back *= 8 {
 		if tick, ok := s.Last(at.Add(-back), at); ok {
 			return tick
 		}
@@ -265,15 +264,27 @@ func (s Schedule) Prev(at time.Time) time.Time {
 // Last returns the latest tick after one moment and up to another; false if
 // there is none between them.
 func (s Schedule) Last(after, upTo time.Time) (time.Time, bool) {
-	if !s.Next(after).After(upTo) {
-		// Next never goes back when its argument goes on: look for the last
-		// second from which the next tick is still within.
-		n := sort.Search(int(upTo.Sub(after)/time.Second)+1, func(i int) bool {
-			return s.Next(after.Add(time.Duration(i) * time.Second)).After(upTo)
-		})
-		return s.Next(after.Add(time.Duration(n-1) * time.Second)), true
+	last := s.Next(after)
+	if last.After(upTo) {
+		return time.Time{}, false
 	}
-	return time.Time{}, false
+	// Next never goes back when its argument goes on: halve what lies between a
+	// tick and a time from which on none is within. Ticks that come seldom leave
+	// little to halve.
+	for none := upTo; ; {
+		next := s.Next(last)
+		if next.After(upTo) {
+			return last, true
+		}
+		last = next
+		if mid := last.Add(none.Sub(last) / 2); mid.After(last) {
+			if t := s.Next(mid); t.After(upTo) {
+				none = mid
+			} else {
+				last = t
+			}
+		}
+	}
 }
 
 // A reading is what a clock on the wall shows. It is held as a time in UTC,
@@ -346,7 +357,11 @@ const eightYears = 8*366 + 1
 func (s Schedule) reading(r time.Time) (time.Time, bool) {
 	day := time.Date(r.Year(), r.Month(), r.Day(), 0, 0, 0, 0, time.UTC)
 	from := int(r.Sub(day) / time.Second)
-	for range eightYears {
+	for last := day.AddDate(0, 0, eightYears); day.Before(last); {
+		if s.month&(1<<day.Month()) == 0 {
+			day, from = time.Date(day.Year(), day.Month()+1, 1, 0, 0, 0, 0, time.UTC), 0
+			continue
+		}
 		if s.day(day) {
 			if at, ok := s.ofDay(from); ok {
 				return day.Add(time.Duration(at) * time.Second), true
@@ -357,11 +372,8 @@ func (s Schedule) reading(r time.Time) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// day says whether the schedule has ticks on a day.
+// day says whether the schedule has ticks on a day of one of its months.
 func (s Schedule) day(d time.Time) bool {
-	if s.month&(1<<d.Month()) == 0 {
-		return false
-	}
 	dom, dow := s.dom&(1<<d.Day()) != 0, s.dow&(1<<d.Weekday()) != 0
 	if s.eitherDay {
 		return dom || dow

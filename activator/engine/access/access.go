@@ -13,7 +13,7 @@
 // Guarantees: the file is read for each request, so that a token that is taken
 // out of it, or has expired, is refused from the next request on, and one that
 // cannot be read lets nobody in. A request that goes on, such as a watch, ends
-// when its token expires. How long a comparison takes says nothing of the
+// when its token expires, and within seconds of its being taken back. How long a comparison takes says nothing of the
 // tokens.
 //
 // Non-goals: encryption. A token crosses the network as it is, so an address
@@ -26,6 +26,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -131,15 +132,39 @@ func (t *Tokens) Guard(mux *http.ServeMux) http.Handler {
 			}
 			return err
 		}
-		ctx := context.WithValue(req.Context(), callerKey{}, Caller{Way: audit.TCP, Name: token.Name})
+		ctx, cancel := context.WithCancel(context.WithValue(req.Context(), callerKey{}, Caller{Way: audit.TCP, Name: token.Name}))
 		if !token.Expires.IsZero() {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithDeadline(ctx, token.Expires)
-			defer cancel()
+			var expire context.CancelFunc
+			ctx, expire = context.WithDeadline(ctx, token.Expires)
+			defer expire()
 		}
+		var watch sync.WaitGroup
+		watch.Go(func() { t.follow(ctx, cancel, req.Header.Get("Authorization"), Needed(req, pattern)) })
+		defer watch.Wait()
+		defer cancel()
 		mux.ServeHTTP(w, req.WithContext(ctx))
 		return nil
 	}, func(_ *http.Request, err error) { t.log.Error("a request is not answered", "err", err) })
+}
+
+// recheck is how soon a request ends whose token was taken back.
+const recheck = 5 * time.Second
+
+// follow ends a request that goes on when it would not be let in any more.
+func (t *Tokens) follow(ctx context.Context, end func(), header string, needed Role) {
+	tick := time.NewTicker(recheck)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if _, err := t.check(header, needed); err != nil {
+				end()
+				return
+			}
+		}
+	}
 }
 
 // check finds the token of a request, or says why it is refused.

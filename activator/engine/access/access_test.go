@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"aisle.dev/aisle/activator/engine/audit"
@@ -160,6 +161,34 @@ func TestEndsWithItsToken(t *testing.T) {
 	req := httptest.NewRequest("GET", "/", nil)
 	req.Header.Set("Authorization", "Bearer "+secret)
 	tokens.Guard(mux).ServeHTTP(httptest.NewRecorder(), req)
+}
+
+// A request that goes on ends soon after its token was taken back.
+func TestEndsWithoutItsToken(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens")
+	secret := added(t, path, "a", View, time.Time{})
+	synctest.Test(t, func(t *testing.T) {
+		tokens, err := Open(path, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		mux := http.NewServeMux()
+		mux.HandleFunc("/", func(_ http.ResponseWriter, req *http.Request) {
+			time.AfterFunc(time.Minute, func() {
+				if err := os.WriteFile(path, nil, 0o600); err != nil {
+					t.Error(err)
+				}
+			})
+			<-req.Context().Done()
+		})
+		req := httptest.NewRequest("GET", "/", nil)
+		req.Header.Set("Authorization", "Bearer "+secret)
+		tokens.Guard(mux).ServeHTTP(httptest.NewRecorder(), req)
+		if went := time.Since(began); went < time.Minute || went > time.Minute+recheck {
+			t.Errorf("it went on for %v", went)
+		}
+	})
 }
 
 func TestAdd(t *testing.T) {

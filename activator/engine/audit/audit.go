@@ -5,7 +5,8 @@
 // cut by a crash costs that line alone. The record is bounded: two files of
 // [MaxFile] bytes each, of which the older one goes. What held last for a
 // service is known at the next start ([Log.Last]), so that a change that came
-// while nothing ran can be told of.
+// while nothing ran can be told of; so is when it was last bounded by hand, and
+// by which events ([Log.Hand]).
 //
 // Non-goals: it is no store of bounds (the ScalingSchedules are) and no proof
 // against who owns the folder.
@@ -25,6 +26,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"aisle.dev/aisle/internal/scaling"
 )
 
 // Name is the record's file in the data directory; the older one has ".1"
@@ -36,6 +39,8 @@ const (
 	MaxFile = 4 << 20 // bytes of one file
 	maxText = 1 << 10 // bytes of one text of an entry
 	maxLine = 16 << 10
+
+	maxEvents = 64 // remembered of a service
 )
 
 // Way is how a change came about.
@@ -80,7 +85,20 @@ type Entry struct {
 	Old       Bounds    `json:"old"`                // of the service, by all that bounds it
 	New       Bounds    `json:"new"`
 	Reason    string    `json:"reason,omitempty"`
-	Until     time.Time `json:"until,omitzero"` // when what was set expires
+	Until     time.Time `json:"until,omitzero"`  // when what was set expires
+	Event     string    `json:"event,omitempty"` // which event did it
+}
+
+// Hand is what is known of a service's being bounded by hand.
+type Hand struct {
+	Changed time.Time // when somebody last set something, or took it back
+	Events  []string  // the last events that did, the newest last
+}
+
+// held is what the record says of a service as a whole.
+type held struct {
+	bounds Bounds // the New of its last entry
+	hand   Hand
 }
 
 // Log is the record. It may be used by any number of goroutines.
@@ -91,16 +109,19 @@ type Log struct {
 	mu   sync.Mutex // guards what follows
 	file *os.File   // nil: it could not be begun anew, and is with the next entry
 	size int64
-	cut  bool                 // its last line may have no end
-	last map[[2]string]Bounds // by namespace and service: the New of its last entry
+	cut  bool               // its last line may have no end
+	of   map[[2]string]held // by namespace and service
 }
 
 // Open opens the record in a folder, and begins it where there is none.
 func Open(dir string) (*Log, error) { return open(dir, MaxFile) }
 
 func open(dir string, limit int64) (*Log, error) {
-	l := &Log{path: filepath.Join(dir, Name), max: limit, last: map[[2]string]Bounds{}}
-	err := l.each(func(e Entry) { l.last[[2]string{e.Namespace, e.Service}] = e.New })
+	l := &Log{path: filepath.Join(dir, Name), max: limit, of: map[[2]string]held{}}
+	files, err := l.files()
+	for _, f := range files {
+		err = errors.Join(err, eachLine(f, l.learn), f.Close())
+	}
 	if err == nil {
 		err = l.begin()
 	}
@@ -108,6 +129,21 @@ func open(dir string, limit int64) (*Log, error) {
 		return nil, fmt.Errorf("open the audit log: %w", err)
 	}
 	return l, nil
+}
+
+// learn takes in an entry. REQUIRES: l.mu is held, or nobody else knows of l.
+func (l *Log) learn(e Entry) {
+	key := [2]string{e.Namespace, e.Service}
+	h := l.of[key]
+	h.bounds = e.New
+	if e.Schedule == scaling.HandName(e.Service) && e.Way != Clock && e.Way != Start {
+		h.hand.Changed = e.Time
+		if e.Event != "" {
+			// A new slice: who has asked for the old one keeps it.
+			h.hand.Events = append(slices.Clone(h.hand.Events[max(0, len(h.hand.Events)-maxEvents+1):]), e.Event)
+		}
+	}
+	l.of[key] = h
 }
 
 // begin opens the newer file to write at its end.
@@ -138,7 +174,7 @@ func (l *Log) Write(entries ...Entry) error {
 	}
 	var text bytes.Buffer
 	for _, e := range entries {
-		for _, s := range []*string{&e.Namespace, &e.Service, &e.By, &e.Did, &e.Schedule, &e.Reason} {
+		for _, s := range []*string{&e.Namespace, &e.Service, &e.By, &e.Did, &e.Schedule, &e.Reason, &e.Event} {
 			if len(*s) > maxText {
 				*s = strings.ToValidUTF8((*s)[:maxText], "") + "…"
 			}
@@ -152,7 +188,7 @@ func (l *Log) Write(entries ...Entry) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range entries {
-		l.last[[2]string{e.Namespace, e.Service}] = e.New
+		l.learn(e)
 	}
 	if err := l.append(text.Bytes()); err != nil {
 		return fmt.Errorf("write the audit log: %w", err)
@@ -191,24 +227,36 @@ func (l *Log) append(text []byte) error {
 func (l *Log) Last(namespace, service string) (Bounds, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b, ok := l.last[[2]string{namespace, service}]
-	return b, ok
+	h, ok := l.of[[2]string{namespace, service}]
+	return h.bounds, ok
+}
+
+// Hand is how a service was bounded by hand, as far back as the record goes.
+func (l *Log) Hand(namespace, service string) Hand {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.of[[2]string{namespace, service}].hand
 }
 
 // Read gives the last entries, the newest first, of one service or, where that
-// is empty, of all; at most limit.
+// is empty, of all; at most limit. Nobody waits for it: an entry that is written
+// meanwhile may be among them.
 func (l *Log) Read(namespace, service string, limit int) ([]Entry, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	files, err := l.files()
+	if err != nil {
+		return nil, fmt.Errorf("read the audit log: %w", err)
+	}
 	var all []Entry // the oldest first, never more than twice the limit
-	err := l.each(func(e Entry) {
-		if namespace != "" && e.Namespace != namespace || service != "" && e.Service != service {
-			return
-		}
-		if all = append(all, e); len(all) >= 2*limit {
-			all = slices.Delete(all, 0, len(all)-limit)
-		}
-	})
+	for _, f := range files {
+		err = errors.Join(err, eachLine(f, func(e Entry) {
+			if namespace != "" && e.Namespace != namespace || service != "" && e.Service != service {
+				return
+			}
+			if all = append(all, e); len(all) >= 2*limit {
+				all = slices.Delete(all, 0, len(all)-limit)
+			}
+		}), f.Close())
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the audit log: %w", err)
 	}
@@ -219,25 +267,28 @@ func (l *Log) Read(namespace, service string, limit int) ([]Entry, error) {
 	return all, nil
 }
 
-// each reads both files, the older one first, and passes over lines that are
-// none of ours.
-func (l *Log) each(take func(Entry)) error {
+// files opens what there is of the two files, the older one first. Under the
+// lock, since a file that is begun anew gives its name to the other.
+func (l *Log) files() (all []*os.File, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, path := range []string{l.path + ".1", l.path} {
 		f, err := os.Open(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return err
+			for _, f := range all {
+				err = errors.Join(err, f.Close())
+			}
+			return nil, err
 		}
-		err = eachLine(f, take)
-		if err = errors.Join(err, f.Close()); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
+		all = append(all, f)
 	}
-	return nil
+	return all, nil
 }
 
+// eachLine passes over lines that are none of ours.
 func eachLine(r io.Reader, take func(Entry)) error {
 	lines := bufio.NewReaderSize(r, maxLine)
 	for {

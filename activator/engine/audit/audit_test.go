@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -234,4 +235,44 @@ func FuzzEachLine(f *testing.F) {
 			t.Errorf("%d entries in %q", seen, text)
 		}
 	})
+}
+
+// What was done by hand is known again after a restart, the last events of it
+// too; what the clock does to it is not by hand.
+func TestHand(t *testing.T) {
+	dir := t.TempDir()
+	l, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC)
+	var want []string
+	for i := range maxEvents + 3 {
+		e := Entry{Time: at, Namespace: "default", Service: "title", Way: Event, Did: "set by an event", Schedule: "title-by-hand", Event: fmt.Sprint("e", i)}
+		want = append(want, e.Event)
+		if err := l.Write(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err = l.Write(
+		Entry{Time: at.Add(time.Minute), Namespace: "default", Service: "title", Way: Socket, Did: "deleted", Schedule: "title-by-hand"},
+		Entry{Time: at.Add(time.Hour), Namespace: "default", Service: "title", Way: Clock, Did: "always ends", Schedule: "title-by-hand"},
+		Entry{Time: at.Add(time.Hour), Namespace: "default", Service: "title", Way: Socket, Did: "applied", Schedule: "office"})
+	if err = errors.Join(err, l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if l, err = Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if d := cmp.Diff(Hand{Changed: at.Add(time.Minute), Events: want[3:]}, l.Hand("default", "title")); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff(Hand{}, l.Hand("default", "photo")); d != "" {
+		t.Error(d)
+	}
 }

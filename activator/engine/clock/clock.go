@@ -62,7 +62,10 @@ func (w *Wall) Alarm(t time.Time) error {
 	err := unix.TimerfdSettime(w.fd, flags, &unix.ItimerSpec{Value: at}, nil)
 	if errors.Is(err, unix.ECANCELED) { // the clock was set meanwhile: it is armed, and Wait must not miss that
 		w.set.Store(true)
-		err = unix.TimerfdSettime(w.fd, unix.TFD_TIMER_ABSTIME, &unix.ItimerSpec{Value: unix.Timespec{Nsec: 1}}, nil)
+		err = unix.TimerfdSettime(w.fd, flags, &unix.ItimerSpec{Value: unix.Timespec{Nsec: 1}}, nil)
+		if errors.Is(err, unix.ECANCELED) { // once more: it is armed as before
+			err = nil
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("set an alarm: %w", err)

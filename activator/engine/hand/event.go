@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
@@ -67,14 +68,19 @@ func Events(b Backend, on bool, log *slog.Logger) http.Handler {
 	}, func(_ *http.Request, err error) { log.Error("an event sets no bounds", "err", err) })
 }
 
-// local is whether a request comes from this machine.
+// local is whether a request comes from this machine: over loopback, or, where
+// that is not listened to, from the very address that it came to, which no other
+// machine's connection does.
 func local(req *http.Request) bool {
-	host, _, err := net.SplitHostPort(req.RemoteAddr)
+	from, err := netip.ParseAddrPort(req.RemoteAddr)
 	if err != nil {
 		return false
 	}
-	from, err := netip.ParseAddr(host)
-	return err == nil && from.Unmap().IsLoopback()
+	if from.Addr().Unmap().IsLoopback() {
+		return true
+	}
+	at, ok := req.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	return ok && at.AddrPort().Addr().Unmap() == from.Addr().Unmap()
 }
 
 // errTaken means that an event has nothing to change.
@@ -131,14 +137,11 @@ func (o order) change(ev ce.Event, s State) (c Change, warnings []string, err er
 		begin = t // however late it comes, it holds for no longer
 	}
 	id := event.ID(ev.Source(), ev.ID())
-	if set := s.set(o.Service); set != nil {
-		at, err := time.Parse(time.RFC3339Nano, set.Annotations[scaling.AtAnnotation])
-		switch {
-		case set.Annotations[scaling.EventAnnotation] == id:
-			return c, []string{"this event has been taken already; nothing has changed"}, errTaken
-		case err == nil && begin.Before(at):
-			return c, []string{"something was set by hand after this event; nothing has changed"}, errTaken
-		}
+	switch {
+	case slices.Contains(s.Hand.Events, id):
+		return c, []string{"this event has been taken already; nothing has changed"}, errTaken
+	case begin.Before(s.Hand.Changed):
+		return c, []string{"something was set or taken back by hand after this event; nothing has changed"}, errTaken
 	}
 	wanted := scaling.ByHand{Min: o.Min, Max: o.Max, For: o.For, Reason: o.Reason}
 	set, err := wanted.Schedule(o.Namespace, o.Service, "event of "+ev.Source(), begin)
@@ -160,5 +163,5 @@ func (o order) change(ev ce.Event, s State) (c Change, warnings []string, err er
 		}
 	}
 	set.Annotations[scaling.EventAnnotation] = id
-	return Change{set, audit.Entry{Way: audit.Event, By: ev.Source(), Did: did}}, warnings, nil
+	return Change{set, audit.Entry{Way: audit.Event, By: ev.Source(), Did: did, Event: id}}, warnings, nil
 }

@@ -6,8 +6,8 @@
 // them only if nobody else has in between (412). What is written expires,
 // unless it is said to be permanent. An event sets no more than the maximum
 // that the service declares, nothing for good, and once, however often it
-// comes, for as long as nobody takes back what it set, or it has no time and
-// another came after it. Every change is in the audit log, with who made it.
+// comes, also after somebody has taken back what it set: the audit log has the
+// last events of a service. Every change is in it, with who made it.
 //
 // Non-goals: deciding what bounds mean at a time (activator/schedule), and who
 // may do what (engine/access).
@@ -34,6 +34,7 @@ type State struct {
 	Base      schedule.Base // its own min-scale and max-scale
 	Lead      time.Duration // from its wake to its being ready
 	Schedules []*scaling.ScalingSchedule
+	Hand      audit.Hand // how it was bounded by hand so far
 }
 
 // Backend has the services and their schedules.
@@ -54,9 +55,11 @@ type Change struct {
 	Entry    audit.Entry              // who does it and why; all else is the backend's to say
 }
 
-// set is the schedule that was set by hand; nil: there is none.
+// set is the schedule that was set by hand; nil: there is none, or it is over.
 func (s State) set(service string) *scaling.ScalingSchedule {
-	i := slices.IndexFunc(s.Schedules, func(o *scaling.ScalingSchedule) bool { return o.Name == scaling.HandName(service) })
+	i := slices.IndexFunc(s.Schedules, func(o *scaling.ScalingSchedule) bool {
+		return o.Name == scaling.HandName(service) && !o.Expired(s.Now)
+	})
 	if i < 0 {
 		return nil
 	}

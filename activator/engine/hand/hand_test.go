@@ -1,12 +1,15 @@
 package hand
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -73,6 +76,10 @@ func (k *kept) Update(namespace, service string, change func(State) (Change, err
 		c.Schedule.UID, c.Schedule.Generation = types.UID(fmt.Sprint("u", k.written)), 1
 	}
 	s = s.With(service, c.Schedule)
+	s.Hand.Changed = k.now
+	if c.Entry.Event != "" {
+		s.Hand.Events = append(s.Hand.Events, c.Entry.Event)
+	}
 	k.states[namespace+"/"+service] = s
 	k.entries = append(k.entries, c.Entry)
 	return s, nil
@@ -251,8 +258,14 @@ func TestRefuses(t *testing.T) {
 		{"nothing", "PUT", title, ``, 400, "EOF"},
 		{"an unknown field", "PUT", title, `{"mim": 2, "for": "1h"}`, 400, "mim"},
 		{"two objects", "PUT", title, `{"min": 2, "for": "1h"}{}`, 400, "something follows"},
-		{"half a pod", "PUT", title, `{"min": 1.5, "for": "1h"}`, 400, "min"},
-		{"more pods than an int32", "PUT", title, `{"min": 3000000000, "for": "1h"}`, 400, "min"},
+		{"half a pod", "PUT", title, `{"min": 1.5, "for": "1h"}`, 400, "min: 1.5 is not a whole number of pods"},
+		{"more pods than an int32", "PUT", title, `{"min": 3000000000, "for": "1h"}`, 400, "min: 3000000000 is not a whole number of pods up to 10000"},
+		{"pods in quotes", "PUT", title, `{"min": "2", "for": "1h"}`, 400, "min: a string is not a whole number"},
+		{"hours in a number", "PUT", title, `{"min": 2, "for": 3}`, 400, "for: a number is not a text in quotes"},
+		{"permanent in quotes", "PUT", title, `{"min": 2, "permanent": "yes"}`, 400, "permanent: a string is not true or false"},
+		{"a list", "PUT", title, `[2, 4]`, 400, "an array is not a JSON object"},
+		{"a field twice", "PUT", title, `{"min": 2, "min": 3, "for": "1h"}`, 400, `duplicate field "min"`},
+		{"a field in other case", "PUT", title, `{"Min": 2, "for": "1h"}`, 400, `unknown field "Min"`},
 		{"negative", "PUT", title, `{"min": -1, "for": "1h"}`, 422, "min: -1"},
 		{"max 0", "PUT", title, `{"max": 0, "for": "1h"}`, 422, "closed: true"},
 		{"no expiry", "PUT", title, `{"min": 2}`, 422, "permanent"},
@@ -303,11 +316,55 @@ func TestEvents(t *testing.T) {
 		t.Errorf("written %d times", k.written)
 	}
 	pinged(t, h, "2", begin, `{"service": "title", "max": 1, "for": "1h"}`).want(t, 200)
+	// Taken back by hand, and then delivered again.
+	k.now = begin.Add(time.Minute)
+	ask(t, h, "DELETE", title, "").want(t, 200)
+	pinged(t, h, "2", begin, `{"service": "title", "max": 1, "for": "1h"}`).want(t, 200, "taken already")
+	pinged(t, h, "3", begin, data).want(t, 200, "after this event")
+	if s, _ := k.State("default", "title"); s.set("title") != nil {
+		t.Errorf("%+v", s.set("title"))
+	}
 	// By its own type, in structured mode.
 	r = ask(t, h, "POST", EventsPath, `{"specversion":"1.0","id":"a","source":"/ops","type":"dev.aisle.scale.v1","data":{"service":"title","min":2,"for":"1h"}}`, "Content-Type", "application/cloudevents+json")
-	if r.Code != 200 || k.written != 3 || r.Header().Get("Content-Type") != "application/cloudevents+json; charset=UTF-8" && !strings.HasPrefix(r.Header().Get("Content-Type"), "application/cloudevents+json") {
+	if r.Code != 200 || k.written != 4 || r.Header().Get("Content-Type") != "application/cloudevents+json; charset=UTF-8" && !strings.HasPrefix(r.Header().Get("Content-Type"), "application/cloudevents+json") {
 		t.Errorf("%d %v %s", r.Code, r.Header(), r.Body)
 	}
+}
+
+// An event may come from this machine alone: over loopback, or from the address
+// that it came to.
+func TestEventsAreOfThisMachine(t *testing.T) {
+	for _, tt := range []struct {
+		from, at string
+		want     bool
+	}{
+		{"127.0.0.1:1234", "127.0.0.1:8080", true},
+		{"[::1]:1234", "[::1]:8080", true},
+		{"192.0.2.7:1234", "192.0.2.7:8080", true},
+		{"[::ffff:192.0.2.7]:1234", "192.0.2.7:8080", true},
+		{"192.0.2.1:1234", "192.0.2.7:8080", false},
+		{"@", "192.0.2.7:8080", false},
+	} {
+		at := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(tt.at))
+		req := httptest.NewRequestWithContext(context.WithValue(t.Context(), http.LocalAddrContextKey, at), "POST", EventsPath, nil)
+		if req.RemoteAddr = tt.from; local(req) != tt.want {
+			t.Errorf("from %s at %s: %v", tt.from, tt.at, !tt.want)
+		}
+	}
+}
+
+// What is over is not set any more.
+func TestExpired(t *testing.T) {
+	k := backend()
+	h := server(k)
+	ask(t, h, "PUT", title, `{"min": 3, "for": "1h"}`).want(t, 201)
+	k.now = begin.Add(time.Hour)
+	r := ask(t, h, "GET", title, "")
+	if r.want(t, 200); r.view.ByHand != nil || r.Header().Get("ETag") != "" {
+		t.Errorf("%+v", r.view.ByHand)
+	}
+	ask(t, h, "DELETE", title, "").want(t, 404, "nothing is set by hand")
+	ask(t, h, "PUT", title, `{"min": 3, "for": "1h"}`, "If-None-Match", "*").want(t, 201)
 }
 
 func TestEventsRefused(t *testing.T) {

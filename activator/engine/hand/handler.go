@@ -3,14 +3,17 @@ package hand
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"reflect"
 	"strconv"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+	kjson "sigs.k8s.io/json"
 
 	"aisle.dev/aisle/activator/engine/access"
 	"aisle.dev/aisle/activator/engine/audit"
@@ -155,17 +158,48 @@ func update(b Backend, w http.ResponseWriter, req *http.Request, namespace, serv
 	return answer(w, status, Told(namespace, service, after))
 }
 
-// decode reads one JSON object with no fields but the known ones.
+const example = `such as {"min": 2, "max": 4, "for": "3h", "reason": "Black Friday"}`
+
+// decode reads one JSON object with no fields but the known ones, each once.
 func decode(text []byte, into any) error {
 	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
-		return fmt.Errorf(`not what sets bounds: %w; such as {"min": 2, "max": 4, "for": "3h", "reason": "Black Friday"}`, err)
+	var one json.RawMessage
+	if err := dec.Decode(&one); err != nil {
+		return fmt.Errorf("not what sets bounds: %w; send JSON %s", err, example)
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return fmt.Errorf("something follows the JSON object; send one alone")
 	}
+	strict, err := kjson.UnmarshalStrict(one, into)
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		err = inWords(wrong)
+	}
+	if err := errors.Join(append(strict, err)...); err != nil {
+		return fmt.Errorf("not what sets bounds: %s; %s", strings.ReplaceAll(err.Error(), "\n", "; "), example)
+	}
 	return nil
+}
+
+// inWords says which field has what it cannot have.
+func inWords(wrong *json.UnmarshalTypeError) error {
+	is, of := "a "+wrong.Value, "a text in quotes"
+	if number, ok := strings.CutPrefix(wrong.Value, "number "); ok {
+		is = number
+	} else if wrong.Value == "array" || wrong.Value == "object" {
+		is = "an " + wrong.Value
+	}
+	switch wrong.Type.Kind() {
+	case reflect.Int32:
+		of = fmt.Sprintf("a whole number of pods up to %d", scaling.MaxScale)
+	case reflect.Bool:
+		of = "true or false"
+	case reflect.Struct:
+		of = "a JSON object"
+	}
+	if wrong.Field == "" {
+		return fmt.Errorf("%s is not %s", is, of)
+	}
+	return fmt.Errorf("%s: %s is not %s", wrong.Field, is, of)
 }
 
 func answer(w http.ResponseWriter, status int, v client.Scale) error {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"maps"
 	"os"
@@ -232,42 +233,47 @@ type Day struct {
 }
 
 // Read gives the days of which something is known from one date to another,
-// both included, the oldest first. It counts up to now.
-func (m *Meter) Read(from, to string) ([]Day, error) {
-	at := map[string]Day{}
-	m.mu.Lock()
-	for _, a := range m.accounts {
-		m.settle(a)
-	}
-	if len(m.accounts) > 0 {
-		m.due()
-	}
-	for name, d := range m.days {
-		at[name] = Day{Date: name, Services: maps.Clone(d.services)}
-	}
-	m.mu.Unlock()
-	within := func(name string) bool { return from <= name && name <= to }
-	names, err := m.names(ending)
-	if err != nil {
-		return nil, fmt.Errorf("read the record of usage: %w", err)
-	}
-	for _, name := range names { // those at hand are newer than their files
-		if _, have := at[name]; have || !within(name) {
-			continue
+// both included, the oldest first and one after the other: no more than the days
+// at hand and one of the disk's are held. It counts up to now. An error is the
+// last that it gives.
+func (m *Meter) Read(from, to string) iter.Seq2[Day, error] {
+	return func(yield func(Day, error) bool) {
+		hand := map[string]map[string]Amount{}
+		m.mu.Lock()
+		for _, a := range m.accounts {
+			m.settle(a)
 		}
-		m.writing.Lock()
-		services := m.load(name)
-		m.writing.Unlock()
-		at[name] = Day{Date: name, Services: services}
+		if len(m.accounts) > 0 {
+			m.due()
+		}
+		for name, d := range m.days {
+			hand[name] = maps.Clone(d.services)
+		}
+		m.mu.Unlock()
+		all := slices.Collect(maps.Keys(hand))
+		for _, kind := range []string{ending, damaged} {
+			names, err := m.names(kind)
+			if err != nil {
+				yield(Day{}, fmt.Errorf("read the record of usage: %w", err))
+				return
+			}
+			all = append(all, names...)
+		}
+		slices.Sort(all)
+		for _, name := range slices.Compact(all) {
+			if name < from || name > to {
+				continue
+			}
+			services, have := hand[name] // newer than its file
+			if !have {
+				m.writing.Lock()
+				services = m.load(name)
+				m.writing.Unlock()
+			}
+			_, err := os.Stat(filepath.Join(m.dir, name+damaged)) // which load may have made
+			if !yield(Day{Date: name, Services: services, Damaged: err == nil}, nil) {
+				return
+			}
+		}
 	}
-	if names, err = m.names(damaged); err != nil {
-		return nil, fmt.Errorf("read the record of usage: %w", err)
-	}
-	for _, name := range names {
-		d := at[name]
-		d.Date, d.Damaged = name, true
-		at[name] = d
-	}
-	maps.DeleteFunc(at, func(name string, _ Day) bool { return !within(name) })
-	return slices.SortedFunc(maps.Values(at), func(a, b Day) int { return strings.Compare(a.Date, b.Date) }), nil
 }

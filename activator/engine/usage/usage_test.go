@@ -39,17 +39,28 @@ func open(t testing.TB, dir string, clock usage.Clock) *usage.Meter {
 
 func read(t testing.TB, m *usage.Meter) map[string]usage.Amount {
 	t.Helper()
-	days, err := m.Read("0000-00-00", "9999-99-99")
-	if err != nil {
-		t.Fatal(err)
-	}
 	got := map[string]usage.Amount{}
-	for _, d := range days {
+	for d, err := range m.Read("0000-00-00", "9999-99-99") {
+		if err != nil {
+			t.Fatal(err)
+		}
 		for service, a := range d.Services {
 			got[d.Date+" "+service] = a
 		}
 	}
 	return got
+}
+
+// on is what is known of a date: one day, or none.
+func on(t testing.TB, m *usage.Meter, date string) (days []usage.Day) {
+	t.Helper()
+	for d, err := range m.Read(date, date) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		days = append(days, d)
+	}
+	return days
 }
 
 func TestCounts(t *testing.T) {
@@ -219,10 +230,7 @@ func TestDamaged(t *testing.T) {
 			h.pass(time.Second)
 			r.End()
 			m.Close()
-			days, err := m.Read("2026-11-23", "2026-11-23")
-			if err != nil {
-				t.Fatal(err)
-			}
+			days := on(t, m, "2026-11-23")
 			want := []usage.Day{{Date: "2026-11-23", Damaged: true, Services: map[string]usage.Amount{"default/title": {Declared: time.Second}}}}
 			if diff := cmp.Diff(want, days); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
@@ -262,9 +270,9 @@ func TestBounds(t *testing.T) {
 		r.End()
 	}
 	last.Close()
-	days, err := open(t, dir, h.clock).Read("2026-02-08", "2026-02-08")
-	if err != nil || len(days) != 1 {
-		t.Fatalf("%v, %v", days, err)
+	days := on(t, open(t, dir, h.clock), "2026-02-08")
+	if len(days) != 1 {
+		t.Fatalf("%v", days)
 	}
 	if n, o := len(days[0].Services), days[0].Services[usage.Others].Declared; n != usage.MaxServices+1 || o != 2*time.Second {
 		t.Errorf("%d services, others %s", n, o)
@@ -348,12 +356,11 @@ func TestAddsUp(t *testing.T) {
 		}
 		endAll()
 		m.Close()
-		days, err := m.Read("0000-00-00", "9999-99-99")
-		if err != nil {
-			t.Fatal(err)
-		}
 		got := map[string]usage.Amount{}
-		for _, d := range days {
+		for d, err := range m.Read("0000-00-00", "9999-99-99") {
+			if err != nil {
+				t.Fatal(err)
+			}
 			for s, a := range d.Services {
 				if min(a.Pods, a.GPUs, a.Declared, a.DeclaredGPUs) < 0 || a.GPUs != gpus*a.Pods {
 					t.Fatalf("%s on %s: %+v", s, d.Date, a)
