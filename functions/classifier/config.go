@@ -18,6 +18,9 @@ import (
 type config struct {
 	host, port, model, digest, device, library string
 
+	fetch      bool
+	fetchAllow string
+
 	queue   int
 	maxBody int64
 	timeout time.Duration
@@ -34,6 +37,13 @@ func configure(getenv func(string) string) (config, error) {
 	}
 	if c.device != onnx.CPU && c.device != onnx.CUDA && c.device != onnx.Auto {
 		return c, fmt.Errorf("DEVICE %q: want cpu, cuda or auto", c.device)
+	}
+	switch v := getenv("FETCH"); v {
+	case "", "on":
+		c.fetch, c.fetchAllow = true, getenv("FETCH_ALLOW")
+	case "off":
+	default:
+		return c, fmt.Errorf("FETCH %q: want on or off", v)
 	}
 	exe, err := os.Executable()
 	if err != nil {

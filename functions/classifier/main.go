@@ -4,7 +4,9 @@
 // Environment: PORT (8080), MODEL (the package's folder; required), DEVICE
 // (cpu, cuda or auto; cpu), ONNXRUNTIME_LIB (the runtime's library; beside
 // the executable), MODEL_DIGEST (the package must have it; any), QUEUE (requests inside at once; 64), MAX_BODY (bytes; 16
-// MiB), TIMEOUT (of one request; 20s), LOG_LEVEL (info).
+// MiB), TIMEOUT (of one request; 20s), FETCH (on or off: pictures by
+// URL; on), FETCH_ALLOW (hosts, HOST:PORT and networks, separated by commas, that
+// are no public addresses and may be fetched from; none), LOG_LEVEL (info).
 package main
 
 import (
@@ -68,9 +70,18 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 	phases.mark(&phases.model)
 	set, health := metrics.New(), new(serve.Health)
 	phases.observe(set)
+	var fetch func(context.Context, string) ([]byte, error)
+	if cfg.fetch {
+		f, err := pictures(cfg.fetchAllow, set)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		fetch = f.Get
+	}
 	c, err := classify.New(classify.Options{
 		Package: pkg, Queue: cfg.queue, MaxBody: cfg.maxBody, Timeout: cfg.timeout,
-		Health: health, Logger: log, Metrics: set,
+		Health: health, Logger: log, Metrics: set, Fetch: fetch,
 		Started: phases.started,
 		OnReady: func(device string) { phases.log(log, pkg, device) },
 	})
