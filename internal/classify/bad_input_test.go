@@ -101,7 +101,7 @@ func both() []badInput {
 		{name: "text", contentType: "text/plain", body: "a shirt", status: 415, want: "send a product as application/json, or a picture as image/*"},
 		{name: "a form", contentType: "multipart/form-data; boundary=x", body: "--x--", status: 415, want: "Content-Type"},
 		{name: "no media type", contentType: "@@@", body: good, status: 415, want: "Content-Type"},
-		{name: "unknown coding", headers: []string{"Content-Encoding", "br"}, body: good, status: 415, want: "send the body plain or with gzip"},
+		{name: "unknown coding", headers: []string{"Content-Encoding", "br"}, body: good, status: 415, want: "send the body plain, or with gzip or deflate"},
 		{name: "not gzip", headers: []string{"Content-Encoding", "gzip"}, body: good, status: 400, want: "gzip"},
 		{name: "top of a wrong kind", path: "/v1/classify?top=most", body: good, status: 400, want: "top is"},
 		{name: "top below 1", path: "/v1/classify?top=0", body: good, status: 400, want: "top is"},
