@@ -47,6 +47,9 @@ docs/models.md says what a model.yaml holds.`,
 	return cmd
 }
 
+// maxSeen is how many n-grams or tokens a table shows; -o json has all.
+const maxSeen = 40
+
 const oneModel = "one model: a package's folder or an .onnx file"
 
 func (a *app) modelInspect() *cobra.Command {
@@ -82,7 +85,7 @@ is wrong, that is told, and the exit code is 1.`,
 				if len(s.Problems) > 0 {
 					return fmt.Errorf("the package is not right, so it makes nothing of a product: %w", firstOf(s.Problems))
 				}
-				if d.Product, err = trial.Tensors(cmd.Context(), s.Package, p); err != nil {
+				if d.Product, err = trial.Preprocess(cmd.Context(), s.Package, p); err != nil {
 					return err
 				}
 			}
@@ -167,13 +170,14 @@ func (a *app) showModel(d trial.Description) {
 		}
 		screen.Write(a.out, []screen.Column{{Name: "GRAPH"}, {Name: "NAME"}, {Name: "TYPE"}, {Name: "SHAPE"}}, rows)
 	}
-	if len(d.Product) > 0 {
+	if d.Product != nil {
 		a.out.Printf("\n")
 		var rows [][]screen.Cell
-		for _, v := range d.Product {
+		for _, v := range d.Product.Tensors {
 			rows = append(rows, []screen.Cell{{Text: v.Name}, {Text: v.Datatype}, {Text: shape(v.Shape)}, {Text: elements(v.First)}})
 		}
 		screen.Write(a.out, []screen.Column{{Name: "PRODUCT AS"}, {Name: "TYPE"}, {Name: "SHAPE"}, {Name: "FIRST"}}, rows)
+		line("\nSeen", list(d.Product.Seen, maxSeen))
 	}
 	for _, p := range d.Problems {
 		a.err.Printf("%s %s\n", a.err.Paint(screen.Red, "wrong:"), screen.Clean(p))
