@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -171,5 +172,20 @@ func BenchmarkEncode(b *testing.B) {
 				tok.Encode(text, 64)
 			}
 		})
+	}
+}
+
+func TestTokens(t *testing.T) {
+	tok, err := Load(read(t, "tokenizer.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := tok.Encode("shirt", 16)
+	tokens := tok.Tokens(append(ids, 1<<40))
+	if len(ids) < 3 || tokens[0] != "[CLS]" || tokens[len(ids)-1] != "[SEP]" || tokens[len(ids)] != "1099511627776" {
+		t.Errorf("ids %v are %q", ids, tokens)
+	}
+	if again := tok.Encode(strings.Join(strings.Fields(strings.ReplaceAll(strings.Join(tokens[1:len(ids)-1], " "), " ##", "")), " "), 16); !slices.Equal(again, ids) {
+		t.Errorf("%q gives %v, not %v again", tokens, again, ids)
 	}
 }
