@@ -155,6 +155,7 @@ func TestStartErrors(t *testing.T) {
 		"FETCH_ALLOW":      {map[string]string{"MODEL": dir, "FETCH_ALLOW": "10.0.0.0/8, http://a"}, `FETCH_ALLOW: allowed host "http://a"`},
 		"TIMEOUT":          {map[string]string{"MODEL": dir, "TIMEOUT": "20"}, `TIMEOUT "20"`},
 		"LOG_LEVEL":        {map[string]string{"MODEL": dir, "LOG_LEVEL": "loud"}, `LOG_LEVEL "loud"`},
+		"traces":           {map[string]string{"MODEL": dir, "OTEL_EXPORTER_OTLP_ENDPOINT": "grpc://a"}, "not an http or https URL"},
 		"PORT is taken":    {map[string]string{"MODEL": dir, "PORT": taken}, "listen on PORT " + taken},
 	} {
 		t.Run(name, func(t *testing.T) {
