@@ -160,6 +160,7 @@ func TestStartErrors(t *testing.T) {
 		"truncated graph":  {map[string]string{"MODEL": bare(t, onnxtest.Same(onnxtest.Float, 1)[:40])}, "it is truncated"},
 		"sequence alone":   {map[string]string{"MODEL": bare(t, sequence())}, "none of its 1 outputs is a tensor"},
 		"LOG_LEVEL":        {map[string]string{"MODEL": dir, "LOG_LEVEL": "loud"}, `LOG_LEVEL "loud"`},
+		"traces":           {map[string]string{"MODEL": dir, "OTEL_EXPORTER_OTLP_ENDPOINT": "grpc://a"}, "not an http or https URL"},
 		"PORT is taken":    {map[string]string{"MODEL": dir, "PORT": taken}, "listen on PORT " + taken},
 	} {
 		t.Run(name, func(t *testing.T) {
