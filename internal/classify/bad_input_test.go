@@ -105,7 +105,7 @@ func both() []badInput {
 		{name: "not gzip", headers: []string{"Content-Encoding", "gzip"}, body: good, status: 400, want: "gzip"},
 		{name: "top of a wrong kind", path: "/v1/classify?top=most", body: good, status: 400, want: "top is"},
 		{name: "top below 1", path: "/v1/classify?top=0", body: good, status: 400, want: "top is"},
-		{name: "unknown path", path: "/v2/classify", body: good, status: 404, want: "/v1/classify"},
+		{name: "unknown path", path: "/v1/classified", body: good, status: 404, want: "/v1/classify"},
 		{name: "GET", path: "/v1/classify", method: "GET", status: 405, want: "POST"},
 		{name: "DELETE", path: "/", method: "DELETE", status: 405, want: "GET, HEAD, POST"},
 
