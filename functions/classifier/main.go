@@ -32,6 +32,7 @@ import (
 	"aisle.dev/aisle/internal/metrics"
 	"aisle.dev/aisle/internal/model"
 	"aisle.dev/aisle/internal/onnx"
+	"aisle.dev/aisle/internal/servable"
 	"aisle.dev/aisle/internal/serve"
 	"aisle.dev/aisle/internal/spans"
 )
@@ -60,17 +61,12 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 	defer tasks.Wait()
 	tasks.Go(func() { _ = onnx.Init(cfg.library); phases.mark(&phases.runtime) })
 
-	pkg, err := model.Load(cfg.model)
+	pkg, err := servable.Load(cfg.model)
 	if err != nil {
 		return err
 	}
 	if cfg.digest != "" {
 		if err := pkg.Check(cfg.digest); err != nil {
-			return err
-		}
-	}
-	if len(pkg.Spec.Inputs) == 0 {
-		if err := declare(pkg); err != nil {
 			return err
 		}
 	}

@@ -241,6 +241,9 @@ func (f File) compare(sum [sha256.Size]byte) error {
 // open opens a regular file: a pipe or a device could keep us for ever.
 func open(root *os.Root, name string) (*os.File, error) {
 	info, err := root.Stat(name)
+	if e, ok := errors.AsType[*os.PathError](err); ok {
+		return nil, fmt.Errorf("%s: %w", name, e.Err) // the operation is our affair
+	}
 	if err != nil {
 		return nil, err
 	}
