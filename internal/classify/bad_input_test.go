@@ -146,7 +146,7 @@ func TestBadInput(t *testing.T) {
 		}},
 		{"photo", photos, []badInput{
 			{name: "only a title", body: `{"title":"a shirt"}`, status: 422, want: "the product has no picture", kind: problem.TypeNothingToRead},
-			{name: "image by URL", body: `{"images":[{"url":"https://example.com/x.jpg"}]}`, status: 422, want: "pictures by URL are not fetched; send the picture's bytes inline"},
+			{name: "image by URL", body: `{"images":[{"url":"https://example.com/x.jpg"}]}`, status: 422, want: "fetches no pictures by URL (FETCH=off); send the picture's bytes inline"},
 			{name: "empty picture", contentType: "image/jpeg", status: 422, want: "the picture is empty"},
 			{name: "truncated picture", contentType: "image/png", body: png[:len(png)/2], status: 422, want: "the PNG picture"},
 			{name: "truncated, inline", body: inline(png[:len(png)/2]), status: 422, want: "the PNG picture"},
