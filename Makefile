@@ -67,6 +67,11 @@ check: prerequisites ## gofmt, vet, staticcheck
 	cd hack/images; $$(go -C ../tools tool -n staticcheck) ./...
 	cd hack/cluster; $$(go -C ../tools tool -n staticcheck) .
 
+.PHONY: gpu-check
+gpu-check: build ## hold the classifiers' answers on a GPU against the CPU's, and measure starts and rates (without a GPU: says so, and fails)
+	@go build -o bin/gpucheck ./hack/gpucheck
+	@bin/gpucheck
+
 .PHONY: bench
 bench: build ## measure the README's figures (programs with committed inputs; ratio, median and spread)
 	go run -tags "$(TURBO)" ./hack/bench $(BENCH_FLAGS)

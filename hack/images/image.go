@@ -213,7 +213,7 @@ func (b *builder) classifier(ctx context.Context, t toolchain) (*function, recip
 		if lib.path != "" {
 			files = append(files, entry{lib.path, 0o555, data})
 		} else {
-			p.path, p.license, p.comment = f.path, turboLicense, "libjpeg-turbo, linked statically; the digest is the library's"
+			p.license, p.comment = turboLicense, "libjpeg-turbo, linked into the classifier statically; the digest is that of the library"
 		}
 		if pkg, ok := debianPackage(ctx, lib.file); ok {
 			p.version, p.purl = pkg.version, pkg.purl(t.arch)

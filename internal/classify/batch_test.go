@@ -24,6 +24,7 @@ type gate struct {
 	runs   chan int      // gets each run's batch size when it begins
 	pass   chan struct{} // a run ends for each value, or all do once it is closed
 	err    error
+	fill   func(out []float32) // changes what it gives, when it is set
 }
 
 func newGate() *gate {
@@ -44,6 +45,9 @@ func (g *gate) Run(ctx context.Context, in, out []onnx.Tensor) error {
 	}
 	for i := range out[0].F32 {
 		out[0].F32[i] = float32(i % 3)
+	}
+	if g.fill != nil {
+		g.fill(out[0].F32)
 	}
 	return g.err
 }

@@ -1,16 +1,20 @@
-// Package classify is the classifier: one model package behind HTTP and
-// CloudEvents, with a batcher between the requests and the graph.
+// Package classify is the classifier: one model package behind HTTP,
+// CloudEvents and the Open Inference Protocol, with a batcher between the
+// requests and the graph.
 //
-// A request is preprocessed in its own goroutine (as many at once as there
-// are cores), waits for a worker, and is run together with whatever else
-// waits then: a batch is what is queued, never more than the package's
-// largest batch size, and nobody waits for a batch to fill.
+// A product is preprocessed in a goroutine of its own (as many at once as
+// there are cores), waits for a worker, and is run together with whatever else
+// of its group waits then. A batch is what is queued, never more than the
+// package's largest batch size; nobody waits for a batch to fill, unless the
+// package has a maxDelay.
 //
-// Guarantees: requests, body bytes and queued tensors are bounded, and what
-// does not fit is refused at once with 503 and Retry-After; a caller that has
-// gone is dropped before its batch is formed, and a run whose callers have
-// all gone is stopped; a label's probability is a number in [0, 1], and they
-// add up to 1; every answer names the fields that the package reads.
+// Guarantees: requests, body bytes and queued tensors are bounded, a request
+// that wants several inferences counts as so many, and what does not fit is
+// refused at once with 503 and Retry-After; a caller that has gone is dropped
+// before its batch is formed, and a run whose callers have all gone is
+// stopped; an input that the graph fails on fails none of its batch, and one
+// bad product none of its array; a label's probability is a number in [0, 1],
+// and they add up to 1; every answer names the fields that the package reads.
 //
 // Non-goals: several models in a process, fetching, caching of answers.
 package classify
@@ -20,6 +24,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"runtime"
 	"strings"
 	"sync"
@@ -27,6 +32,7 @@ import (
 
 	"aisle.dev/aisle/internal/metrics"
 	"aisle.dev/aisle/internal/model"
+	"aisle.dev/aisle/internal/oip"
 	"aisle.dev/aisle/internal/onnx"
 	"aisle.dev/aisle/internal/prediction"
 	"aisle.dev/aisle/internal/preprocess"
@@ -83,6 +89,7 @@ type Classifier struct {
 	onReady  func(string)
 	get      func(context.Context, string) ([]byte, error)
 	metrics  *instruments
+	oip      http.Handler
 	maxBody  int64
 	timeout  time.Duration
 	workers  int
@@ -140,6 +147,10 @@ func New(o Options) (*Classifier, error) {
 	c.metrics = newInstruments(o.Metrics, c)
 	largest := spec.BatchSizes[len(spec.BatchSizes)-1]
 	c.queue = newQueue(int(c.slots.size), largest, c.workers, time.Duration(spec.MaxDelay), func() { c.metrics.dropped.Inc() })
+	c.oip = oip.Handler(c.models(), oip.Options{
+		MaxBody: c.maxBody, Bodies: c.bodies, Timeout: c.timeout,
+		Admit: c.admit, Answered: c.metrics.answered, Logger: c.log,
+	})
 	return c, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"aisle.dev/aisle/internal/oip"
 	"aisle.dev/aisle/internal/openapi"
 	"aisle.dev/aisle/internal/prediction"
 	"aisle.dev/aisle/internal/problem"
@@ -24,6 +25,10 @@ func (c *Classifier) Handler() http.Handler {
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(prediction.HeaderReads, c.reads)
+		if oip.Serves(r) {
+			c.oip.ServeHTTP(w, r) // which tells of its requests itself
+			return
+		}
 		began := time.Now()
 		sw := &statusWriter{ResponseWriter: w, code: http.StatusOK}
 		h.ServeHTTP(sw, r)
@@ -75,7 +80,7 @@ func (c *Classifier) route(w http.ResponseWriter, r *http.Request) error {
 	case path == openapi.Path:
 		w.Header().Set("Allow", "GET, HEAD")
 	default:
-		return problem.New(http.StatusNotFound, "there is nothing at %.100q; POST a product to /v1/classify, or a CloudEvent to /", path)
+		return problem.New(http.StatusNotFound, "there is nothing at %.100q; POST a product to /v1/classify, or a CloudEvent to /; tensors are below /v2", path)
 	}
 	return problem.New(http.StatusMethodNotAllowed, "%.20q is not for %s; it takes %s", r.Method, r.URL.Path, w.Header().Get("Allow"))
 }

@@ -18,6 +18,9 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
+// Turbo says whether this build reads JPEGs with libjpeg-turbo.
+const Turbo = true
+
 // calls bounds the calls at once: each holds a thread, and more of them than
 // CPUs would only wait for each other.
 var calls = semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0)))

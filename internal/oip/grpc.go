@@ -330,7 +330,7 @@ func grpcCode(err error) int {
 		return 5 // NOT_FOUND
 	case http.StatusRequestEntityTooLarge, http.StatusTooManyRequests:
 		return 8 // RESOURCE_EXHAUSTED
-	case http.StatusNotImplemented:
+	case http.StatusNotImplemented, http.StatusMethodNotAllowed:
 		return 12 // UNIMPLEMENTED
 	case http.StatusServiceUnavailable:
 		return 14 // UNAVAILABLE

@@ -5,149 +5,32 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"strconv"
 	"sync"
 
 	ort "github.com/yalue/onnxruntime_go"
 )
 
-// Devices that a session can be asked to run on.
-const (
-	CPU  = "cpu"
-	CUDA = "cuda"
-	Auto = "auto" // cuda where there is one, else cpu
-)
-
 // ErrClosed is what a run after [Session.Close] gets.
 var ErrClosed = errors.New("the session is closed")
 
-// Options of [Open].
-type Options struct {
-	Inputs  []string // the graph's input names, in the order in which Run takes them
-	Outputs []string // the names of the outputs wanted, in the order of Run's
-	Device  string   // CPU, CUDA or Auto; empty means CPU
-	// Threads run one node of the graph together. 0 means 1: a server has
-	// other requests for its other cores, and threads that wait for each
-	// other cost more than they give on small graphs.
-	Threads int
-}
-
 // Session is one loaded graph.
 type Session struct {
-	device  string
-	inputs  []Port
-	outputs []Port
+	device   string
+	fallback error
+	inputs   []Port
+	outputs  []Port
 
 	// mu is read-held by each run and write-held by Close.
 	mu sync.RWMutex
 	s  *ort.DynamicAdvancedSession // nil once closed; guarded by mu
 }
 
-// Open loads the graph at path. A graph with external data finds it beside
-// the file.
-func Open(path string, o Options) (*Session, error) {
-	if err := initialised(); err != nil {
-		return nil, err
-	}
-	if len(o.Inputs) == 0 || len(o.Outputs) == 0 {
-		return nil, fmt.Errorf("open %s: name the graph's inputs and outputs", path)
-	}
-	g, err := inspect(path, o)
-	if err != nil {
-		return nil, err
-	}
-	var why error
-	switch o.Device {
-	case CUDA, Auto:
-		s, err := g.open(o, CUDA)
-		if err == nil {
-			return s, nil
-		}
-		if o.Device == CUDA {
-			return nil, fmt.Errorf("device cuda was asked for and is not usable: %w", err)
-		}
-		why = err
-	case "", CPU:
-	default:
-		return nil, fmt.Errorf("device %q: want cpu, cuda or auto", o.Device)
-	}
-	s, err := g.open(o, CPU)
-	if err != nil && why != nil {
-		return nil, fmt.Errorf("%w (and not on cuda: %w)", err, why)
-	}
-	return s, err
-}
-
-// graph is what [Open] knows of a graph before it has a session.
-type graph struct {
-	path            string
-	info            Info
-	inputs, outputs []Port
-}
-
-func inspect(path string, o Options) (*graph, error) {
-	info, err := Inspect(path)
-	if err != nil {
-		return nil, err
-	}
-	g := &graph{path: path, info: info}
-	if g.inputs, err = ports(info.Inputs, o.Inputs, "input"); err != nil {
-		return nil, fmt.Errorf("graph %s: %w", path, err)
-	}
-	if g.outputs, err = ports(info.Outputs, o.Outputs, "output"); err != nil {
-		return nil, fmt.Errorf("graph %s: %w", path, err)
-	}
-	return g, nil
-}
-
-func (g *graph) open(o Options, device string) (*Session, error) {
-	so, err := ort.NewSessionOptions()
-	if err != nil {
-		return nil, fmt.Errorf("session options: %w", err)
-	}
-	// The session copies its options.
-	defer func() { _ = so.Destroy() }()
-	if err := errors.Join(
-		so.SetIntraOpNumThreads(max(1, o.Threads)),
-		so.SetInterOpNumThreads(1),
-		// A waiting thread that spins takes a core from other pods.
-		so.AddSessionConfigEntry("session.intra_op.allow_spinning", "0"),
-		so.AddSessionConfigEntry("session.inter_op.allow_spinning", "0"),
-		so.SetLogSeverityLevel(ort.LoggingLevelError),
-	); err != nil {
-		return nil, fmt.Errorf("session options: %w", err)
-	}
-	if device == CUDA {
-		if err := withCUDA(so); err != nil {
-			return nil, err
-		}
-	}
-	tail, names := adapt(g.info, g.outputs)
-	s, err := newSession(g.path, tail, o.Inputs, names, so)
-	if err != nil {
-		// The runtime words it by its own source; the likely reason first.
-		if newer := g.info.Supported(); newer != nil {
-			return nil, fmt.Errorf("load graph %s: %w", g.path, newer)
-		}
-		return nil, fmt.Errorf("load graph %s: %w", g.path, err)
-	}
-	return &Session{device: device, inputs: g.inputs, outputs: g.outputs, s: s}, nil
-}
-
-func withCUDA(so *ort.SessionOptions) error {
-	co, err := ort.NewCUDAProviderOptions()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = co.Destroy() }() // copied by AppendExecutionProviderCUDA
-	if err := co.Update(map[string]string{"device_id": strconv.Itoa(0)}); err != nil {
-		return err
-	}
-	return so.AppendExecutionProviderCUDA(co)
-}
-
 // Device is where the session runs: CPU or CUDA.
 func (s *Session) Device() string { return s.device }
+
+// Fallback is why the CPU took the place of a GPU, where either would do and
+// this is so; nil else.
+func (s *Session) Fallback() error { return s.fallback }
 
 // Keys are the columns of the output at i of the session's when it is a
 // zipmap, and nil else.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import pathlib
 import re
 import shutil
@@ -120,7 +121,8 @@ def package(
     if preprocess.spec()["kind"] == "none":
         spec = {k: v for k, v in spec.items() if k not in ("reads", "activation", "temperature")}
     spec = {k: v for k, v in spec.items() if v or v == 0}
-    text = yaml.safe_dump(spec, sort_keys=False, allow_unicode=True, width=100)
+    # Versions and figures are often subclasses of str and float, which YAML would refuse.
+    text = yaml.safe_dump(json.loads(json.dumps(spec)), sort_keys=False, allow_unicode=True, width=100)
     (out / "model.yaml").write_text(text, encoding="utf-8")
     digest = "sha256:" + hashlib.sha256(text.encode()).hexdigest()
     written = Package(out, digest, temperature, difference, len(want))
