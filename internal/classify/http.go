@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"aisle.dev/aisle/internal/oip"
+	"aisle.dev/aisle/internal/openapi"
 	"aisle.dev/aisle/internal/prediction"
 	"aisle.dev/aisle/internal/problem"
 	"aisle.dev/aisle/internal/spans"
@@ -74,7 +75,7 @@ func routeOf(r *http.Request) string {
 		return "classify"
 	case r.URL.Path == "/" && r.Method == http.MethodPost:
 		return "event"
-	case r.URL.Path == "/":
+	case r.URL.Path == "/", r.URL.Path == openapi.Path:
 		return "describe"
 	}
 	return "other"
@@ -102,10 +103,14 @@ func (c *Classifier) route(w http.ResponseWriter, r *http.Request) error {
 		return c.inside(w, r, c.event)
 	case path == "/v1/classify" && r.Method == http.MethodPost:
 		return c.inside(w, r, c.classify)
+	case path == openapi.Path && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+		return describeHTTP(w)
 	case path == "/":
 		w.Header().Set("Allow", "GET, HEAD, POST")
 	case path == "/v1/classify":
 		w.Header().Set("Allow", "POST")
+	case path == openapi.Path:
+		w.Header().Set("Allow", "GET, HEAD")
 	default:
 		return problem.New(http.StatusNotFound, "there is nothing at %.100q; POST a product to /v1/classify, or a CloudEvent to /; tensors are below /v2", path)
 	}
@@ -170,6 +175,19 @@ func (c *Classifier) describe(w http.ResponseWriter) error {
 		MaxBatch    int                `json:"maxBatch"`
 		Metrics     map[string]float64 `json:"metrics,omitempty"`
 	}{c.Model(), s.Description, device, s.Reads, len(c.pkg.Labels), s.BatchSizes[len(s.BatchSizes)-1], s.Metrics})
+}
+
+// describeHTTP answers with the OpenAPI document.
+func describeHTTP(w http.ResponseWriter) error {
+	doc, err := openapi.Document()
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(doc)))
+	_, _ = w.Write(doc) // the client has gone; there is nobody left to tell
+	return nil
 }
 
 func writeJSON(w http.ResponseWriter, v any) error {
