@@ -55,7 +55,7 @@ func (r *closuresReconciler) Reconcile(ctx context.Context, req reconcile.Reques
 	if err := r.client.List(ctx, &all, client.InNamespace(namespace)); err != nil {
 		return reconcile.Result{}, fmt.Errorf("list schedules: %w", err)
 	}
-	said, err := closures(all.Items, r.now().Round(0))
+	said, err := closures(namespace, all.Items, r.now().Round(0))
 	if err != nil {
 		return reconcile.Result{}, err
 	}
@@ -71,9 +71,10 @@ func (r *closuresReconciler) Reconcile(ctx context.Context, req reconcile.Reques
 	return reconcile.Result{RequeueAfter: closuresRenewed}, nil
 }
 
-// closures are when services are closed from this hour on, as JSON; nil where no
+// closures are when services of a namespace are closed from this hour on, as JSON
+// by NAMESPACE/SERVICE: a composer need not know its own namespace. nil where no
 // schedule closes any.
-func closures(all []scaling.ScalingSchedule, now time.Time) ([]byte, error) {
+func closures(namespace string, all []scaling.ScalingSchedule, now time.Time) ([]byte, error) {
 	services := map[string][]*scaling.ScalingSchedule{}
 	for i := range all {
 		services[all[i].Spec.Service] = append(services[all[i].Spec.Service], &all[i])
@@ -95,7 +96,7 @@ func closures(all []scaling.ScalingSchedule, now time.Time) ([]byte, error) {
 		})
 		spans := closed(usable, from, from.Add(closuresAhead))
 		if spans != nil {
-			said[name] = spans
+			said[namespace+"/"+name] = spans
 		}
 	}
 	return json.Marshal(said)

@@ -35,13 +35,13 @@ func TestClosures(t *testing.T) {
 	}{
 		{"none", nil, ""},
 		{"none that closes", []scaling.ScalingSchedule{open}, ""},
-		{"two weeks", []scaling.ScalingSchedule{one, open}, `{"title":[["2026-11-27T22:00:00Z","2026-11-28T06:00:00Z"],["2026-12-04T22:00:00Z","2026-12-05T06:00:00Z"]]}`},
+		{"two weeks", []scaling.ScalingSchedule{one, open}, `{"shop/title":[["2026-11-27T22:00:00Z","2026-11-28T06:00:00Z"],["2026-12-04T22:00:00Z","2026-12-05T06:00:00Z"]]}`},
 		{"two schedules, two services, one of them useless", []scaling.ScalingSchedule{one, more, photo, bad},
-			`{"photo":[["2026-11-23T08:00:00Z","2026-11-23T09:00:00Z"]],"title":[["2026-11-27T06:00:00Z","2026-11-27T07:00:00Z"],["2026-11-27T22:00:00Z","2026-11-28T06:00:00Z"],["2026-12-04T06:00:00Z","2026-12-04T07:00:00Z"],["2026-12-04T22:00:00Z","2026-12-05T06:00:00Z"]]}`},
+			`{"shop/photo":[["2026-11-23T08:00:00Z","2026-11-23T09:00:00Z"]],"shop/title":[["2026-11-27T06:00:00Z","2026-11-27T07:00:00Z"],["2026-11-27T22:00:00Z","2026-11-28T06:00:00Z"],["2026-12-04T06:00:00Z","2026-12-04T07:00:00Z"],["2026-12-04T22:00:00Z","2026-12-05T06:00:00Z"]]}`},
 		{"none left", []scaling.ScalingSchedule{*newSchedule("gone", scaling.Spec{Windows: photo.Spec.Windows, Until: new(metav1.NewTime(eight.Add(-time.Hour)))})}, `{}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			said, err := closures(c.all, eight.Add(20*time.Minute))
+			said, err := closures(namespace, c.all, eight.Add(20*time.Minute))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -56,7 +56,7 @@ func TestClosures(t *testing.T) {
 		s.Spec.Service = fmt.Sprint("s", i)
 		many = append(many, s)
 	}
-	if _, err := closures(many, eight); err == nil {
+	if _, err := closures(namespace, many, eight); err == nil {
 		t.Error("more services than a ConfigMap holds")
 	}
 	// As often as can be, and the longest names: what a ConfigMap takes.
@@ -64,7 +64,7 @@ func TestClosures(t *testing.T) {
 		many[i].Spec.Service = strings.Repeat("x", 60) + fmt.Sprint(i)
 		many[i].Spec.Windows = []scaling.Window{{Cron: &scaling.Cron{Start: "*/2 * * * *", End: "1-59/2 * * * *"}, Hold: scaling.Hold{Closed: true}}}
 	}
-	if said, err := closures(many[:maxServices], eight); err != nil || len(said) > 1<<20 || len(said) < maxServices*maxClosures*40 {
+	if said, err := closures(namespace, many[:maxServices], eight); err != nil || len(said) > 1<<20 || len(said) < maxServices*maxClosures*40 {
 		t.Errorf("%d bytes, %v", len(said), err)
 	}
 }

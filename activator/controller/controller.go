@@ -23,7 +23,8 @@
 //
 // What Knative makes of it: a Revision that began at zero (initial-scale 0) and
 // has never had a pod gets no pod by a floor until its first request, since the
-// autoscaler has no figures of it (kpa/scaler.go, desiredScale < 0).
+// autoscaler has no figures of it (kpa/scaler.go, desiredScale < 0). The
+// condition NotEnforced says so while it has no pod.
 //
 // It decides nothing of what windows mean (activator/schedule), starts no pods,
 // and does not look at what kind of service it is.
@@ -281,7 +282,7 @@ func stripRevision(obj any) (any, error) {
 		Labels: map[string]string{serving.ServiceLabelKey: o.Labels[serving.ServiceLabelKey], serving.ConfigurationGenerationLabelKey: o.Labels[serving.ConfigurationGenerationLabelKey]},
 	}
 	// Others of Knative's change with routes: who watches is told of these alone.
-	for _, key := range slices.Concat(autoscaling.MinScaleAnnotation, autoscaling.MaxScaleAnnotation) {
+	for _, key := range slices.Concat(autoscaling.MinScaleAnnotation, autoscaling.MaxScaleAnnotation, autoscaling.InitialScaleAnnotation) {
 		if value, ok := o.Annotations[key]; ok {
 			metav1.SetMetaDataAnnotation(&s.ObjectMeta, key, value)
 		}

@@ -18,6 +18,7 @@ type view struct {
 	service   *servingv1.Service         // nil: there is none
 	schedules []*scaling.ScalingSchedule // by name; those being deleted too
 	revisions map[string]*metav1.PartialObjectMetadata
+	podless   map[string]bool // those of them that began at zero and have no pod now
 }
 
 // A plan is what is to be done for a service, and what to say of it.
@@ -28,6 +29,7 @@ type plan struct {
 	target *metav1.PartialObjectMetadata // the Revision that has the bounds; nil: none
 	rule   string                        // by which it is that one
 	lacks  reason                        // why there is none
+	unmet  bool                          // a floor may bring it no pod: it began at zero
 
 	changes []change
 	// hold is what schedules must have written down before the first change, and
@@ -73,6 +75,7 @@ func decide(v view, learned leadOf, now time.Time) plan {
 	lead, p.lead = p.leadTime(learned, now)
 	p.bounds, p.next = schedule.At(base(f), lead, p.schedules, now)
 	p.stayEarly(v, base(f), lead, now)
+	p.unmet = p.target != nil && p.bounds.Floor > 0 && v.podless[p.target.Name]
 	// The live Revision first: pods must not go before there are others.
 	if p.target != nil {
 		delete(found, p.target.Name)

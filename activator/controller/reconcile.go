@@ -10,12 +10,14 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"knative.dev/serving/pkg/apis/autoscaling"
+	"knative.dev/serving/pkg/apis/serving"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -115,7 +117,7 @@ func (r *reconciler) settle(ctx context.Context, service types.NamespacedName, s
 // look reads the service, which the cache has, and the Revisions that matter:
 // those that get requests, and those that something was found on.
 func (r *reconciler) look(ctx context.Context, from client.Reader, name types.NamespacedName, schedules []*scaling.ScalingSchedule) (view, error) {
-	v := view{schedules: schedules, revisions: map[string]*metav1.PartialObjectMetadata{}}
+	v := view{schedules: schedules, revisions: map[string]*metav1.PartialObjectMetadata{}, podless: map[string]bool{}}
 	var names []string
 	var service servingv1.Service
 	switch err := r.client.Get(ctx, name, &service); {
@@ -138,11 +140,27 @@ func (r *reconciler) look(ctx context.Context, from client.Reader, name types.Na
 		switch err := from.Get(ctx, types.NamespacedName{Namespace: name.Namespace, Name: n}, rev); {
 		case err == nil:
 			v.revisions[n] = rev
+			if v.podless[n], err = r.podless(ctx, rev); err != nil {
+				return v, err
+			}
 		case !apierrors.IsNotFound(err):
 			return v, fmt.Errorf("read revision %s: %w", n, err)
 		}
 	}
 	return v, nil
+}
+
+// podless is whether a Revision that began at zero has no pod now.
+func (r *reconciler) podless(ctx context.Context, rev *metav1.PartialObjectMetadata) (bool, error) {
+	if _, initial, _ := autoscaling.InitialScaleAnnotation.Get(rev.Annotations); initial != "0" {
+		return false, nil
+	}
+	var pods corev1.PodList
+	err := r.client.List(ctx, &pods, client.InNamespace(rev.Namespace), client.MatchingLabels{serving.RevisionLabelKey: rev.Name}, client.Limit(1))
+	if err != nil {
+		return false, fmt.Errorf("list pods of revision %s: %w", rev.Name, err)
+	}
+	return len(pods.Items) == 0, nil
 }
 
 // again reads schedules anew. One that is gone, or another of its name, is left

@@ -10,10 +10,12 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"knative.dev/serving/pkg/apis/serving"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -502,4 +504,21 @@ func TestMoreWindowsThanBoundAService(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	w.condition("full-0", scaling.Ready, "True Set")
+}
+
+// Of a Revision that began at zero and has no pod it is said that a floor may
+// bring it none.
+func TestFloorOfARevisionThatBeganAtZero(t *testing.T) {
+	const initial = "autoscaling.knative.dev/initial-scale"
+	w := newWorld(t, newService(share{first, 100}), revision(1, map[string]string{initial: "0"}), newSchedule("office", office(2, 0)))
+	w.at(eight.Add(-time.Hour))
+	w.condition("office", scaling.NotEnforced, "False Enforced")
+	w.at(eight)
+	if c := w.condition("office", scaling.NotEnforced, "True NothingEnforcesIt"); !strings.Contains(c.Message, "initial-scale 0") {
+		t.Errorf("%s", c.Message)
+	}
+	w.want(first, map[string]string{initial: "0", minScale: "2"})
+	w.must(w.direct.Create(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: first + "-deployment-1", Labels: map[string]string{serving.RevisionLabelKey: first}}}))
+	w.at(eight.Add(time.Minute))
+	w.condition("office", scaling.NotEnforced, "False Enforced")
 }

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"fmt"
 	"time"
 
 	"aisle.dev/aisle/activator/schedule"
@@ -21,6 +22,9 @@ func statusOf(s *scaling.ScalingSchedule, p plan, found []scaling.Found, failed 
 		set.Reason, set.Message = "NotSet", failed.Error()
 	case p.target == nil:
 		set.Reason, set.Message = p.lacks.reason, p.lacks.message
+	}
+	if p.unmet {
+		set.Unenforced = fmt.Sprintf("revision %s began at zero (initial-scale 0) and has no pod: if it never had one, Knative starts none for the floor before its first request; send it one, or leave initial-scale out", p.target.Name)
 	}
 	if p.bounds.Closed {
 		set.Unenforced = "the composer asks nothing of the service, and no floor keeps its pods; but a plain HTTP request still wakes it: nothing in a cluster refuses that"

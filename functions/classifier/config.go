@@ -19,6 +19,9 @@ type config struct {
 	host, port, model, digest, device, library, cache string
 	gpu                                               onnx.GPU
 
+	fetch      bool
+	fetchAllow string
+
 	queue   int
 	maxBody int64
 	timeout time.Duration
@@ -49,6 +52,13 @@ func configure(getenv func(string) string) (config, error) {
 			return c, fmt.Errorf("CUDA_MEMORY %q: want a number of bytes, 1 or more", s)
 		}
 		c.gpu.Memory = q
+	}
+	switch v := getenv("FETCH"); v {
+	case "", "on":
+		c.fetch, c.fetchAllow = true, getenv("FETCH_ALLOW")
+	case "off":
+	default:
+		return c, fmt.Errorf("FETCH %q: want on or off", v)
 	}
 	exe, err := os.Executable()
 	if err != nil {

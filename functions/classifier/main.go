@@ -7,7 +7,9 @@
 // most; all), CACHE_DIR (where graphs that are optimised for this processor are
 // kept, a folder as trusted as the model; none), ONNXRUNTIME_LIB (the runtime's
 // library; beside the executable), QUEUE (requests inside at once; 64), MAX_BODY
-// (bytes; 16 MiB), TIMEOUT (of one request; 20s), LOG_LEVEL (info),
+// (bytes; 16 MiB), TIMEOUT (of one request; 20s), FETCH (on or off: pictures by
+// URL; on), FETCH_ALLOW (hosts, HOST:PORT and networks, separated by commas, that
+// are no public addresses and may be fetched from; none), LOG_LEVEL (info),
 // AISLE_LAUNCHED (when it was executed, in Unix nanoseconds; as the kernel says).
 package main
 
@@ -73,10 +75,19 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 	phases.mark(&phases.model)
 	set, health := metrics.New(), new(serve.Health)
 	phases.observe(set)
+	var fetch func(context.Context, string) ([]byte, error)
+	if cfg.fetch {
+		f, err := pictures(cfg.fetchAllow, set)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		fetch = f.Get
+	}
 	c, err := classify.New(classify.Options{
 		Package: pkg, Queue: cfg.queue, MaxBody: cfg.maxBody, Timeout: cfg.timeout,
 		Workers: workers(pkg.Spec.Threads),
-		Health:  health, Logger: log, Metrics: set,
+		Health:  health, Logger: log, Metrics: set, Fetch: fetch,
 		Started: phases.started,
 		OnReady: func(device string) { phases.log(log, pkg, device) },
 	})

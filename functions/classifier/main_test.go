@@ -151,6 +151,8 @@ func TestStartErrors(t *testing.T) {
 		"QUEUE":            {map[string]string{"MODEL": dir, "QUEUE": "none"}, `QUEUE "none"`},
 		"MAX_BODY":         {map[string]string{"MODEL": dir, "MAX_BODY": "1MB"}, `MAX_BODY "1MB"`},
 		"MAX_BODY, huge":   {map[string]string{"MODEL": dir, "MAX_BODY": "99999999999"}, "a body of at most"},
+		"FETCH":            {map[string]string{"MODEL": dir, "FETCH": "maybe"}, `FETCH "maybe"`},
+		"FETCH_ALLOW":      {map[string]string{"MODEL": dir, "FETCH_ALLOW": "10.0.0.0/8, http://a"}, `FETCH_ALLOW: allowed host "http://a"`},
 		"TIMEOUT":          {map[string]string{"MODEL": dir, "TIMEOUT": "20"}, `TIMEOUT "20"`},
 		"LOG_LEVEL":        {map[string]string{"MODEL": dir, "LOG_LEVEL": "loud"}, `LOG_LEVEL "loud"`},
 		"PORT is taken":    {map[string]string{"MODEL": dir, "PORT": taken}, "listen on PORT " + taken},
@@ -179,12 +181,12 @@ func TestConfigure(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := configure(environment(map[string]string{"MODEL": "m", "ONNXRUNTIME_LIB": lib}))
-	want := config{model: "m", device: "cpu", library: lib, timeout: classify.DefaultTimeout}
+	want := config{model: "m", device: "cpu", library: lib, fetch: true, timeout: classify.DefaultTimeout}
 	if err != nil || got != want {
 		t.Errorf("%+v, %v; want %+v", got, err, want)
 	}
 	got, err = configure(environment(map[string]string{
-		"MODEL": "m", "ONNXRUNTIME_LIB": lib, "PORT": "9", "DEVICE": "auto", "QUEUE": "3", "MAX_BODY": "4096", "TIMEOUT": "1m", "LOG_LEVEL": "debug",
+		"MODEL": "m", "ONNXRUNTIME_LIB": lib, "PORT": "9", "DEVICE": "auto", "QUEUE": "3", "MAX_BODY": "4096", "TIMEOUT": "1m", "LOG_LEVEL": "debug", "FETCH": "off",
 	}))
 	want = config{port: "9", model: "m", device: "auto", library: lib, queue: 3, maxBody: 4096, timeout: time.Minute, level: slog.LevelDebug}
 	if err != nil || got != want {

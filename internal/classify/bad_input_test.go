@@ -105,7 +105,7 @@ func both() []badInput {
 		{name: "not gzip", headers: []string{"Content-Encoding", "gzip"}, body: good, status: 400, want: "gzip"},
 		{name: "top of a wrong kind", path: "/v1/classify?top=most", body: good, status: 400, want: "top is"},
 		{name: "top below 1", path: "/v1/classify?top=0", body: good, status: 400, want: "top is"},
-		{name: "unknown path", path: "/v2/classify", body: good, status: 404, want: "/v1/classify"},
+		{name: "unknown path", path: "/v1/classified", body: good, status: 404, want: "/v1/classify"},
 		{name: "GET", path: "/v1/classify", method: "GET", status: 405, want: "POST"},
 		{name: "DELETE", path: "/", method: "DELETE", status: 405, want: "GET, HEAD, POST"},
 
@@ -146,7 +146,7 @@ func TestBadInput(t *testing.T) {
 		}},
 		{"photo", photos, []badInput{
 			{name: "only a title", body: `{"title":"a shirt"}`, status: 422, want: "the product has no picture", kind: problem.TypeNothingToRead},
-			{name: "image by URL", body: `{"images":[{"url":"https://example.com/x.jpg"}]}`, status: 422, want: "pictures by URL are not fetched; send the picture's bytes inline"},
+			{name: "image by URL", body: `{"images":[{"url":"https://example.com/x.jpg"}]}`, status: 422, want: "fetches no pictures by URL (FETCH=off); send the picture's bytes inline"},
 			{name: "empty picture", contentType: "image/jpeg", status: 422, want: "the picture is empty"},
 			{name: "truncated picture", contentType: "image/png", body: png[:len(png)/2], status: 422, want: "the PNG picture"},
 			{name: "truncated, inline", body: inline(png[:len(png)/2]), status: 422, want: "the PNG picture"},

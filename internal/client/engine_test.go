@@ -13,8 +13,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"aisle.dev/aisle/internal/problem"
+	"aisle.dev/aisle/internal/scaling"
 )
 
 // serve answers on an engine's socket in a fresh data directory.
@@ -158,3 +160,20 @@ func TestEngineLogsKilled(t *testing.T) {
 type writer func([]byte)
 
 func (w writer) Write(p []byte) (int, error) { w(p); return len(p), nil }
+
+// Bounds are changed as they were read, or whatever they are.
+func TestChanging(t *testing.T) {
+	set := &scaling.ScalingSchedule{ObjectMeta: metav1.ObjectMeta{UID: "u1", Generation: 2}}
+	for name, tt := range map[string]struct {
+		read *Scale
+		want http.Header
+	}{
+		"whatever is set": {nil, http.Header{}},
+		"nothing was set": {&Scale{}, http.Header{"If-None-Match": {"*"}}},
+		"this was set":    {&Scale{ByHand: set}, http.Header{"If-Match": {`"u1.2"`}}},
+	} {
+		if diff := cmp.Diff(tt.want, Changing{Read: tt.read}.condition()); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}

@@ -43,6 +43,33 @@ type Holding struct {
 	By       string    `json:"by,omitempty"` // who set it by hand
 }
 
+// Changing says how bounds are set, or taken back.
+type Changing struct {
+	Dry bool // to try it
+	// Read is what bounded the service when it was read: nothing is changed if
+	// somebody has set something by hand since. nil: whatever is set.
+	Read *Scale
+}
+
+// condition is that of a request (RFC 9110, 13.1).
+func (c Changing) condition() http.Header {
+	header := http.Header{}
+	switch {
+	case c.Read == nil:
+	case c.Read.ByHand == nil:
+		header.Set("If-None-Match", "*")
+	default:
+		header.Set("If-Match", ETag(c.Read.ByHand))
+	}
+	return header
+}
+
+// ETag names a schedule as people have written it: what is said of its status is
+// no change to them.
+func ETag(set *scaling.ScalingSchedule) string {
+	return fmt.Sprintf(`"%s.%d"`, set.UID, set.Generation)
+}
+
 // scalePath is where a service is scaled by hand; name may be NAMESPACE/NAME.
 func (e *Engine) scalePath(name string, dry bool) string {
 	query := url.Values{}
@@ -61,20 +88,29 @@ func (e *Engine) Scale(ctx context.Context, name string) (Scale, error) {
 	return s, e.get(ctx, e.scalePath(name, false), &s)
 }
 
-// SetScale sets bounds by hand, in the place of those that were; dry tries it.
-func (e *Engine) SetScale(ctx context.Context, name string, hand scaling.ByHand, dry bool) (Scale, error) {
+// SetScale sets bounds by hand, in the place of those that were.
+func (e *Engine) SetScale(ctx context.Context, name string, hand scaling.ByHand, how Changing) (Scale, error) {
 	text, err := json.Marshal(hand)
 	if err != nil {
 		return Scale{}, fmt.Errorf("scale %s: %w", name, err)
 	}
-	var s Scale
-	return s, e.send(ctx, http.MethodPut, e.scalePath(name, dry), text, &s)
+	header := how.condition()
+	header.Set("Content-Type", "application/json")
+	return e.changeScale(ctx, http.MethodPut, name, header, text, how.Dry)
 }
 
-// ResetScale takes back what was set by hand; dry tries it.
-func (e *Engine) ResetScale(ctx context.Context, name string, dry bool) (Scale, error) {
-	var s Scale
-	return s, e.send(ctx, http.MethodDelete, e.scalePath(name, dry), nil, &s)
+// ResetScale takes back what was set by hand.
+func (e *Engine) ResetScale(ctx context.Context, name string, how Changing) (Scale, error) {
+	return e.changeScale(ctx, http.MethodDelete, name, how.condition(), nil, how.Dry)
+}
+
+func (e *Engine) changeScale(ctx context.Context, method, name string, header http.Header, body []byte, dry bool) (s Scale, err error) {
+	path := e.scalePath(name, dry)
+	resp, err := e.do(ctx, method, path, header, bytes.NewReader(body))
+	if err != nil {
+		return s, err
+	}
+	return s, read(resp, path, &s)
 }
 
 // Audit gives the last changes of bounds, the newest first, of one service or,
@@ -88,17 +124,4 @@ func Audit[T any](ctx context.Context, e *Engine, name string, limit int) ([]T, 
 	}
 	var all []T
 	return all, e.get(ctx, "/v1/audit?"+query.Encode(), &all)
-}
-
-// send asks with a body of JSON, or none, and reads the answer.
-func (e *Engine) send(ctx context.Context, method, path string, body []byte, into any) error {
-	header := http.Header{}
-	if body != nil {
-		header.Set("Content-Type", "application/json")
-	}
-	resp, err := e.do(ctx, method, path, header, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	return read(resp, path, into)
 }

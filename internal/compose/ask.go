@@ -54,9 +54,6 @@ func newService(l LegSpec, name string, o *Options, closures *closures) (*servic
 	if err != nil {
 		return nil, err
 	}
-	if namespace != o.Namespace {
-		closures = nil // they are of the services in the composer's own namespace
-	}
 	return &service{
 		leg: l.Name, name: name, namespace: namespace, url: u,
 		client: &http.Client{
@@ -95,7 +92,7 @@ func (s *service) ask(ctx context.Context, p Product) (r result) {
 		r.skip(fields)
 		return r
 	}
-	if opens, closed := s.closures.of(s.name, start); closed {
+	if opens, closed := s.closures.of(s.namespace, s.name, start); closed {
 		r.close(start, opens)
 		return r
 	}

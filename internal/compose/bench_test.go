@@ -49,7 +49,7 @@ func BenchmarkProduct(b *testing.B) { benchProduct(b, Options{Composition: compo
 // BenchmarkProductClosures is the same with a file of closures to look at.
 func BenchmarkProductClosures(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "closures.json")
-	if err := os.WriteFile(path, []byte(`{"brand":[["2026-11-27T22:00:00Z","2026-11-28T06:00:00Z"]]}`), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(`{"default/brand":[["2026-11-27T22:00:00Z","2026-11-28T06:00:00Z"]]}`), 0o600); err != nil {
 		b.Fatal(err)
 	}
 	benchProduct(b, Options{Composition: composition(b, twoLegs), Closures: path})

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,7 +25,7 @@ const (
 // file that another program writes and may replace at any time (in a cluster
 // the controller, in a ConfigMap):
 //
-//	{"title": [["2026-11-27T22:00:00Z", "2026-11-28T06:00:00Z"], ...], ...}
+//	{"aisle/title": [["2026-11-27T22:00:00Z", "2026-11-28T06:00:00Z"], ...], ...}
 //
 // The file is read when it has changed, by whoever asks first in a second. A
 // missing file closes nothing; a damaged one leaves what the last good one said.
@@ -54,7 +55,7 @@ func newClosures(path string, log *slog.Logger) *closures {
 }
 
 // of says whether a service is closed, and when it opens.
-func (c *closures) of(service string, now time.Time) (opens time.Time, closed bool) {
+func (c *closures) of(namespace, service string, now time.Time) (opens time.Time, closed bool) {
 	if c == nil {
 		return opens, false
 	}
@@ -62,7 +63,7 @@ func (c *closures) of(service string, now time.Time) (opens time.Time, closed bo
 		c.look(now)
 	}
 	if all := c.spans.Load(); all != nil {
-		return within((*all)[service], now)
+		return within((*all)[namespace+"/"+service], now)
 	}
 	return opens, false
 }
@@ -117,10 +118,13 @@ func (c *closures) look(now time.Time) {
 func parseClosures(raw []byte) (map[string][]span, error) {
 	var file map[string][][]time.Time
 	if err := jsonv2.Unmarshal(raw, &file); err != nil {
-		return nil, fmt.Errorf("want {\"SERVICE\": [[FROM, TO], ...]} with times such as 2026-11-27T22:00:00Z: %w", err)
+		return nil, fmt.Errorf("want {\"NAMESPACE/SERVICE\": [[FROM, TO], ...]} with times such as 2026-11-27T22:00:00Z: %w", err)
 	}
 	all := make(map[string][]span, len(file))
 	for service, pairs := range file {
+		if !strings.Contains(service, "/") {
+			return nil, fmt.Errorf("%q: want NAMESPACE/SERVICE", service)
+		}
 		if len(pairs) > maxClosures {
 			return nil, fmt.Errorf("%q is closed %d times; at most %d are read", service, len(pairs), maxClosures)
 		}

@@ -27,21 +27,21 @@ func TestParseClosures(t *testing.T) {
 		}
 		return got
 	}
-	got, err := parseClosures([]byte(`{"title": [
+	got, err := parseClosures([]byte(`{"shop/title": [
 		["2026-11-28T22:00:00Z", "2026-11-29T06:00:00Z"],
 		["2026-11-27T22:00:00Z", "2026-11-28T06:00:00Z"],
 		["2026-11-28T06:00:00Z", "2026-11-28T07:30:00+01:00"],
 		["2026-11-28T06:00:00Z", "2026-11-28T07:00:00Z"]
-	], "photo": []}`))
+	], "shop/photo": []}`))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := map[string][]span{
-		"title": {
+		"shop/title": {
 			{at("2026-11-27T22:00:00Z"), at("2026-11-28T07:00:00Z")},
 			{at("2026-11-28T22:00:00Z"), at("2026-11-29T06:00:00Z")},
 		},
-		"photo": nil,
+		"shop/photo": nil,
 	}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(span{})); diff != "" {
 		t.Error(diff)
@@ -54,13 +54,14 @@ func TestParseClosuresRefuses(t *testing.T) {
 		{"empty", "", "want {"},
 		{"a list", "[]", "want {"},
 		{"more after it", "{}{}", "want {"},
-		{"no times", `{"a":[["soon","later"]]}`, "want {"},
-		{"one time", `{"a":[["2026-11-27T22:00:00Z"]]}`, `"a" [0]: want two times`},
-		{"three times", `{"a":[` + pair[:len(pair)-1] + `,"2026-11-28T07:00:00Z"]]}`, "two times"},
-		{"end before start", `{"a":[["2026-11-28T06:00:00Z","2026-11-27T22:00:00Z"]]}`, "the first before the second"},
-		{"no length", `{"a":[["2026-11-28T06:00:00Z","2026-11-28T06:00:00Z"]]}`, "the first before the second"},
-		{"service twice", `{"a":[],"a":[]}`, "want {"},
-		{"too many", `{"a":[` + strings.Repeat(pair+",", 64) + pair + `]}`, "65 times; at most 64"},
+		{"no times", `{"s/a":[["soon","later"]]}`, "want {"},
+		{"no namespace", `{"a":[]}`, "want NAMESPACE/SERVICE"},
+		{"one time", `{"s/a":[["2026-11-27T22:00:00Z"]]}`, `"s/a" [0]: want two times`},
+		{"three times", `{"s/a":[` + pair[:len(pair)-1] + `,"2026-11-28T07:00:00Z"]]}`, "two times"},
+		{"end before start", `{"s/a":[["2026-11-28T06:00:00Z","2026-11-27T22:00:00Z"]]}`, "the first before the second"},
+		{"no length", `{"s/a":[["2026-11-28T06:00:00Z","2026-11-28T06:00:00Z"]]}`, "the first before the second"},
+		{"service twice", `{"s/a":[],"s/a":[]}`, "want {"},
+		{"too many", `{"s/a":[` + strings.Repeat(pair+",", 64) + pair + `]}`, "65 times; at most 64"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if _, err := parseClosures([]byte(tt.text)); err == nil || !strings.Contains(err.Error(), tt.says) {
@@ -72,8 +73,8 @@ func TestParseClosuresRefuses(t *testing.T) {
 
 // Whatever is read is in order, and a service opens where a span ends.
 func FuzzParseClosures(f *testing.F) {
-	f.Add([]byte(`{"title": [["2026-11-27T22:00:00Z", "2026-11-28T06:00:00Z"],["2026-11-28T01:00:00Z","2026-11-28T06:00:00Z"]]}`))
-	f.Add([]byte(`{"":[["0000-01-01T00:00:00Z","9999-12-31T23:59:59.999999999Z"]]}`))
+	f.Add([]byte(`{"shop/title": [["2026-11-27T22:00:00Z", "2026-11-28T06:00:00Z"],["2026-11-28T01:00:00Z","2026-11-28T06:00:00Z"]]}`))
+	f.Add([]byte(`{"/":[["0000-01-01T00:00:00Z","9999-12-31T23:59:59.999999999Z"]]}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		all, err := parseClosures(raw)
 		if err != nil {
@@ -116,7 +117,7 @@ func (f closuresFile) say(text string) {
 func (f closuresFile) closes(service string, long time.Duration) {
 	f.t.Helper()
 	now := time.Now()
-	f.say(`{"` + service + `":[["` + now.Format(time.RFC3339) + `","` + now.Add(long).Format(time.RFC3339) + `"]]}`)
+	f.say(`{"default/` + service + `":[["` + now.Format(time.RFC3339) + `","` + now.Add(long).Format(time.RFC3339) + `"]]}`)
 }
 
 func TestClosuresFileIsFollowed(t *testing.T) {
@@ -127,7 +128,7 @@ func TestClosuresFileIsFollowed(t *testing.T) {
 		check := func(step string, closed, damaged bool) {
 			t.Helper()
 			time.Sleep(closuresEvery)
-			if _, got := c.of("title", time.Now()); got != closed || c.damaged.Load() != damaged {
+			if _, got := c.of("default", "title", time.Now()); got != closed || c.damaged.Load() != damaged {
 				t.Errorf("%s: closed %v, damaged %v", step, got, c.damaged.Load())
 			}
 		}
@@ -265,7 +266,7 @@ func TestSkippedWhileClosed(t *testing.T) {
 	})
 }
 
-// Closures are of services by name in the composer's own namespace.
+// Closures are of the namespace that they say, whatever the composer's own is.
 func TestClosuresOfAnotherNamespace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, f := closingWorld(t, strings.Replace(twoLegs, "weight: 0.8", "namespace: shop", 1))

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"aisle.dev/aisle/internal/fetch"
 	"aisle.dev/aisle/internal/imaging"
 	"aisle.dev/aisle/internal/model"
 	"aisle.dev/aisle/internal/onnx"
@@ -13,7 +14,7 @@ import (
 	"aisle.dev/aisle/internal/product"
 )
 
-// images reads a product's first picture: [batch, channels, height, width] or
+// images reads a product's first picture that can be read: [batch, channels, height, width] or
 // [batch, height, width, channels], of FP32, FP16 or UINT8.
 type images struct {
 	spec     model.Image
@@ -53,15 +54,42 @@ func (im *images) product(ctx context.Context, p product.Product) (Sample, error
 	if len(p.Images) == 0 {
 		return nil, nothingToRead("the product has no picture, and this classifier reads nothing else")
 	}
-	if i := slices.IndexFunc(p.Images, func(i product.Image) bool { return len(i.Data) > 0 }); i >= 0 {
-		return im.raw(p.Images[i].Data)
+	// What comes inline first: it costs nobody's network.
+	inline := func(a, b product.Image) int { return min(len(b.Data), 1) - min(len(a.Data), 1) }
+	var refusal error
+	for _, i := range slices.SortedStableFunc(slices.Values(p.Images), inline) {
+		s, err := im.image(ctx, i)
+		if err == nil {
+			return s, nil
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		// What may pass is what is told, if anything is: another attempt may
+		// then find the picture. Else what is wrong with the first one.
+		if refusal == nil || problem.Status(refusal) < http.StatusInternalServerError && problem.Status(err) >= http.StatusInternalServerError {
+			refusal = err
+		}
 	}
-	if im.fetch == nil {
-		return nil, problem.New(http.StatusUnprocessableEntity, "pictures by URL are not fetched; send the picture's bytes inline, in base64 as images[].data")
+	return nil, refusal
+}
+
+// image reads one picture, wherever it is.
+func (im *images) image(ctx context.Context, i product.Image) (Sample, error) {
+	if len(i.Data) > 0 {
+		return im.raw(i.Data)
 	}
-	data, err := im.fetch(ctx, p.Images[0].URL)
-	if err != nil {
+	data, inline, err := fetch.Inline(i.URL)
+	switch {
+	case err != nil:
 		return nil, err
+	case inline:
+	case im.fetch == nil:
+		return nil, problem.New(http.StatusUnprocessableEntity, "this classifier fetches no pictures by URL (FETCH=off); send the picture's bytes inline, in base64 as images[].data")
+	default:
+		if data, err = im.fetch(ctx, i.URL); err != nil {
+			return nil, err
+		}
 	}
 	return im.raw(data)
 }

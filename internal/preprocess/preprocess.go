@@ -14,7 +14,8 @@
 // problem.TypeNothingToRead. All methods may be called concurrently, each
 // worker with Buffers of its own.
 //
-// Of a product with several pictures the first one that comes inline is read.
+// Of a product with several pictures the first one that can be read is, those
+// that come inline before those that must be fetched.
 //
 // Non-goals: running graphs, reading outputs.
 package preprocess

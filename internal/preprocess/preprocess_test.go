@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"image"
 	"image/color"
 	"image/png"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -257,23 +259,68 @@ func TestImages(t *testing.T) {
 
 func abs(x float32) float32 { return max(x, -x) }
 
-func TestPicturesByURL(t *testing.T) {
-	var asked []string
-	fetch := func(_ context.Context, url string) ([]byte, error) {
-		asked = append(asked, url)
-		if url == "absent" {
-			return nil, errors.New("not there")
-		}
-		return blue(t), nil
-	}
-	pp := of(t, imageSpec("FP32", model.Image{Width: 3, Height: 2}), Options{Fetch: fetch})
-	samples(t, pp, product.Product{Images: []product.Image{{URL: "first"}, {Data: blue(t)}}},
-		product.Product{Images: []product.Image{{URL: "first"}, {URL: "second"}}})
-	if !slices.Equal(asked, []string{"first"}) {
-		t.Errorf("fetched %q; want only what does not come inline, and the first of that", asked)
-	}
-	if _, err := pp.Product(t.Context(), product.Product{Images: []product.Image{{URL: "absent"}}}); err == nil || err.Error() != "not there" {
-		t.Errorf("got %v", err)
+func TestWhichPicture(t *testing.T) {
+	good, broken := product.Image{Data: blue(t)}, product.Image{Data: blue(t)[:20]}
+	url := func(s string) product.Image { return product.Image{URL: s} }
+	gone := problem.New(http.StatusUnprocessableEntity, "not there")
+	later := problem.New(http.StatusServiceUnavailable, "try again")
+	for name, tt := range map[string]struct {
+		images []product.Image
+		asked  string
+		off    bool
+		status int // 0: read
+		want   string
+	}{
+		"inline":                       {images: []product.Image{good}},
+		"inline before a URL":          {images: []product.Image{url("good"), good}},
+		"the first of two URLs":        {images: []product.Image{url("good"), url("other")}, asked: "good"},
+		"broken, then a URL":           {images: []product.Image{broken, url("good")}, asked: "good"},
+		"two broken, then a good one":  {images: []product.Image{broken, broken, good}},
+		"gone, then there":             {images: []product.Image{url("gone"), url("good")}, asked: "gone good"},
+		"not now, then there":          {images: []product.Image{url("later"), url("good")}, asked: "later good"},
+		"gone, then not now":           {images: []product.Image{url("gone"), url("later"), url("gone")}, asked: "gone later gone", status: 503, want: "try again"},
+		"gone":                         {images: []product.Image{url("gone")}, asked: "gone", status: 422, want: "not there"},
+		"broken, and gone":             {images: []product.Image{url("gone"), broken}, asked: "gone", status: 422, want: "picture"},
+		"no picture at its URL":        {images: []product.Image{url("text")}, asked: "text", status: 415, want: "send JPEG"},
+		"nothing is fetched":           {images: []product.Image{url("good")}, off: true, status: 422, want: "FETCH=off"},
+		"nothing need be":              {images: []product.Image{url("good"), good}, off: true},
+		"a data URL":                   {images: []product.Image{url("data:image/png;base64," + base64.StdEncoding.EncodeToString(blue(t)))}, off: true},
+		"one that lies about its type": {images: []product.Image{url("data:text/html;base64," + base64.StdEncoding.EncodeToString(blue(t)))}},
+		"one that is no picture":       {images: []product.Image{url("data:image/png,hello")}, status: 415, want: "send JPEG"},
+		"one that is broken":           {images: []product.Image{url("data:image/png;base64,!")}, status: 422, want: "not base64"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked []string
+			o := Options{Fetch: func(_ context.Context, url string) ([]byte, error) {
+				asked = append(asked, url)
+				switch url {
+				case "gone":
+					return nil, gone
+				case "later":
+					return nil, later
+				case "text":
+					return []byte("hello"), nil
+				}
+				return blue(t), nil
+			}}
+			if tt.off {
+				o.Fetch = nil
+			}
+			s, err := of(t, imageSpec("FP32", model.Image{Width: 3, Height: 2}), o).Product(t.Context(), product.Product{Images: tt.images})
+			if got := strings.Join(asked, " "); got != tt.asked {
+				t.Errorf("fetched %q; want %q", got, tt.asked)
+			}
+			if tt.status == 0 {
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.Release()
+				return
+			}
+			if problem.Status(err) != tt.status || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%v; want a %d that says %q", err, tt.status, tt.want)
+			}
+		})
 	}
 }
 

@@ -134,13 +134,12 @@ func missing(b Backend, status int, namespace, service string) error {
 	return problem.New(status, "there is no service %q in namespace %.80q; %s", service, namespace, known)
 }
 
-// etag names a schedule as people have written it: what the engine says of its
-// status is no change to them.
+// etag is [client.ETag] of a schedule; empty where there is none.
 func etag(set *scaling.ScalingSchedule) string {
 	if set == nil {
 		return ""
 	}
-	return fmt.Sprintf(`"%s.%d"`, set.UID, set.Generation)
+	return client.ETag(set)
 }
 
 // permitted holds a change against the request's conditions (RFC 9110, 13.1).

@@ -15,9 +15,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/client/knative/knativetest"
+	"aisle.dev/aisle/internal/client/objects"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -330,4 +333,45 @@ func TestConfigErrors(t *testing.T) {
 	}
 	names, err := Contexts(Options{Files: []string{"/absent", file}})
 	check(t, err, []string{"stranger", "test"}, names)
+}
+
+// What was read is written over, whole and whoever set it, and deleted; what
+// somebody has changed since is not.
+func TestOver(t *testing.T) {
+	s := &knativetest.Server{}
+	c := serve(t, s, "").Objects()
+	of := func(spec map[string]any) *unstructured.Unstructured {
+		o := &unstructured.Unstructured{Object: map[string]any{"spec": spec}}
+		o.SetGroupVersionKind(objects.Schedule.GroupVersion().WithKind(objects.Schedule.Name))
+		o.SetNamespace("aisle")
+		o.SetName("title-by-hand")
+		o.SetAnnotations(map[string]string{"by": "me"})
+		return o
+	}
+	first, err := c.Over(t.Context(), objects.Schedule, nil, of(map[string]any{"service": "title", "until": "2026-11-27T18:00:00Z"}), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Over(t.Context(), objects.Schedule, nil, of(map[string]any{"service": "title"}), false); !apierrors.IsAlreadyExists(err) {
+		t.Errorf("made again: %v", err)
+	}
+	if _, err := c.Over(t.Context(), objects.Schedule, first, of(map[string]any{"service": "photo"}), true); err != nil {
+		t.Errorf("tried: %v", err)
+	}
+	second, err := c.Over(t.Context(), objects.Schedule, first, of(map[string]any{"service": "title", "reason": "a sale"}), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]any{"service": "title", "reason": "a sale"}, second.Object["spec"]); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := c.Over(t.Context(), objects.Schedule, first, of(map[string]any{"service": "title"}), false); !apierrors.IsConflict(err) {
+		t.Errorf("over what is old: %v", err)
+	}
+	if err := c.DeleteRead(t.Context(), objects.Schedule, first, false); !apierrors.IsConflict(err) {
+		t.Errorf("what is old is deleted: %v", err)
+	}
+	if err := c.DeleteRead(t.Context(), objects.Schedule, second, false); err != nil {
+		t.Error(err)
+	}
 }

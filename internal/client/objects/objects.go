@@ -279,6 +279,42 @@ func (c *Client) Apply(ctx context.Context, k Kind, o *unstructured.Unstructured
 	return after, Configured, nil
 }
 
+// Over writes an object in the place of the one that was read, or of none (nil),
+// and of no other: it is a conflict where somebody has changed it meanwhile. All
+// of its spec is o's then, whoever set what was there; of its metadata the
+// annotations of o.
+func (c *Client) Over(ctx context.Context, k Kind, before, o *unstructured.Unstructured, dryRun bool) (*unstructured.Unstructured, error) {
+	doing := "write " + k.Singular() + " " + o.GetName()
+	var req *rest.Request
+	body := ours(o.Object)
+	if before == nil {
+		req = c.all(http.MethodPost, k, o.GetNamespace())
+	} else {
+		spec, _, _ := unstructured.NestedMap(o.Object, "spec") // none has none
+		old, _, _ := unstructured.NestedMap(before.Object, "spec")
+		for field := range old {
+			if _, stays := spec[field]; !stays {
+				spec[field] = nil
+			}
+		}
+		body = map[string]any{"spec": spec, "metadata": map[string]any{
+			"uid": string(before.GetUID()), "resourceVersion": before.GetResourceVersion(), "annotations": o.GetAnnotations()}}
+		req = c.one(http.MethodPatch, k, o.GetNamespace(), o.GetName()).SetHeader("Content-Type", string(types.MergePatchType))
+	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", doing, err)
+	}
+	req.Param("fieldManager", Manager).Body(text)
+	if dryRun {
+		req.Param("dryRun", metav1.DryRunAll)
+	}
+	if text, err = c.ask(ctx, req, maxObjectBytes); err != nil {
+		return nil, c.explain(err, doing, k)
+	}
+	return Decode(k, text)
+}
+
 // serverSide are the parts of an object's metadata that servers write.
 var serverSide = []string{"managedFields", "resourceVersion", "uid", "creationTimestamp", "generation", "selfLink"}
 
@@ -303,7 +339,23 @@ func same(a, b map[string]any) bool {
 
 // Delete asks for an object's end; what it owns goes after it.
 func (c *Client) Delete(ctx context.Context, k Kind, namespace, name string, dryRun bool) error {
-	req := c.one(http.MethodDelete, k, namespace, name).Param("propagationPolicy", string(metav1.DeletePropagationBackground))
+	return c.delete(ctx, c.one(http.MethodDelete, k, namespace, name).Param("propagationPolicy", string(metav1.DeletePropagationBackground)), k, name, dryRun)
+}
+
+// DeleteRead is Delete of an object as it was read: it is a conflict where
+// somebody has changed it meanwhile.
+func (c *Client) DeleteRead(ctx context.Context, k Kind, read *unstructured.Unstructured, dryRun bool) error {
+	text, err := json.Marshal(metav1.DeleteOptions{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "DeleteOptions"}, PropagationPolicy: new(metav1.DeletePropagationBackground),
+		Preconditions: &metav1.Preconditions{UID: new(read.GetUID()), ResourceVersion: new(read.GetResourceVersion())},
+	})
+	if err != nil {
+		return fmt.Errorf("delete %s %s: %w", k.Singular(), read.GetName(), err)
+	}
+	return c.delete(ctx, c.one(http.MethodDelete, k, read.GetNamespace(), read.GetName()).SetHeader("Content-Type", "application/json").Body(text), k, read.GetName(), dryRun)
+}
+
+func (c *Client) delete(ctx context.Context, req *rest.Request, k Kind, name string, dryRun bool) error {
 	if dryRun {
 		req.Param("dryRun", metav1.DryRunAll)
 	}

@@ -18,11 +18,11 @@ import (
 )
 
 // scaler is a place as far as bounds are set there by hand. A name may be
-// NAMESPACE/NAME; dry is to try it.
+// NAMESPACE/NAME.
 type scaler interface {
 	Scale(ctx context.Context, name string) (client.Scale, error)
-	SetScale(ctx context.Context, name string, hand scaling.ByHand, dry bool) (client.Scale, error)
-	ResetScale(ctx context.Context, name string, dry bool) (client.Scale, error)
+	SetScale(ctx context.Context, name string, hand scaling.ByHand, how client.Changing) (client.Scale, error)
+	ResetScale(ctx context.Context, name string, how client.Changing) (client.Scale, error)
 }
 
 var (
@@ -167,9 +167,9 @@ use a schedule with closed: true (see docs/scaling.md).`,
 			var v client.Scale
 			switch {
 			case h.back:
-				v, err = s.ResetScale(cmd.Context(), args[0], h.dry)
+				v, err = s.ResetScale(cmd.Context(), args[0], client.Changing{Dry: h.dry})
 			case hand != nil:
-				v, err = s.SetScale(cmd.Context(), args[0], *hand, h.dry)
+				v, err = s.SetScale(cmd.Context(), args[0], *hand, client.Changing{Dry: h.dry})
 			default:
 				v, err = s.Scale(cmd.Context(), args[0])
 			}

@@ -74,9 +74,13 @@ func (c clusterScaler) Scale(ctx context.Context, name string) (client.Scale, er
 }
 
 // SetScale implements [scaler].
-func (c clusterScaler) SetScale(ctx context.Context, name string, wanted scaling.ByHand, dry bool) (client.Scale, error) {
+func (c clusterScaler) SetScale(ctx context.Context, name string, wanted scaling.ByHand, how client.Changing) (client.Scale, error) {
 	namespace, service := c.named(name)
 	s, err := c.state(ctx, namespace, service)
+	if err != nil {
+		return client.Scale{}, err
+	}
+	before, err := written(s, service, how.Read)
 	if err != nil {
 		return client.Scale{}, err
 	}
@@ -84,42 +88,90 @@ func (c clusterScaler) SetScale(ctx context.Context, name string, wanted scaling
 	if err != nil {
 		return client.Scale{}, err
 	}
-	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(set)
-	if err != nil {
-		return client.Scale{}, fmt.Errorf("scale %s: %w", service, err)
-	}
-	// Forced: what is set takes the place of what anybody has set by hand.
-	made, _, err := c.Objects().Apply(ctx, objects.Schedule, &unstructured.Unstructured{Object: content}, objects.Applying{DryRun: dry, Force: true})
+	content, err := content(set)
 	if err != nil {
 		return client.Scale{}, err
+	}
+	made, err := c.Objects().Over(ctx, objects.Schedule, before, content, how.Dry)
+	if err != nil {
+		return client.Scale{}, changedMeanwhile(err, service)
 	}
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(made.Object, set); err != nil {
 		return client.Scale{}, fmt.Errorf("scale %s: %w", service, err)
 	}
 	v := hand.Told(namespace, service, s.With(service, set))
-	v.DryRun = dry
+	v.DryRun = how.Dry
 	return v, nil
 }
 
 // ResetScale implements [scaler].
-func (c clusterScaler) ResetScale(ctx context.Context, name string, dry bool) (client.Scale, error) {
+func (c clusterScaler) ResetScale(ctx context.Context, name string, how client.Changing) (client.Scale, error) {
 	namespace, service := c.named(name)
 	s, err := c.state(ctx, namespace, service)
 	if err != nil {
 		return client.Scale{}, err
 	}
 	nothing := problem.New(http.StatusNotFound, "nothing is set by hand for %s", service)
-	if !slices.ContainsFunc(s.Schedules, func(o *scaling.ScalingSchedule) bool { return o.Name == scaling.HandName(service) }) {
+	before, err := written(s, service, how.Read)
+	if err != nil {
+		return client.Scale{}, err
+	}
+	if before == nil {
 		return client.Scale{}, nothing
 	}
-	err = c.Objects().Delete(ctx, objects.Schedule, namespace, scaling.HandName(service), dry)
+	err = c.Objects().DeleteRead(ctx, objects.Schedule, before, how.Dry)
 	if apierrors.IsNotFound(err) && !objects.NoKind(err) {
 		return client.Scale{}, nothing
 	}
 	if err != nil {
-		return client.Scale{}, err
+		return client.Scale{}, changedMeanwhile(err, service)
 	}
 	v := hand.Told(namespace, service, s.With(service, nil))
-	v.DryRun = dry
+	v.DryRun = how.Dry
 	return v, nil
+}
+
+// written is the schedule that bounds set by hand are written over; nil: there is
+// none. It must be one of aisle's, and as it was when read was (nil: whatever it
+// is).
+func written(s hand.State, service string, read *client.Scale) (*unstructured.Unstructured, error) {
+	i := slices.IndexFunc(s.Schedules, func(o *scaling.ScalingSchedule) bool { return o.Name == scaling.HandName(service) })
+	if read != nil {
+		was, is := "", ""
+		if read.ByHand != nil {
+			was = client.ETag(read.ByHand)
+		}
+		if i >= 0 && !s.Schedules[i].Expired(s.Now) {
+			is = client.ETag(s.Schedules[i])
+		}
+		if was != is {
+			return nil, fmt.Errorf("somebody has changed what is set by hand for %s meanwhile: look at it with aisle scale %s, and try again", service, service)
+		}
+	}
+	if i < 0 {
+		return nil, nil
+	}
+	if o := s.Schedules[i]; o.Annotations[scaling.AtAnnotation] == "" {
+		return nil, fmt.Errorf("the schedule %s, which bounds set by hand are written to, was not written by aisle scale; give it another name, or delete it with: aisle delete scalingschedule %s", o.Name, o.Name)
+	}
+	return content(s.Schedules[i])
+}
+
+func content(o *scaling.ScalingSchedule) (*unstructured.Unstructured, error) {
+	made, err := runtime.DefaultUnstructuredConverter.ToUnstructured(o)
+	if err != nil {
+		return nil, fmt.Errorf("scale %s: %w", o.Spec.Service, err)
+	}
+	return &unstructured.Unstructured{Object: made}, nil
+}
+
+// changedMeanwhile says what to do about a conflict.
+func changedMeanwhile(err error, service string) error {
+	if apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("there is a schedule %s already, which is another service's, is being deleted, or has just been written: look at it with aisle describe scalingschedule %[1]s, and try again (%w)", scaling.HandName(service), err)
+	}
+	if apierrors.IsConflict(err) {
+		return fmt.Errorf("somebody has changed what is set by hand for %s meanwhile: look at it with aisle scale %s, and try again (%w)", service, service, err)
+	}
+	return err
 }

@@ -94,6 +94,7 @@ of the two answers is the composition's rule; nothing is taken down that is busy
 
 // moveFloor gives one service a floor by hand, and then takes away the other's,
 // so that there is none of both at no time. It gives what bounds the two then.
+// What somebody else has set by hand meanwhile stays, and is an error.
 func moveFloor(ctx context.Context, s scaler, to, from string, wanted scaling.ByHand, dry bool) ([]client.Scale, error) {
 	kept, err := s.Scale(ctx, to)
 	if err != nil {
@@ -105,13 +106,16 @@ func moveFloor(ctx context.Context, s scaler, to, from string, wanted scaling.By
 		}
 		wanted.Max = set.Cap
 	}
+	before := kept
 	left, err := s.Scale(ctx, from)
 	if err != nil {
 		return nil, err
 	}
-	if kept, err = s.SetScale(ctx, to, wanted, dry); err != nil {
+	if kept, err = s.SetScale(ctx, to, wanted, client.Changing{Dry: dry, Read: &before}); err != nil {
 		return nil, fmt.Errorf("nothing was changed: %w", err)
 	}
+	read := left
+	how := client.Changing{Dry: dry, Read: &read}
 	switch set := byHand(left); {
 	case set == nil || set.Floor == nil:
 	case set.Cap != nil:
@@ -119,9 +123,9 @@ func moveFloor(ctx context.Context, s scaler, to, from string, wanted scaling.By
 		if until := left.ByHand.Spec.Until; until != nil {
 			rest.Until = until.UTC().Format(time.RFC3339)
 		}
-		left, err = s.SetScale(ctx, from, rest, dry)
+		left, err = s.SetScale(ctx, from, rest, how)
 	default:
-		left, err = s.ResetScale(ctx, from, dry)
+		left, err = s.ResetScale(ctx, from, how)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s has its floor, but %s has kept its own: %w", to, from, err)

@@ -1,6 +1,7 @@
 package knativetest
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -87,10 +88,119 @@ func (s *Server) apply(w http.ResponseWriter, r *http.Request, q query) {
 	reply(w, o)
 }
 
+// create is of a new object.
+func (s *Server) create(w http.ResponseWriter, r *http.Request, q query) {
+	group, plural, _ := strings.Cut(q.resource, "/")
+	var o Object
+	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 3<<20)).Decode(&o)
+	meta, _ := o["metadata"].(Object)
+	if err != nil || meta["name"] == nil || meta["namespace"] != q.namespace {
+		status(w, http.StatusBadRequest, "BadRequest", fmt.Sprintf("the body is no object of %s (%v)", q.namespace, err), nil)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := fmt.Sprintf("%s/%s/%v", q.resource, q.namespace, meta["name"])
+	if s.objects[key] != nil {
+		status(w, http.StatusConflict, "AlreadyExists", fmt.Sprintf("%s.%s %q already exists", plural, group, meta["name"]), Object{"name": meta["name"], "group": group, "kind": plural})
+		return
+	}
+	meta["uid"], meta["generation"] = fmt.Sprint("uid-", s.version), 1.0
+	if s.Reconcile != nil {
+		o = s.Reconcile(o)
+	}
+	if r.FormValue("dryRun") == "" {
+		s.set(q.resource, o, "ADDED")
+		o = s.objects[key]
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusCreated)
+	reply(w, o)
+}
+
+// merge is a JSON merge patch: of the spec by fields, of annotations.
+func (s *Server) merge(w http.ResponseWriter, r *http.Request, q query) {
+	var patch struct {
+		Metadata precondition
+		Spec     Object
+	}
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 3<<20)).Decode(&patch); err != nil {
+		status(w, http.StatusBadRequest, "BadRequest", err.Error(), nil)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := q.resource + "/" + q.namespace + "/" + q.name
+	before := s.objects[key]
+	if before == nil {
+		s.missing(w, q)
+		return
+	}
+	if !patch.Metadata.met(before) {
+		s.changedMeanwhile(w, q)
+		return
+	}
+	o, meta, spec := maps.Clone(before), maps.Clone(before["metadata"].(Object)), Object{}
+	if old, ok := before["spec"].(Object); ok {
+		spec = maps.Clone(old)
+	}
+	for field, value := range patch.Spec {
+		if spec[field] = value; value == nil {
+			delete(spec, field)
+		}
+	}
+	annotations := Object{}
+	if old, ok := meta["annotations"].(Object); ok {
+		annotations = maps.Clone(old)
+	}
+	for name, value := range patch.Metadata.Annotations {
+		annotations[name] = value
+	}
+	meta["annotations"], o["metadata"], o["spec"] = annotations, meta, spec
+	if generation, ok := meta["generation"].(float64); ok {
+		meta["generation"] = generation + 1
+	}
+	if s.Reconcile != nil {
+		o = s.Reconcile(o)
+	}
+	if r.FormValue("dryRun") == "" {
+		s.set(q.resource, o, "ADDED")
+		o = s.objects[key]
+	}
+	reply(w, o)
+}
+
+// precondition is what a change wants an object to be still.
+type precondition struct {
+	UID, ResourceVersion string
+	Annotations          map[string]string
+}
+
+func (p precondition) met(o Object) bool {
+	meta := o["metadata"].(Object)
+	uid, _ := meta["uid"].(string)
+	return (p.UID == "" || p.UID == uid) && (p.ResourceVersion == "" || p.ResourceVersion == meta["resourceVersion"])
+}
+
+func (s *Server) changedMeanwhile(w http.ResponseWriter, q query) {
+	group, plural, _ := strings.Cut(q.resource, "/")
+	status(w, http.StatusConflict, "Conflict", fmt.Sprintf("Operation cannot be fulfilled on %s.%s %q: the object has been modified; please apply your changes to the latest version and try again", plural, group, q.name), Object{"name": q.name, "group": group, "kind": plural})
+}
+
 func (s *Server) remove(w http.ResponseWriter, r *http.Request, q query) {
+	var options struct{ Preconditions precondition }
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20)).Decode(&options); err != nil && err != io.EOF {
+		status(w, http.StatusBadRequest, "BadRequest", err.Error(), nil)
+		return
+	}
 	s.mu.Lock()
 	key := q.resource + "/" + q.namespace + "/" + q.name
 	o := s.objects[key]
+	if o != nil && !options.Preconditions.met(o) {
+		s.mu.Unlock()
+		s.changedMeanwhile(w, q)
+		return
+	}
 	if o != nil && r.FormValue("dryRun") == "" {
 		s.set(q.resource, o, "DELETED")
 		delete(s.objects, key)

@@ -1,6 +1,6 @@
 // Package knativetest is an API server for tests, as much of one as a client
-// sees: lists in pages, watches from a version or refused, server-side apply
-// and delete, pods' logs and their following, discovery, tokens, RBAC, and
+// sees: lists in pages, watches from a version or refused, server-side apply,
+// create, merge patch and delete, pods' logs and their following, discovery, tokens, RBAC, and
 // errors as Kubernetes' Status objects. Objects are JSON. It validates nothing
 // by itself, keeps no fields' managers, and runs no controllers but the one that
 // a test gives it.
@@ -184,6 +184,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		q.verb = "patch"
 	case r.Method == http.MethodDelete && q.name != "":
 		q.verb = "delete"
+	case r.Method == http.MethodPost && q.name == "":
+		q.verb = "create"
 	case r.Method != http.MethodGet:
 		status(w, http.StatusMethodNotAllowed, "MethodNotAllowed", "the server does not allow this method on the requested resource", Object{})
 		return
@@ -203,6 +205,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		status(w, http.StatusNotFound, "NotFound", "the server could not find the requested resource", Object{})
 	case q.verb == "get":
 		s.get(w, q)
+	case q.verb == "create":
+		s.create(w, r, q)
+	case q.verb == "patch" && r.Header.Get("Content-Type") == "application/merge-patch+json":
+		s.merge(w, r, q)
 	case q.verb == "patch":
 		s.apply(w, r, q)
 	case q.verb == "delete":
