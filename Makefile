@@ -94,6 +94,16 @@ chaos: build ## send 200,000 events while classifiers, composer and engine are k
 soak: build ## the same with 1,000,000 events (hours)
 	go run -tags failpoint ./hack/chaos -events 1000000 $(CHAOS_FLAGS)
 
+# What the recipes and the Python examples run in: python/requirements.txt, 0.9 GB in the user's cache.
+.PHONY: python
+python: ## make the Python environment of the examples (.cache/python links to it)
+	@python=$$(python/venv.sh) && mkdir -p .cache && ln -sfn "$${python%/bin/python}" .cache/python
+
+.PHONY: test-recipes
+test-recipes: build python ## train and serve the examples that need PyTorch, and run other projects' clients (Triton's, MLflow) against serving
+	examples/transformer/train.sh
+	AISLE_RECIPES=1 go test -count=1 -v -timeout 30m $(TEST_FLAGS) ./python ./examples ./test/recipes
+
 .PHONY: models
 models: build ## train both model packages again from AISLE_DATA (installs PyTorch, 6 GB; an hour)
 	models/train.sh

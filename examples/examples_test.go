@@ -24,12 +24,15 @@ import (
 
 	"aisle.dev/aisle/internal/category"
 	"aisle.dev/aisle/internal/client"
+	"aisle.dev/aisle/internal/fashion"
 	"aisle.dev/aisle/internal/manifest"
 	"aisle.dev/aisle/internal/model"
 	"aisle.dev/aisle/internal/ortlib"
 	"aisle.dev/aisle/internal/prediction"
 	"aisle.dev/aisle/python/pythontest"
 )
+
+var env = pythontest.Env{Root: "..", Requirements: "python"}
 
 // names are the examples: each one's folder, service and leg.
 var names = []string{"sklearn", "transformer", "python-classifier"}
@@ -100,7 +103,7 @@ func lines(t *testing.T, path string) []string {
 // an earlier run.
 func TestSklearnRecipe(t *testing.T) {
 	dir := t.TempDir()
-	t.Log(pythontest.Run(t, "..", "examples/sklearn/train.py", "--out", dir))
+	t.Log(env.Run(t, "examples/sklearn/train.py", "--out", dir))
 	made, err := model.Load(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -114,12 +117,35 @@ func TestSklearnRecipe(t *testing.T) {
 	}
 }
 
+// TestOffers fits the recipe on real offers, whose figures it reports.
+func TestOffers(t *testing.T) {
+	if os.Getenv("AISLE_RECIPES") == "" {
+		t.Skip("make test-recipes runs it")
+	}
+	fashions, err := fashion.Dir(os.Getenv)
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Skipf("real products are needed: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	t.Log(env.Run(t, "examples/sklearn/train.py", "--offers", filepath.Join(filepath.Dir(fashions), "offers"), "--out", dir))
+	made, err := model.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if made.Spec.Metrics["accuracy"] < 0.93 {
+		t.Errorf("accuracy %v: want 0.93", made.Spec.Metrics["accuracy"])
+	}
+}
+
 // TestAnswers starts each example on one machine, as its README does.
 func TestAnswers(t *testing.T) {
 	root := project(t)
 	t.Run("sklearn", func(t *testing.T) { answers(t, "sklearn", root) })
 	t.Run("python-classifier", func(t *testing.T) {
-		venv := filepath.Dir(filepath.Dir(pythontest.Python(t, "..")))
+		venv := filepath.Dir(filepath.Dir(env.Python(t)))
 		if err := os.Symlink(venv, filepath.Join(root, ".cache", "python")); err != nil {
 			t.Fatal(err)
 		}

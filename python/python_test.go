@@ -17,14 +17,16 @@ import (
 	"aisle.dev/aisle/python/pythontest"
 )
 
+var env = pythontest.Env{Root: "..", Requirements: "python"}
+
 var update = flag.Bool("update", false, "write what Python's tests read of Go: testdata/go.json and pictures.json")
 
 func TestTypes(t *testing.T) {
-	pythontest.Run(t, "..", "-m", "mypy", "--config-file=python/pyproject.toml", "--cache-dir="+t.TempDir(), "python/aisle_model", "python/tests")
+	env.Run(t, "-m", "mypy", "--config-file=python/pyproject.toml", "--cache-dir="+t.TempDir(), "python/aisle_model", "python/tests")
 }
 
 func TestPython(t *testing.T) {
-	t.Log(pythontest.Run(t, "..", "-m", "pytest", "-c", "python/pyproject.toml", "python/tests"))
+	t.Log(env.Run(t, "-m", "pytest", "-c", "python/pyproject.toml", "python/tests"))
 }
 
 // bag is one case of the goldens of n-grams.

@@ -8,30 +8,35 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"aisle.dev/aisle/internal/onnx/onnxtest"
 	"aisle.dev/aisle/internal/ortlib"
+	"aisle.dev/aisle/python/pythontest"
 )
 
 const root = "../.."
 
-// python is the environment's Python.
-func python(t *testing.T) string {
+var env = pythontest.Env{Root: root, Requirements: "test/recipes"}
+
+// wanted skips what is left to make test-recipes.
+func wanted(t *testing.T) {
 	t.Helper()
 	if os.Getenv("AISLE_RECIPES") == "" {
 		t.Skip("NOT TESTED: make test-recipes tests this, and fetches what it needs")
 	}
-	cmd := exec.CommandContext(t.Context(), filepath.Join(root, "python", "venv.sh"), ".")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatal(err)
+}
+
+// classifier builds the program that is held to the clients.
+func classifier(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "classifier")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, root+"/functions/classifier").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
-	return strings.TrimSpace(string(out))
+	return binary
 }
 
 // serve runs a classifier of the model until the test ends, and returns its
@@ -113,19 +118,12 @@ func plain(t *testing.T) string {
 
 // TestTritonClient asks classifiers by Triton's own HTTP and gRPC clients.
 func TestTritonClient(t *testing.T) {
-	py := python(t)
-	binary := filepath.Join(t.TempDir(), "classifier")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, root+"/functions/classifier").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	wanted(t)
+	binary := classifier(t)
 	for _, model := range []string{root + "/models/title", root + "/models/photo", several(t), plain(t)} {
 		t.Run(filepath.Base(model), func(t *testing.T) {
 			address, name := serve(t, binary, model)
-			out, err := exec.CommandContext(t.Context(), py, "triton_client.py", address, name).CombinedOutput()
-			if err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
-			t.Logf("%s", out)
+			t.Log(env.Run(t, "test/recipes/triton_client.py", address, name))
 		})
 	}
 }
