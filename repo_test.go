@@ -212,7 +212,7 @@ func TestDocsNameTests(t *testing.T) {
 			}
 		}
 	}
-	for _, page := range []string{"docs/one-machine.md", "docs/delivery.md", "docs/scaling.md", "docs/serving.md"} {
+	for _, page := range []string{"docs/one-machine.md", "docs/delivery.md", "docs/scaling.md", "docs/serving.md", "docs/models.md"} {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

@@ -20,13 +20,49 @@ import (
 	"aisle.dev/aisle/internal/ortlib"
 )
 
-// TestPictureByURL: a picture on this machine is fetched where the manifest
-// names it, and nowhere else.
-func TestPictureByURL(t *testing.T) {
+// started runs a classifier until the test's end, and gives its address.
+func started(t *testing.T, env map[string]string) (base string, client *http.Client) {
+	t.Helper()
 	lib, err := ortlib.Find(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+	env["PORT"], env["HOST"], env["ONNXRUNTIME_LIB"] = "0", "127.0.0.1", lib
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context())) // it is ended by the cleanup, which waits
+	logs, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- run(ctx, environment(env), w); w.Close() }()
+	lines := bufio.NewReader(logs)
+	var ready struct{ Msg, Address string }
+	for ready.Msg != "ready" {
+		line, err := lines.ReadBytes('\n')
+		if err == nil {
+			err = json.Unmarshal(line, &ready)
+		}
+		if err != nil {
+			stop()
+			t.Fatalf("%s, %v: %v", line, err, <-done)
+		}
+	}
+	go func() { _, _ = io.Copy(io.Discard, logs) }()
+	tr := &http.Transport{}
+	t.Cleanup(func() {
+		tr.CloseIdleConnections()
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	_, port, err := net.SplitHostPort(ready.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "http://127.0.0.1:" + port, &http.Client{Transport: tr}
+}
+
+// TestPictureByURL: a picture on this machine is fetched where the manifest
+// names it, and nowhere else.
+func TestPictureByURL(t *testing.T) {
 	var green bytes.Buffer
 	im := image.NewRGBA(image.Rect(0, 0, 8, 8))
 	draw.Draw(im, im.Bounds(), image.NewUniform(color.RGBA{G: 255, A: 255}), image.Point{}, draw.Src)
@@ -46,25 +82,10 @@ func TestPictureByURL(t *testing.T) {
 		"off":         {map[string]string{"FETCH": "off", "FETCH_ALLOW": host}, 422, "FETCH=off"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tt.env["MODEL"], tt.env["PORT"], tt.env["HOST"], tt.env["ONNXRUNTIME_LIB"] = classifytest.Photo(t), "0", "127.0.0.1", lib
-			ctx, stop := context.WithCancel(t.Context())
-			logs, w := io.Pipe()
-			done := make(chan error, 1)
-			go func() { done <- run(ctx, environment(tt.env), w); w.Close() }()
-			var ready struct{ Address string }
-			line, err := bufio.NewReader(logs).ReadBytes('\n')
-			if err != nil || json.Unmarshal(line, &ready) != nil {
-				t.Fatalf("%s, %v: %v", line, err, <-done)
-			}
-			go func() { _, _ = io.Copy(io.Discard, logs) }()
-			_, port, err := net.SplitHostPort(ready.Address)
-			if err != nil {
-				t.Fatal(err)
-			}
-			tr := &http.Transport{}
-			client := &http.Client{Transport: tr}
+			tt.env["MODEL"] = classifytest.Photo(t)
+			base, client := started(t, tt.env)
 			body := strings.NewReader(`{"images":[{"url":"` + shop.URL + `/green.png"}]}`)
-			resp, err := client.Post("http://127.0.0.1:"+port+"/v1/classify", "application/json", body)
+			resp, err := client.Post(base+"/v1/classify", "application/json", body)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -73,18 +94,13 @@ func TestPictureByURL(t *testing.T) {
 			if err != nil || resp.StatusCode != tt.status || !strings.Contains(string(answer), tt.want) {
 				t.Errorf("%d %s, %v; want %d %q", resp.StatusCode, answer, err, tt.status, tt.want)
 			}
-			if resp, err = client.Get("http://127.0.0.1:" + port + "/metrics"); err != nil {
+			if resp, err = client.Get(base + "/metrics"); err != nil {
 				t.Fatal(err)
 			}
 			answer, err = io.ReadAll(resp.Body)
 			resp.Body.Close()
 			if counted := strings.Contains(string(answer), "aisle_classifier_fetch_seconds_count"); err != nil || counted == (name == "off") {
 				t.Errorf("%s: counted %v, %v", name, counted, err)
-			}
-			tr.CloseIdleConnections()
-			stop()
-			if err := <-done; err != nil {
-				t.Error(err)
 			}
 		})
 	}

@@ -10,6 +10,7 @@
 // (bytes; 16 MiB), TIMEOUT (of one request; 20s), FETCH (on or off: pictures by
 // URL; on), FETCH_ALLOW (hosts, HOST:PORT and networks, separated by commas, that
 // are no public addresses and may be fetched from; none), LOG_LEVEL (info),
+// OpenTelemetry's OTEL_EXPORTER_OTLP_ENDPOINT and its like (none: no traces),
 // AISLE_LAUNCHED (when it was executed, in Unix nanoseconds; as the kernel says).
 package main
 
@@ -31,7 +32,9 @@ import (
 	"aisle.dev/aisle/internal/metrics"
 	"aisle.dev/aisle/internal/model"
 	"aisle.dev/aisle/internal/onnx"
+	"aisle.dev/aisle/internal/servable"
 	"aisle.dev/aisle/internal/serve"
+	"aisle.dev/aisle/internal/spans"
 )
 
 func main() {
@@ -58,7 +61,7 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 	defer tasks.Wait()
 	tasks.Go(func() { _ = onnx.Init(cfg.library); phases.mark(&phases.runtime) })
 
-	pkg, err := model.Load(cfg.model)
+	pkg, err := servable.Load(cfg.model)
 	if err != nil {
 		return err
 	}
@@ -67,14 +70,13 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 			return err
 		}
 	}
-	if len(pkg.Spec.Inputs) == 0 {
-		if err := declare(pkg); err != nil {
-			return err
-		}
-	}
 	phases.mark(&phases.model)
 	set, health := metrics.New(), new(serve.Health)
 	phases.observe(set)
+	traces, err := spans.New(getenv, pkg.Spec.Name, log)
+	if err != nil {
+		return err
+	}
 	var fetch func(context.Context, string) ([]byte, error)
 	if cfg.fetch {
 		f, err := pictures(cfg.fetchAllow, set)
@@ -87,7 +89,7 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 	c, err := classify.New(classify.Options{
 		Package: pkg, Queue: cfg.queue, MaxBody: cfg.maxBody, Timeout: cfg.timeout,
 		Workers: workers(pkg.Spec.Threads),
-		Health:  health, Logger: log, Metrics: set, Fetch: fetch,
+		Health:  health, Logger: log, Metrics: set, Spans: traces, Fetch: fetch,
 		Started: phases.started,
 		OnReady: func(device string) { phases.log(log, pkg, device) },
 	})
@@ -99,6 +101,7 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 	// serve; the classifier's when the server has drained.
 	serving, stopServing := context.WithCancel(ctx)
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
+	tasks.Go(func() { traces.Run(working) })
 	var worked error
 	listening := func(a net.Addr) { // known when "ready" is logged
 		phases.listening(a)

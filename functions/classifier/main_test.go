@@ -21,6 +21,7 @@ import (
 
 	"aisle.dev/aisle/internal/classify"
 	"aisle.dev/aisle/internal/classify/classifytest"
+	"aisle.dev/aisle/internal/onnx/onnxtest"
 	"aisle.dev/aisle/internal/ortlib"
 	"aisle.dev/aisle/internal/prediction"
 )
@@ -154,7 +155,12 @@ func TestStartErrors(t *testing.T) {
 		"FETCH":            {map[string]string{"MODEL": dir, "FETCH": "maybe"}, `FETCH "maybe"`},
 		"FETCH_ALLOW":      {map[string]string{"MODEL": dir, "FETCH_ALLOW": "10.0.0.0/8, http://a"}, `FETCH_ALLOW: allowed host "http://a"`},
 		"TIMEOUT":          {map[string]string{"MODEL": dir, "TIMEOUT": "20"}, `TIMEOUT "20"`},
+		"CUDA_DEVICE":      {map[string]string{"MODEL": dir, "CUDA_DEVICE": "-1"}, `CUDA_DEVICE "-1"`},
+		"CUDA_MEMORY":      {map[string]string{"MODEL": dir, "CUDA_MEMORY": "4Gi"}, `CUDA_MEMORY "4Gi"`},
+		"truncated graph":  {map[string]string{"MODEL": bare(t, onnxtest.Same(onnxtest.Float, 1)[:40])}, "it is truncated"},
+		"sequence alone":   {map[string]string{"MODEL": bare(t, sequence())}, "none of its 1 outputs is a tensor"},
 		"LOG_LEVEL":        {map[string]string{"MODEL": dir, "LOG_LEVEL": "loud"}, `LOG_LEVEL "loud"`},
+		"traces":           {map[string]string{"MODEL": dir, "OTEL_EXPORTER_OTLP_ENDPOINT": "grpc://a"}, "not an http or https URL"},
 		"PORT is taken":    {map[string]string{"MODEL": dir, "PORT": taken}, "listen on PORT " + taken},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -163,6 +169,60 @@ func TestStartErrors(t *testing.T) {
 			err := run(t.Context(), environment(tt.env), io.Discard)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// bare is a graph's file without a package.
+func bare(t *testing.T, graph []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "graph.onnx")
+	if err := os.WriteFile(path, graph, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// sequence is a graph whose one output no protocol has a word for.
+func sequence() []byte {
+	var g onnxtest.Graph
+	g.Input("x", onnxtest.Float, 1)
+	g.Maps("y", onnxtest.Int64)
+	return g.Model()
+}
+
+// A bare graph gets ready, and is cached where it is to be.
+func TestBare(t *testing.T) {
+	lib, err := ortlib.Find(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, graph := range map[string][]byte{"tensors": onnxtest.Same(onnxtest.Float, -1, 2), "ZipMap": onnxtest.ZipMap([]string{"a", "b"})} {
+		t.Run(name, func(t *testing.T) {
+			ctx, stop := context.WithCancel(t.Context())
+			logs, w := io.Pipe()
+			done := make(chan error, 1)
+			cache := t.TempDir()
+			go func() {
+				done <- run(ctx, environment(map[string]string{"MODEL": bare(t, graph), "PORT": "0", "ONNXRUNTIME_LIB": lib, "CACHE_DIR": cache}), w)
+				w.Close()
+			}()
+			line, err := bufio.NewReader(logs).ReadString('\n')
+			if err != nil {
+				t.Fatalf("no log line (%v): %v", err, <-done)
+			}
+			if !strings.Contains(line, `"msg":"ready"`) {
+				t.Error(line)
+			}
+			go func() { _, _ = io.Copy(io.Discard, logs) }()
+			stop()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			files, err := os.ReadDir(cache)
+			if want := map[string]int{"tensors": 1}[name]; err != nil || len(files) != want {
+				t.Errorf("%d graphs are cached, want %d; %v", len(files), want, err)
 			}
 		})
 	}

@@ -107,7 +107,7 @@ func (p *phases) started() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.warm = time.Since(p.launched)
-	loaded := min(p.runtime, p.session) // it may be marked a moment after whoever waited for it has gone on
+	loaded := max(p.main, min(p.runtime, p.session)) // it may be marked a moment after whoever waited for it has gone on
 	var timing []string
 	for _, phase := range []struct {
 		name string

@@ -38,6 +38,7 @@ import (
 	"aisle.dev/aisle/internal/preprocess"
 	"aisle.dev/aisle/internal/product"
 	"aisle.dev/aisle/internal/serve"
+	"aisle.dev/aisle/internal/spans"
 )
 
 // Defaults of [Options].
@@ -62,7 +63,8 @@ type Options struct {
 	Started func() string       // called once, just before: how long the start's phases took, for Health
 	OnReady func(device string) // called once, then
 	Logger  *slog.Logger
-	Metrics *metrics.Set // nil: to be seen by nobody
+	Metrics *metrics.Set    // nil: to be seen by nobody
+	Spans   *spans.Exporter // nil: there are none
 
 	// Fetch gets a picture by its URL, bounded; its errors are *problem.Error.
 	// nil: pictures by URL are refused.
@@ -89,6 +91,7 @@ type Classifier struct {
 	onReady  func(string)
 	get      func(context.Context, string) ([]byte, error)
 	metrics  *instruments
+	spans    *spans.Exporter
 	oip      http.Handler
 	maxBody  int64
 	timeout  time.Duration
@@ -116,6 +119,7 @@ func New(o Options) (*Classifier, error) {
 		phases:   o.Started,
 		onReady:  o.OnReady,
 		get:      o.Fetch,
+		spans:    o.Spans,
 		maxBody:  cmp.Or(o.MaxBody, DefaultMaxBody),
 		timeout:  cmp.Or(o.Timeout, DefaultTimeout),
 		workers:  cmp.Or(o.Workers, runtime.GOMAXPROCS(0)),

@@ -5,13 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"time"
 
 	"aisle.dev/aisle/internal/oip"
+	"aisle.dev/aisle/internal/openapi"
 	"aisle.dev/aisle/internal/prediction"
 	"aisle.dev/aisle/internal/problem"
+	"aisle.dev/aisle/internal/spans"
 )
 
 // statusGone is nginx's code for a caller that went away; only metrics see it.
@@ -20,19 +23,49 @@ const statusGone = 499
 // Handler serves the classifier's paths.
 func (c *Classifier) Handler() http.Handler {
 	h := problem.Handler(c.route, func(r *http.Request, err error) {
-		c.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+		c.logFor(r).Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(prediction.HeaderReads, c.reads)
+		began := time.Now()
 		if oip.Serves(r) {
-			c.oip.ServeHTTP(w, r) // which tells of its requests itself
+			c.oip.ServeHTTP(w, r) // which tells metrics of its requests itself
+			c.span(r, "oip", 0, w.Header(), began)
 			return
 		}
-		began := time.Now()
 		sw := &statusWriter{ResponseWriter: w, code: http.StatusOK}
 		h.ServeHTTP(sw, r)
 		c.metrics.answered(routeOf(r), sw.code, time.Since(began))
+		c.span(r, routeOf(r), sw.code, w.Header(), began)
 	})
+}
+
+// logFor is the log for what concerns one request: with its trace, if it has
+// one.
+func (c *Classifier) logFor(r *http.Request) *slog.Logger {
+	if p := spans.ParentOf(r.Header); p.Trace != "" {
+		return c.log.With("traceId", p.Trace)
+	}
+	return c.log
+}
+
+// span tells of a request within its trace. A code of 0 is not known.
+func (c *Classifier) span(r *http.Request, route string, code int, answer http.Header, began time.Time) {
+	if c.spans == nil {
+		return
+	}
+	p := spans.ParentOf(r.Header)
+	if !p.Sampled {
+		return
+	}
+	attributes := map[string]string{"http.request.method": r.Method, "http.route": route, "aisle.model": c.pkg.Spec.Name, "aisle.digest": c.pkg.Digest}
+	if code != 0 {
+		attributes["http.response.status_code"] = strconv.Itoa(code)
+	}
+	if t := answer.Get("Server-Timing"); t != "" {
+		attributes["aisle.timing"] = t
+	}
+	c.spans.Record(p, spans.Span{Name: r.Method + " " + route, Start: began, End: time.Now(), Failed: code >= 500, Attributes: attributes})
 }
 
 // routeOf names a request's route for metrics.
@@ -42,7 +75,7 @@ func routeOf(r *http.Request) string {
 		return "classify"
 	case r.URL.Path == "/" && r.Method == http.MethodPost:
 		return "event"
-	case r.URL.Path == "/":
+	case r.URL.Path == "/", r.URL.Path == openapi.Path:
 		return "describe"
 	}
 	return "other"
@@ -70,10 +103,14 @@ func (c *Classifier) route(w http.ResponseWriter, r *http.Request) error {
 		return c.inside(w, r, c.event)
 	case path == "/v1/classify" && r.Method == http.MethodPost:
 		return c.inside(w, r, c.classify)
+	case path == openapi.Path && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+		return describeHTTP(w)
 	case path == "/":
 		w.Header().Set("Allow", "GET, HEAD, POST")
 	case path == "/v1/classify":
 		w.Header().Set("Allow", "POST")
+	case path == openapi.Path:
+		w.Header().Set("Allow", "GET, HEAD")
 	default:
 		return problem.New(http.StatusNotFound, "there is nothing at %.100q; POST a product to /v1/classify, or a CloudEvent to /; tensors are below /v2", path)
 	}
@@ -138,6 +175,19 @@ func (c *Classifier) describe(w http.ResponseWriter) error {
 		MaxBatch    int                `json:"maxBatch"`
 		Metrics     map[string]float64 `json:"metrics,omitempty"`
 	}{c.Model(), s.Description, device, s.Reads, len(c.pkg.Labels), s.BatchSizes[len(s.BatchSizes)-1], s.Metrics})
+}
+
+// describeHTTP answers with the OpenAPI document.
+func describeHTTP(w http.ResponseWriter) error {
+	doc, err := openapi.Document()
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(doc)))
+	_, _ = w.Write(doc) // the client has gone; there is nobody left to tell
+	return nil
 }
 
 func writeJSON(w http.ResponseWriter, v any) error {

@@ -22,7 +22,8 @@ const MaxProducts = 256
 //
 // As many as its share of the slots are under way at once, so that a long
 // array neither fills the queue nor waits for itself.
-func (c *Classifier) many(ctx context.Context, w http.ResponseWriter, body []byte, q query) error {
+func (c *Classifier) many(w http.ResponseWriter, r *http.Request, body []byte, q query) error {
+	ctx := r.Context()
 	if q.explain {
 		return problem.New(http.StatusUnprocessableEntity, "several products are not explained at once; send each in a request of its own")
 	}
@@ -47,7 +48,7 @@ func (c *Classifier) many(ctx context.Context, w http.ResponseWriter, body []byt
 			res, err := c.one(ctx, text, q.top, &t)
 			if err != nil {
 				if s := problem.Status(err); s >= http.StatusInternalServerError && s != http.StatusServiceUnavailable {
-					c.log.Error("one of several products failed", "item", i, "error", err)
+					c.logFor(r).Error("one of several products failed", "item", i, "error", err)
 				}
 				items[i].Error = problem.Members(err)
 				return nil

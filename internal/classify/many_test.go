@@ -67,7 +67,7 @@ func TestManyTakeTheirShare(t *testing.T) {
 	got := make(chan reply, 1)
 	go func() { got <- r.do(t, "POST", "/v1/classify", "application/json", []byte(body)) }()
 	r.metric(t, "aisle_classifier_queue_length 3")
-	r.metric(t, "aisle_classifier_requests_inside 4") // there is room for others
+	r.metric(t, "aisle_classifier_requests_inside 4")                           // there is room for others
 	second := r.do(t, "POST", "/v1/classify", "application/json", []byte(body)) // but not for as many again
 	if second.code != 503 || second.header.Get("Retry-After") != "1" {
 		t.Errorf("%d %s", second.code, second.body)

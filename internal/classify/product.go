@@ -86,7 +86,7 @@ func (c *Classifier) classify(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if !isImage && product.IsMany(body) {
-		return c.many(ctx, w, body, q)
+		return c.many(w, r, body, q)
 	}
 
 	var t timing

@@ -2,7 +2,7 @@
 // decoded, turned upright, put over white, resized by an antialiased triangle
 // filter, normalised and laid out as the model's spec says.
 //
-// JPEG (baseline, progressive, grey, CMYK), PNG, GIF (its first frame), WebP
+// JPEG (baseline, progressive, grey, CMYK), PNG, GIF (its first frame), still WebP
 // and BMP are read, of 8 or 16 bits a channel.
 //
 // There are two ways to the same tensor. Built with the tag turbo, a JPEG goes

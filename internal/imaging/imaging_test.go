@@ -182,6 +182,39 @@ func TestTransparencyIsWhite(t *testing.T) {
 	}
 }
 
+// An animation's first picture is read, and none of the others.
+func TestAnimatedGIF(t *testing.T) {
+	var data bytes.Buffer
+	frames := &gif.GIF{}
+	for _, c := range []color.Color{color.NRGBA{R: 200, A: 255}, color.NRGBA{G: 200, A: 255}, color.NRGBA{B: 200, A: 255}} {
+		frames.Image = append(frames.Image, image.NewPaletted(image.Rect(0, 0, 8, 6), color.Palette{c}))
+		frames.Delay = append(frames.Delay, 1)
+	}
+	if err := gif.EncodeAll(&data, frames); err != nil {
+		t.Fatal(err)
+	}
+	for _, data := range [][]byte{data.Bytes(), data.Bytes()[:data.Len()*3/4]} {
+		if got := mustTensor(t, data, levels(1, 1)); math.Abs(float64(got[0]-200)) > 0.51 || got[1] > 0.51 || got[2] > 0.51 {
+			t.Errorf("levels %v, want those of the first frame", got)
+		}
+	}
+}
+
+func TestSixteenBits(t *testing.T) {
+	m := image.NewNRGBA64(image.Rect(0, 0, 5, 4))
+	for y := range 4 {
+		for x := range 5 {
+			m.SetNRGBA64(x, y, color.NRGBA64{R: 0xffff, G: 0x8000, B: 0, A: 0x8080})
+		}
+	}
+	got := mustTensor(t, encodePNG(t, m), levels(1, 1))
+	for c, want := range []float32{255, 191, 127} { // half of it is white
+		if math.Abs(float64(got[c]-want)) > 1 {
+			t.Errorf("channel %d is %v, want %v", c, got[c], want)
+		}
+	}
+}
+
 // withEXIF puts an orientation into a JPEG, in either byte order.
 func withEXIF(jpg []byte, o uint16, order binary.AppendByteOrder) []byte {
 	tiff := []byte("II*\x00")
@@ -317,6 +350,7 @@ func TestRefusals(t *testing.T) {
 		{"PNG with a bad checksum", append(bytes.Clone(picture[:len(picture)-20]), make([]byte, 20)...), 422, "the PNG picture"},
 		{"GIF, header only", []byte("GIF89a"), 422, "the GIF picture is truncated"},
 		{"WebP without content", []byte("RIFF\x04\x00\x00\x00WEBP"), 422, "the WebP picture"},
+		{"animated WebP", []byte("RIFF\x1e\x00\x00\x00WEBPVP8X\x0a\x00\x00\x00\x02\x00\x00\x00\x07\x00\x00\x07\x00\x00ANIM\x06\x00\x00\x00"), 422, "animated WebP pictures are not read; send one of its frames"},
 		{"BMP, broken", append([]byte("BM"), make([]byte, 60)...), 422, "the BMP picture"},
 		{"30,000 x 30,000 PNG", pngOf(30000, 30000), 422, "30000x30000 pixels; at most 16384 a side and 25 million in all"},
 		{"30,000 x 30,000 JPEG", jpegOf(t, 30000, 30000), 422, "30000x30000 pixels"},

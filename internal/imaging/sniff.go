@@ -80,6 +80,11 @@ func readHeader(data []byte) (h header, err error) {
 		}
 		h.orientation = exifOrientation(data)
 	case "webp":
+		// https://developers.google.com/speed/webp/docs/riff_container#extended_file_format
+		const animated = 2
+		if len(data) > 20 && string(data[12:16]) == "VP8X" && data[20]&animated != 0 {
+			return h, problem.New(http.StatusUnprocessableEntity, "animated WebP pictures are not read; send one of its frames")
+		}
 		h.limited = true // where it has luma and chroma at all
 	}
 	if n := h.memory(); n > budget {

@@ -241,6 +241,9 @@ func (f File) compare(sum [sha256.Size]byte) error {
 // open opens a regular file: a pipe or a device could keep us for ever.
 func open(root *os.Root, name string) (*os.File, error) {
 	info, err := root.Stat(name)
+	if e, ok := errors.AsType[*os.PathError](err); ok {
+		return nil, fmt.Errorf("%s: %w", name, e.Err) // the operation is our affair
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -266,25 +269,14 @@ func read(root *os.Root, name string, limit int64) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Declare says what a bare graph takes and gives. Where all of it has a first
-// dimension that varies, runs of several requests are formed.
+// Declare says what a bare graph takes and gives. Requests to it are never run
+// together: a first dimension that varies may be time as well as the batch,
+// which only a package's batchSizes can say.
 func (p *Package) Declare(inputs []Tensor, outputs []Output) error {
 	if p.Spec.Preprocess.Kind != None || len(p.Spec.Inputs) > 0 {
 		return errors.New("the package declares its inputs and outputs itself")
 	}
 	p.Spec.Inputs, p.Spec.Outputs, p.Spec.BatchSizes = inputs, outputs, []int{1}
-	varies := func(t Tensor) bool { return len(t.Shape) > 0 && t.Shape[0] == -1 }
-	for _, t := range inputs {
-		if !varies(t) {
-			return nil
-		}
-	}
-	for _, o := range outputs {
-		if !varies(o.Tensor) || o.Kind == ZipMap {
-			return nil
-		}
-	}
-	p.Spec.BatchSizes = []int{1, 8, 32}
 	return nil
 }
 

@@ -2,8 +2,10 @@ package model
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -269,4 +271,78 @@ func TestSchema(t *testing.T) {
 			t.Errorf("%s: %v, and the schema says %v", path, problems, refusal)
 		}
 	}
+}
+
+// TestReference holds docs/models.md to the schema, field by field, and loads
+// its examples.
+func TestReference(t *testing.T) {
+	page, err := os.ReadFile("../../docs/models.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc map[string]any
+	if err := json.Unmarshal(Schema(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	fields := map[string]bool{}
+	collect(doc, doc, "", fields)
+	rows := regexp.MustCompile("(?m)^(?:\\| `.*? \\||\\*\\*Provenance\\*\\*.*)").FindAll(page, -1)
+	told := map[string]bool{}
+	for _, row := range rows {
+		for _, m := range regexp.MustCompile("`([A-Za-z0-9.\\[\\]]+)`").FindAllSubmatch(row, -1) {
+			told[string(m[1])] = true
+		}
+	}
+	for f, leaf := range fields {
+		if leaf && !told[f] {
+			t.Errorf("docs/models.md has no row for %s", f)
+		}
+	}
+	for f := range told {
+		if _, there := fields[f]; !there && !slices.Contains([]string{"softmax", "sigmoid", "none"}, f) { // the rows of activations
+			t.Errorf("docs/models.md has a row for %s, which is no field", f)
+		}
+	}
+
+	s := validator(t)
+	kinds := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllSubmatch(page, -1) {
+		problems, refusal := verdicts(t, s, m[1])
+		if problems != nil || refusal != nil {
+			t.Errorf("%s\n%v, and the schema says %v", m[1], problems, refusal)
+		}
+		spec, err := decode(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		kinds[spec.Preprocess.Kind] = true
+	}
+	if len(kinds) != 5 {
+		t.Errorf("docs/models.md has examples of %v: want one of each kind", kinds)
+	}
+}
+
+// collect adds the fields that a part of the schema has, as the page writes
+// them: a.b, and a[].b for those of a list; true for those without fields of
+// their own, among which it counts files. It reports whether at is such a one.
+func collect(root, at map[string]any, path string, fields map[string]bool) bool {
+	if ref, ok := at["$ref"].(string); ok {
+		if ref == "#/$defs/file" {
+			fields["file"], fields["sha256"] = true, true
+			return true
+		}
+		at = root["$defs"].(map[string]any)[strings.TrimPrefix(ref, "#/$defs/")].(map[string]any)
+	}
+	if items, ok := at["items"].(map[string]any); ok {
+		return collect(root, items, path+"[]", fields)
+	}
+	properties, ok := at["properties"].(map[string]any)
+	if !ok {
+		return true
+	}
+	for name, of := range properties {
+		child := strings.TrimPrefix(path+"."+name, ".")
+		fields[child] = collect(root, of.(map[string]any), child, fields)
+	}
+	return false
 }

@@ -78,8 +78,8 @@ type Options struct {
 	// been answered. nil admits all.
 	Admit func() (release func(), err error)
 
-	// Answered is told of each request: its route (one of some ten: "v2/infer",
-	// "grpc/ModelInfer"), the HTTP status code or its equivalent, and how long
+	// Answered is told of each request: its route (one of some fifteen:
+	// "v2/models/infer", "grpc/ModelInfer"), the HTTP status code or its equivalent, and how long
 	// it took. nil is told nothing.
 	Answered func(route string, status int, took time.Duration)
 

@@ -118,6 +118,41 @@ func FuzzGRPC(f *testing.F) {
 	})
 }
 
+func FuzzParseFloat32(f *testing.F) {
+	for _, s := range []string{
+		"0", "-0", "0.1", "-12.5", "16777217", "16777217.0000001", "33554435", "9007199254740993", "0.0000000000000000000001", "1e5", "3.5e38", "0.50000002980232239",
+		"1.00000005960464477539", "1.000000059604645", "1.00000017881393432617", "\"1\"", "null", "-", "1.",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, s []byte) {
+		// What is no JSON number never comes here but for other tokens.
+		if v := jsontext.Value(s); len(s) == 0 || !v.IsValid() || v.Kind() == '[' || v.Kind() == '{' || tokenLength(s) != len(s) {
+			return
+		}
+		want, werr := strconv.ParseFloat(string(s), 32)
+		got, err := parseFloat32(s)
+		if (err == nil) != (werr == nil) || err == nil && math.Float32bits(got) != math.Float32bits(float32(want)) {
+			t.Fatalf("%s is %v (%v), want %v (%v)", s, got, err, float32(want), werr)
+		}
+	})
+}
+
+// Numbers halfway between two float32s, and next to halfway, are rounded as
+// strconv does.
+func TestHalfway(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 200_000 {
+		a := math.Float32frombits(r.Uint32N(40<<23) + 107<<23) // 2^-20 to 2^20
+		middle := (float64(a) + float64(math.Nextafter32(a, math.MaxFloat32))) / 2
+		s := strconv.AppendFloat(nil, middle, 'f', r.IntN(20)-1, 64)
+		want, _ := strconv.ParseFloat(string(s), 32)
+		if got, err := parseFloat32(s); err != nil || got != float32(want) {
+			t.Fatalf("%s is %v (%v), want %v", s, got, err, float32(want))
+		}
+	}
+}
+
 // picture is the data of a 3x96x96 tensor of FP32 as a client writes it.
 func picture() ([]float32, jsontext.Value) {
 	r := rand.New(rand.NewPCG(1, 2))

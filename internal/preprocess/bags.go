@@ -32,13 +32,19 @@ func (t *bags) product(_ context.Context, p product.Product) (Sample, error) {
 	if !p.Has(t.reads) {
 		return nil, noText(t.reads)
 	}
+	ids, weights := t.config.Features(t.fields(p))
+	return &bag{ids: ids, weights: weights}, nil
+}
+
+func (t *bags) fields(p product.Product) []ngrams.Field {
 	fields := make([]ngrams.Field, len(t.reads))
 	for i, name := range t.reads {
 		fields[i] = ngrams.Field{Name: name, Text: p.Field(name)}
 	}
-	ids, weights := t.config.Features(fields)
-	return &bag{ids: ids, weights: weights}, nil
+	return fields
 }
+
+func (t *bags) seen(p product.Product) []string { return t.config.Names(t.fields(p)) }
 
 func (t *bags) raw([]byte) (Sample, error) { return nil, noPictures(t.reads) }
 

@@ -87,6 +87,17 @@ func (pp *Preprocessor) Product(ctx context.Context, p product.Product) (Sample,
 	return pp.kind.product(ctx, p)
 }
 
+// Seen is what is read in p's texts, for people: its n-grams, in the order of
+// their ids, or its tokens. It is empty for what is read as it is.
+func (pp *Preprocessor) Seen(p product.Product) []string {
+	if k, ok := pp.kind.(interface {
+		seen(product.Product) []string
+	}); ok {
+		return k.seen(p)
+	}
+	return nil
+}
+
 // Raw makes a sample of a picture's bytes alone, of which it keeps nothing.
 func (pp *Preprocessor) Raw(data []byte) (Sample, error) { return pp.kind.raw(data) }
 

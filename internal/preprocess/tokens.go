@@ -64,6 +64,14 @@ func (t *tokens) product(_ context.Context, p product.Product) (Sample, error) {
 	return ids(t.tokenizer.Encode(text, t.most)), nil
 }
 
+func (t *tokens) seen(p product.Product) []string {
+	text, err := t.text(p)
+	if err != nil {
+		return nil
+	}
+	return t.tokenizer.Tokens(t.tokenizer.Encode(text, t.most))
+}
+
 func (t *tokens) blank() Sample { return ids(t.tokenizer.Encode("", t.most)) }
 
 // group keeps texts together whose lengths are in the same power of two: the

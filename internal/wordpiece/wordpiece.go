@@ -19,6 +19,7 @@
 package wordpiece
 
 import (
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -50,6 +51,35 @@ func (t *Tokenizer) Specials() int { return len(t.before) + len(t.after) }
 
 // MaxID is the largest id that Encode can give.
 func (t *Tokenizer) MaxID() int64 { return t.largest }
+
+// Tokens are the tokens that have the ids, for people to read; an id that no
+// token has gives its number. It searches the whole vocabulary.
+func (t *Tokenizer) Tokens(ids []int64) []string {
+	byID := make(map[int64]string, len(ids))
+	for _, id := range ids {
+		byID[id] = strconv.FormatInt(id, 10)
+	}
+	note := func(token string, id int64) {
+		if _, wanted := byID[id]; wanted {
+			byID[id] = token
+		}
+	}
+	for token, id := range t.vocab {
+		note(token, id)
+	}
+	for _, added := range []*addedTokens{&t.raw, &t.folded} {
+		for _, begin := range added {
+			for _, a := range begin {
+				note(a.text, a.id)
+			}
+		}
+	}
+	tokens := make([]string, len(ids))
+	for i, id := range ids {
+		tokens[i] = byID[id]
+	}
+	return tokens
+}
 
 // Encode returns the ids of text, special ones included, at most max of them
 // (and at most what the file's own truncation allows): what is too much is cut

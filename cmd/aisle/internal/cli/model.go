@@ -47,6 +47,9 @@ docs/models.md says what a model.yaml holds.`,
 	return cmd
 }
 
+// maxSeen is how many n-grams or tokens a table shows; -o json has all.
+const maxSeen = 40
+
 const oneModel = "one model: a package's folder or an .onnx file"
 
 func (a *app) modelInspect() *cobra.Command {
@@ -57,7 +60,8 @@ func (a *app) modelInspect() *cobra.Command {
 		Short: "Show a model's inputs, outputs and labels, and what becomes of a product",
 		Long: `Show what a model is: inputs, outputs, shapes, opset, size, digest, labels, and
 how products are read. With a product, by flags or as JSON, show the tensors
-that the preprocessing makes of it. ONNX Runtime is not needed.`,
+that the preprocessing makes of it. ONNX Runtime is not needed. Where something
+is wrong, that is told, and the exit code is 1.`,
 		Example: `  aisle model inspect models/title
   aisle model inspect models/title --title "Blue denim jeans" --attribute gender=Men
   aisle model inspect models/photo --image photo.jpg -o json
@@ -81,15 +85,20 @@ that the preprocessing makes of it. ONNX Runtime is not needed.`,
 				if len(s.Problems) > 0 {
 					return fmt.Errorf("the package is not right, so it makes nothing of a product: %w", firstOf(s.Problems))
 				}
-				if d.Product, err = trial.Tensors(cmd.Context(), s.Package, p); err != nil {
+				if d.Product, err = trial.Preprocess(cmd.Context(), s.Package, p); err != nil {
 					return err
 				}
 			}
+			var err error
 			if format != "table" {
-				return writeAs(a.out, format, d)
+				err = writeAs(a.out, format, d)
+			} else {
+				a.showModel(d)
 			}
-			a.showModel(d)
-			return nil
+			if err == nil && len(d.Problems) > 0 {
+				err = &exit{Failed, nil}
+			}
+			return err
 		},
 	}
 	given.flags(cmd)
@@ -161,13 +170,14 @@ func (a *app) showModel(d trial.Description) {
 		}
 		screen.Write(a.out, []screen.Column{{Name: "GRAPH"}, {Name: "NAME"}, {Name: "TYPE"}, {Name: "SHAPE"}}, rows)
 	}
-	if len(d.Product) > 0 {
+	if d.Product != nil {
 		a.out.Printf("\n")
 		var rows [][]screen.Cell
-		for _, v := range d.Product {
+		for _, v := range d.Product.Tensors {
 			rows = append(rows, []screen.Cell{{Text: v.Name}, {Text: v.Datatype}, {Text: shape(v.Shape)}, {Text: elements(v.First)}})
 		}
 		screen.Write(a.out, []screen.Column{{Name: "PRODUCT AS"}, {Name: "TYPE"}, {Name: "SHAPE"}, {Name: "FIRST"}}, rows)
+		line("\nSeen", list(d.Product.Seen, maxSeen))
 	}
 	for _, p := range d.Problems {
 		a.err.Printf("%s %s\n", a.err.Paint(screen.Red, "wrong:"), screen.Clean(p))

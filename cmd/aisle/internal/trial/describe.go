@@ -26,7 +26,7 @@ type Description struct {
 	BatchSizes  []int    `json:"batchSizes"`
 	Examples    int      `json:"examples,omitempty"`
 	Graph       *Graph   `json:"graph,omitempty"`
-	Product     []Value  `json:"product,omitempty"` // as tensors
+	Product     *Input   `json:"product,omitempty"`
 	Problems    []string `json:"problems,omitempty"`
 }
 

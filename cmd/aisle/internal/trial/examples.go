@@ -92,7 +92,7 @@ func Examples(ctx context.Context, p *model.Package, s *onnx.Session) ([]Outcome
 			if o.Label != e.Label {
 				o.Problem = fmt.Sprintf("it is taken for %q", o.Label)
 			} else if o.Probability < e.AtLeast {
-				o.Problem = fmt.Sprintf("the probability is %.3f: want at least %v", o.Probability, e.AtLeast)
+				o.Problem = fmt.Sprintf("the probability is %.6f: want at least %v", o.Probability, e.AtLeast)
 			}
 		}
 		outcomes[i] = o

@@ -13,6 +13,7 @@ package trial
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 
 	"aisle.dev/aisle/internal/model"
@@ -36,6 +37,9 @@ func Read(path string) Subject {
 	if s.Package == nil || s.Package.Graph == "" {
 		return s
 	}
+	if _, err := os.Stat(s.Package.Graph); err != nil && len(s.Problems) > 0 {
+		return s // said already
+	}
 	info, err := onnx.Inspect(s.Package.Graph)
 	if err != nil {
 		s.Problems = append(s.Problems, err)
@@ -57,8 +61,14 @@ type Value struct {
 	First    []any   `json:"first"`
 }
 
-// Tensors are what the package's preprocessing makes of a product.
-func Tensors(ctx context.Context, p *model.Package, of product.Product) ([]Value, error) {
+// Input is what the package's preprocessing makes of a product.
+type Input struct {
+	Tensors []Value  `json:"tensors"`
+	Seen    []string `json:"seen,omitempty"` // n-grams or tokens, in the order of their ids
+}
+
+// Preprocess makes an input of a product.
+func Preprocess(ctx context.Context, p *model.Package, of product.Product) (*Input, error) {
 	if p.Spec.Preprocess.Kind == model.None {
 		return nil, fmt.Errorf("%s has no preprocessing: it takes tensors, not products", p.Spec.Name)
 	}
@@ -76,7 +86,7 @@ func Tensors(ctx context.Context, p *model.Package, of product.Product) ([]Value
 	for i, t := range tensors {
 		values[i] = Value{Name: p.Spec.Inputs[i].Name, Datatype: t.Type(), Shape: slices.Clone(t.Shape), First: first(t)}
 	}
-	return values, nil
+	return &Input{values, pp.Seen(of)}, nil
 }
 
 // first returns a tensor's first elements; of one that is held as bytes, those
