@@ -143,7 +143,13 @@ func TestOffers(t *testing.T) {
 // TestAnswers starts each example on one machine, as its README does.
 func TestAnswers(t *testing.T) {
 	root := project(t)
-	t.Run("sklearn", func(t *testing.T) { answers(t, "sklearn", root) })
+	t.Run("sklearn", func(t *testing.T) {
+		validate := exec.CommandContext(t.Context(), filepath.Join(root, "bin", "aisle"), "model", "validate", "sklearn/model")
+		if out, err := validate.CombinedOutput(); err != nil {
+			t.Errorf("the package's own examples: %v\n%s", err, out)
+		}
+		answers(t, "sklearn", root)
+	})
 	t.Run("python-classifier", func(t *testing.T) {
 		venv := filepath.Dir(filepath.Dir(env.Python(t)))
 		if err := os.Symlink(venv, filepath.Join(root, ".cache", "python")); err != nil {

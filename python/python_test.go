@@ -22,7 +22,10 @@ var env = pythontest.Env{Root: "..", Requirements: "python"}
 var update = flag.Bool("update", false, "write what Python's tests read of Go: testdata/go.json and pictures.json")
 
 func TestTypes(t *testing.T) {
-	env.Run(t, "-m", "mypy", "--config-file=python/pyproject.toml", "--cache-dir="+t.TempDir(), "python/aisle_model", "python/tests")
+	cache := t.TempDir()
+	for _, sources := range [][]string{{"python/aisle_model", "python/tests"}, {"examples/sklearn/train.py"}, {"examples/python-classifier/app.py"}} {
+		env.Run(t, append([]string{"-m", "mypy", "--config-file=python/pyproject.toml", "--cache-dir=" + cache}, sources...)...)
+	}
 }
 
 func TestPython(t *testing.T) {
