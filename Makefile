@@ -11,6 +11,10 @@ TEST_FLAGS ?=
 BENCH_FLAGS ?=
 CHAOS_FLAGS ?=
 
+# The tag with which pictures are read by libjpeg-turbo; empty where it is not
+# installed. Asked anew by each recipe, since prerequisites may have brought it.
+TURBO = $(shell sh hack/turbo.sh)
+
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +25,8 @@ run: build ## set up, categorise sample products, show the pods stop, serve unti
 
 .PHONY: test
 test: check build ## set up and run every test (begins with check), on a cluster too where one can be up at once (E2E=1: or built; E2E=0: not)
-	go test -race -timeout 20m $(TEST_FLAGS) ./...
+	go test -race -timeout 20m -tags "$(TURBO)" $(TEST_FLAGS) ./...
+	$(if $(TURBO),go test -race $(TEST_FLAGS) ./internal/imaging ./models  # as where libjpeg-turbo is not installed)
 	go -C hack/images test $(TEST_FLAGS) ./...
 	go -C hack/cluster test $(TEST_FLAGS) .
 	@$(MAKE) --no-print-directory test-cluster
@@ -48,23 +53,28 @@ test-cluster: cluster-build
 .PHONY: build
 build: prerequisites ## compile into bin/, with ONNX Runtime beside the binaries
 	@mkdir -p bin
-	go build -tags kustomize_disable_go_plugin_support -trimpath -ldflags=-s -o bin/ ./cmd/aisle ./functions/...
+	go build -tags "kustomize_disable_go_plugin_support $(TURBO)" -trimpath -ldflags=-s -o bin/ ./cmd/aisle ./functions/...
 	@go run ./hack/onnxruntime -o bin/libonnxruntime.so.1
 
 .PHONY: check
 # Of hack/cluster only the program itself: what is below it compiles all of Kubernetes.
 check: prerequisites ## gofmt, vet, staticcheck
 	@out=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); if [ -n "$$out" ]; then echo "gofmt -w these files:"; echo "$$out"; exit 1; fi
-	go vet ./...
+	go vet -tags "$(TURBO)" ./...
 	go -C hack/images vet ./...
 	go -C hack/cluster vet .
-	$$(go -C hack/tools tool -n staticcheck) ./...
+	$$(go -C hack/tools tool -n staticcheck) -tags "$(TURBO)" ./...
 	cd hack/images; $$(go -C ../tools tool -n staticcheck) ./...
 	cd hack/cluster; $$(go -C ../tools tool -n staticcheck) .
 
+.PHONY: gpu-check
+gpu-check: build ## hold the classifiers' answers on a GPU against the CPU's, and measure starts and rates (without a GPU: says so, and fails)
+	@go build -o bin/gpucheck ./hack/gpucheck
+	@bin/gpucheck
+
 .PHONY: bench
 bench: build ## measure the README's figures (programs with committed inputs; ratio, median and spread)
-	go run ./hack/bench $(BENCH_FLAGS)
+	go run -tags "$(TURBO)" ./hack/bench $(BENCH_FLAGS)
 
 .PHONY: bench-cluster
 bench-cluster: build cluster-build ## measure the figures of a cluster, on the test cluster (starts it; root; KEEP=1 leaves it up)
@@ -83,6 +93,16 @@ chaos: build ## send 200,000 events while classifiers, composer and engine are k
 .PHONY: soak
 soak: build ## the same with 1,000,000 events (hours)
 	go run -tags failpoint ./hack/chaos -events 1000000 $(CHAOS_FLAGS)
+
+# What the recipes and the Python examples run in: python/requirements.txt, 0.9 GB in the user's cache.
+.PHONY: python
+python: ## make the Python environment of the examples (.cache/python links to it)
+	@python=$$(python/venv.sh) && mkdir -p .cache && ln -sfn "$${python%/bin/python}" .cache/python
+
+.PHONY: test-recipes
+test-recipes: build python ## train and serve the examples that need PyTorch, and run other projects' clients (Triton's, MLflow) against serving
+	examples/transformer/train.sh
+	AISLE_RECIPES=1 go test -count=1 -v -timeout 30m $(TEST_FLAGS) ./python ./examples ./test/recipes
 
 .PHONY: models
 models: build ## train both model packages again from AISLE_DATA (installs PyTorch, 6 GB; an hour)
@@ -138,6 +158,7 @@ clean: ## remove what was built here (not the caches of go, npm and ONNX Runtime
 	rm -rf bin .cache
 
 # Prerequisites are few; what is missing is named, with the command that brings it.
+# libjpeg-turbo is the one that can be done without.
 .PHONY: prerequisites
 prerequisites:
 	@missing=; \
@@ -147,5 +168,9 @@ prerequisites:
 	if [ -n "$$missing" ]; then \
 	  echo "missing:$$missing   (on Debian: apt-get install$$missing)" >&2; \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q $$missing; else exit 1; fi; \
+	fi; \
+	if [ -z "$$(sh hack/turbo.sh)" ]; then \
+	  echo "libjpeg-turbo is not installed: without it photos are read by Go, which takes longer   (on Debian: apt-get install libjpeg-dev)" >&2; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then { timeout 60 apt-get update -q && DEBIAN_FRONTEND=noninteractive timeout 120 apt-get install -y -q libjpeg-dev; } || echo "going on without libjpeg-turbo" >&2; fi; \
 	fi; \
 	case "$$(uname -sm)" in "Linux x86_64") ;; *) echo "Aisle runs on Linux x86_64 for now, not on $$(uname -sm): ONNX Runtime is pinned for that alone" >&2; exit 1;; esac

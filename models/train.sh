@@ -33,5 +33,7 @@ wait -n
 go run ./models/photo/recipe
 go run ./models/fuse
 "$python" "$recipe/golden.py" --data "$data" --work "$work" --package models/photo --out models/testdata/photo-python.csv
-go test ./models -run TestGolden -update
-go test ./models/...
+for tag in "" $(sh hack/turbo.sh); do # without libjpeg-turbo and, where it is installed, with it
+	go test -tags "$tag" ./models -run TestGolden -update
+	go test -tags "$tag" ./models/...
+done

@@ -14,14 +14,14 @@ import (
 const (
 	phaseQueued   = "queued"   // from the request's arrival until it was decided to start a pod
 	phaseDecided  = "decided"  // until the machine was asked, a wait for a GPU included
-	phaseLaunched = "launched" // until its program was executed
+	phaseLaunched = "launched" // until the kernel was asked to execute its program
 	phaseServing  = "ready"    // what is left until its first passed readiness probe
 	phaseFirst    = "first"    // its first answer, until that began
 )
 
 // told are the pod's own phases that have a series of their own; what else a
 // pod makes up counts as ready, so that it cannot make series without end.
-var told = map[string]bool{"runtime": true, "model": true, "warmup": true}
+var told = map[string]bool{"exec": true, "runtime": true, "model": true, "warmup": true}
 
 // coldStart is how a pod came up: phases one after the other, from the decision
 // to start it.

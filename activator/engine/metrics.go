@@ -39,7 +39,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		}, ofRevision),
 		start: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "aisle_engine_cold_start_seconds", Buckets: startBuckets,
-			Help: "The phases of pods' starts, one after the other: queued (the request that woke it, until it was decided to start a pod), decided, launched, then what the pod itself tells of (runtime, model, warmup), ready (the rest until its first passed readiness probe), first (its first answer); total: from decided to ready.",
+			Help: "The phases of pods' starts, one after the other: queued (the request that woke it, until it was decided to start a pod), decided, launched, then what the pod itself tells of (exec, runtime, model, warmup), ready (the rest until its first passed readiness probe), first (its first answer); total: from decided to ready.",
 		}, append([]string{"phase"}, ofRevision...)),
 		crashes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "aisle_engine_pod_crashes_total",

@@ -48,7 +48,8 @@ func hello() {
 
 // TestScripts runs the command line against a composer and an engine that
 // speak the real protocols. $COMPOSER is the composer's URL, $STATE the
-// engine's data directory, $NOWHERE an address where nothing listens. $KUBECONFIG
+// engine's data directory, $NOWHERE the URL and $FREE the host:port of an address
+// where nothing listens. $KUBECONFIG
 // has the context test of a cluster whose composer is at
 // http://composer.cluster.test, reached at $GATEWAY; stranger, who may do nothing
 // there; empty, of a cluster without Knative; gone, of one that does not answer.
@@ -116,6 +117,7 @@ func setup(env *testscript.Env) error {
 	}
 	nowhere := "http://" + closed.Addr().String()
 	env.Setenv("NOWHERE", nowhere)
+	env.Setenv("FREE", closed.Addr().String())
 	_ = closed.Close() // now nothing listens there
 	env.Setenv("COMPOSER", srv.URL)
 	env.Setenv("STATE", state)

@@ -10,14 +10,17 @@ import (
 	"time"
 
 	"aisle.dev/aisle/internal/classify"
-	"aisle.dev/aisle/internal/model"
 	"aisle.dev/aisle/internal/onnx"
 )
 
 // config is the environment, read once. Zero numbers mean classify's
 // defaults.
 type config struct {
-	host, port, model, digest, device, library string
+	host, port, model, digest, device, library, cache string
+	gpu                                               onnx.GPU
+
+	fetch      bool
+	fetchAllow string
 
 	queue   int
 	maxBody int64
@@ -27,7 +30,7 @@ type config struct {
 
 func configure(getenv func(string) string) (config, error) {
 	c := config{
-		host: getenv("HOST"), port: getenv("PORT"), model: getenv("MODEL"), digest: getenv("MODEL_DIGEST"), device: cmp.Or(getenv("DEVICE"), onnx.CPU),
+		host: getenv("HOST"), port: getenv("PORT"), model: getenv("MODEL"), digest: getenv("MODEL_DIGEST"), device: cmp.Or(getenv("DEVICE"), onnx.CPU), cache: getenv("CACHE_DIR"),
 		timeout: classify.DefaultTimeout,
 	}
 	if c.model == "" {
@@ -35,6 +38,27 @@ func configure(getenv func(string) string) (config, error) {
 	}
 	if c.device != onnx.CPU && c.device != onnx.CUDA && c.device != onnx.Auto {
 		return c, fmt.Errorf("DEVICE %q: want cpu, cuda or auto", c.device)
+	}
+	if s := getenv("CUDA_DEVICE"); s != "" {
+		n, err := strconv.ParseUint(s, 10, 8)
+		if err != nil {
+			return c, fmt.Errorf("CUDA_DEVICE %q: want a number, as CUDA counts the GPUs that it sees, from 0", s)
+		}
+		c.gpu.ID = int(n)
+	}
+	if s := getenv("CUDA_MEMORY"); s != "" {
+		q, err := strconv.ParseInt(s, 10, 64)
+		if err != nil || q < 1 {
+			return c, fmt.Errorf("CUDA_MEMORY %q: want a number of bytes, 1 or more", s)
+		}
+		c.gpu.Memory = q
+	}
+	switch v := getenv("FETCH"); v {
+	case "", "on":
+		c.fetch, c.fetchAllow = true, getenv("FETCH_ALLOW")
+	case "off":
+	default:
+		return c, fmt.Errorf("FETCH %q: want on or off", v)
 	}
 	exe, err := os.Executable()
 	if err != nil {
@@ -64,12 +88,4 @@ func configure(getenv func(string) string) (config, error) {
 		}
 	}
 	return c, nil
-}
-
-func names(tensors []model.Tensor) []string {
-	out := make([]string, len(tensors))
-	for i, t := range tensors {
-		out[i] = t.Name
-	}
-	return out
 }

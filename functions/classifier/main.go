@@ -1,10 +1,17 @@
 // Classifier serves one model package over HTTP and CloudEvents. See
 // internal/classify.
 //
-// Environment: PORT (8080), MODEL (the package's folder; required), DEVICE
-// (cpu, cuda or auto; cpu), ONNXRUNTIME_LIB (the runtime's library; beside
-// the executable), MODEL_DIGEST (the package must have it; any), QUEUE (requests inside at once; 64), MAX_BODY (bytes; 16
-// MiB), TIMEOUT (of one request; 20s), LOG_LEVEL (info).
+// Environment: PORT (8080), MODEL (the package's folder, or a bare .onnx file;
+// required), MODEL_DIGEST (the package must have it; any), DEVICE (cpu, cuda or
+// auto; cpu), CUDA_DEVICE (the GPU's number; 0), CUDA_MEMORY (bytes of it at
+// most; all), CACHE_DIR (where graphs that are optimised for this processor are
+// kept, a folder as trusted as the model; none), ONNXRUNTIME_LIB (the runtime's
+// library; beside the executable), QUEUE (requests inside at once; 64), MAX_BODY
+// (bytes; 16 MiB), TIMEOUT (of one request; 20s), FETCH (on or off: pictures by
+// URL; on), FETCH_ALLOW (hosts, HOST:PORT and networks, separated by commas, that
+// are no public addresses and may be fetched from; none), LOG_LEVEL (info),
+// OpenTelemetry's OTEL_EXPORTER_OTLP_ENDPOINT and its like (none: no traces),
+// AISLE_LAUNCHED (when it was executed, in Unix nanoseconds; as the kernel says).
 package main
 
 import (
@@ -16,6 +23,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -24,7 +32,9 @@ import (
 	"aisle.dev/aisle/internal/metrics"
 	"aisle.dev/aisle/internal/model"
 	"aisle.dev/aisle/internal/onnx"
+	"aisle.dev/aisle/internal/servable"
 	"aisle.dev/aisle/internal/serve"
+	"aisle.dev/aisle/internal/spans"
 )
 
 func main() {
@@ -37,7 +47,7 @@ func main() {
 }
 
 func run(ctx context.Context, getenv func(string) string, stderr io.Writer) error {
-	phases := begin()
+	phases := begin(getenv("AISLE_LAUNCHED"))
 	cfg, err := configure(getenv)
 	if err != nil {
 		return err
@@ -51,7 +61,7 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 	defer tasks.Wait()
 	tasks.Go(func() { _ = onnx.Init(cfg.library); phases.mark(&phases.runtime) })
 
-	pkg, err := model.Load(cfg.model)
+	pkg, err := servable.Load(cfg.model)
 	if err != nil {
 		return err
 	}
@@ -62,9 +72,24 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 	}
 	phases.mark(&phases.model)
 	set, health := metrics.New(), new(serve.Health)
+	phases.observe(set)
+	traces, err := spans.New(getenv, pkg.Spec.Name, log)
+	if err != nil {
+		return err
+	}
+	var fetch func(context.Context, string) ([]byte, error)
+	if cfg.fetch {
+		f, err := pictures(cfg.fetchAllow, set)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		fetch = f.Get
+	}
 	c, err := classify.New(classify.Options{
 		Package: pkg, Queue: cfg.queue, MaxBody: cfg.maxBody, Timeout: cfg.timeout,
-		Health: health, Logger: log, Metrics: set,
+		Workers: workers(pkg.Spec.Threads),
+		Health:  health, Logger: log, Metrics: set, Spans: traces, Fetch: fetch,
 		Started: phases.started,
 		OnReady: func(device string) { phases.log(log, pkg, device) },
 	})
@@ -76,12 +101,13 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 	// serve; the classifier's when the server has drained.
 	serving, stopServing := context.WithCancel(ctx)
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
+	tasks.Go(func() { traces.Run(working) })
 	var worked error
 	listening := func(a net.Addr) { // known when "ready" is logged
 		phases.listening(a)
 		tasks.Go(func() {
 			defer stopServing()
-			worked = work(working, c, cfg, pkg, phases)
+			worked = work(working, c, cfg, pkg, phases, log)
 		})
 	}
 	err = serve.Run(serving, serve.Options{
@@ -94,15 +120,27 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 }
 
 // work loads the graph and runs the classifier on it.
-func work(ctx context.Context, c *classify.Classifier, cfg config, pkg *model.Package, phases *phases) error {
+func work(ctx context.Context, c *classify.Classifier, cfg config, pkg *model.Package, phases *phases, log *slog.Logger) error {
 	if err := onnx.Init(cfg.library); err != nil {
 		return err
 	}
-	in, out := names(pkg.Spec.Inputs), names(pkg.Spec.Outputs)
-	s, err := onnx.Open(pkg.Graph, onnx.Options{Inputs: in, Outputs: out, Device: cfg.device})
+	s, err := onnx.Open(pkg.Graph, onnx.Options{
+		Inputs: pkg.Spec.InputNames(), Outputs: pkg.Spec.OutputNames(),
+		Device: cfg.device, GPU: cfg.gpu, Threads: pkg.Spec.Threads,
+		CacheDir: cfg.cache, Digest: pkg.Spec.Model.SHA256,
+	})
 	if err != nil {
 		return err
 	}
+	if why := s.Fallback(); why != nil {
+		log.Info("no GPU is used: the CPU takes its place", "reason", why.Error())
+	}
 	phases.mark(&phases.session)
 	return errors.Join(c.Run(ctx, s), s.Close())
+}
+
+// workers run batches, each with so many threads of the runtime, as many at
+// once as there is processor time for: GOMAXPROCS follows the cgroup's limit.
+func workers(threads int) int {
+	return max(1, runtime.GOMAXPROCS(0)/max(1, threads))
 }

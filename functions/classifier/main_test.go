@@ -21,6 +21,7 @@ import (
 
 	"aisle.dev/aisle/internal/classify"
 	"aisle.dev/aisle/internal/classify/classifytest"
+	"aisle.dev/aisle/internal/onnx/onnxtest"
 	"aisle.dev/aisle/internal/ortlib"
 	"aisle.dev/aisle/internal/prediction"
 )
@@ -46,7 +47,7 @@ func TestRun(t *testing.T) {
 			logs, w := io.Pipe()
 			done := make(chan error, 1)
 			go func() {
-				done <- run(ctx, environment(map[string]string{"MODEL": tt.dir, "PORT": "0", "ONNXRUNTIME_LIB": lib, "QUEUE": "8", "TIMEOUT": "10s"}), w)
+				done <- run(ctx, environment(map[string]string{"MODEL": tt.dir, "PORT": "0", "AISLE_LAUNCHED": strconv.FormatInt(time.Now().UnixNano(), 10), "ONNXRUNTIME_LIB": lib, "QUEUE": "8", "TIMEOUT": "10s"}), w)
 				w.Close()
 			}()
 			var ready struct {
@@ -87,7 +88,7 @@ func TestRun(t *testing.T) {
 			for i, metric := range strings.Split(resp.Header.Get("Server-Timing"), ", ") {
 				name, ms, _ := strings.Cut(metric, ";dur=")
 				took, err := strconv.ParseFloat(ms, 64)
-				if phases := []string{"runtime", "model", "warmup"}; i >= len(phases) || name != phases[i] || err != nil || took < 0 {
+				if phases := []string{"exec", "runtime", "model", "warmup"}; i >= len(phases) || name != phases[i] || err != nil || took < 0 {
 					t.Errorf("phases %q", resp.Header["Server-Timing"])
 				}
 				sum += took
@@ -95,6 +96,14 @@ func TestRun(t *testing.T) {
 			if math.Abs(sum-ready.ReadyMs) > 0.01 {
 				t.Errorf("phases %q take %g ms together, not the %g until it was ready", resp.Header["Server-Timing"], sum, ready.ReadyMs)
 			}
+			resp, err = client.Get("http://127.0.0.1:" + port + "/metrics")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if metrics, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(metrics), `aisle_classifier_start_seconds_count{phase="total"} 1`) {
+				t.Fatalf("%s, %v", metrics, err)
+			}
+			resp.Body.Close()
 			body, _ := json.Marshal(map[string]string{"title": tt.title})
 			resp, err = client.Post("http://127.0.0.1:"+port+"/v1/classify", "application/json", bytes.NewReader(body))
 			if err != nil {
@@ -143,8 +152,15 @@ func TestStartErrors(t *testing.T) {
 		"QUEUE":            {map[string]string{"MODEL": dir, "QUEUE": "none"}, `QUEUE "none"`},
 		"MAX_BODY":         {map[string]string{"MODEL": dir, "MAX_BODY": "1MB"}, `MAX_BODY "1MB"`},
 		"MAX_BODY, huge":   {map[string]string{"MODEL": dir, "MAX_BODY": "99999999999"}, "a body of at most"},
+		"FETCH":            {map[string]string{"MODEL": dir, "FETCH": "maybe"}, `FETCH "maybe"`},
+		"FETCH_ALLOW":      {map[string]string{"MODEL": dir, "FETCH_ALLOW": "10.0.0.0/8, http://a"}, `FETCH_ALLOW: allowed host "http://a"`},
 		"TIMEOUT":          {map[string]string{"MODEL": dir, "TIMEOUT": "20"}, `TIMEOUT "20"`},
+		"CUDA_DEVICE":      {map[string]string{"MODEL": dir, "CUDA_DEVICE": "-1"}, `CUDA_DEVICE "-1"`},
+		"CUDA_MEMORY":      {map[string]string{"MODEL": dir, "CUDA_MEMORY": "4Gi"}, `CUDA_MEMORY "4Gi"`},
+		"truncated graph":  {map[string]string{"MODEL": bare(t, onnxtest.Same(onnxtest.Float, 1)[:40])}, "it is truncated"},
+		"sequence alone":   {map[string]string{"MODEL": bare(t, sequence())}, "none of its 1 outputs is a tensor"},
 		"LOG_LEVEL":        {map[string]string{"MODEL": dir, "LOG_LEVEL": "loud"}, `LOG_LEVEL "loud"`},
+		"traces":           {map[string]string{"MODEL": dir, "OTEL_EXPORTER_OTLP_ENDPOINT": "grpc://a"}, "not an http or https URL"},
 		"PORT is taken":    {map[string]string{"MODEL": dir, "PORT": taken}, "listen on PORT " + taken},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -153,6 +169,60 @@ func TestStartErrors(t *testing.T) {
 			err := run(t.Context(), environment(tt.env), io.Discard)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// bare is a graph's file without a package.
+func bare(t *testing.T, graph []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "graph.onnx")
+	if err := os.WriteFile(path, graph, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// sequence is a graph whose one output no protocol has a word for.
+func sequence() []byte {
+	var g onnxtest.Graph
+	g.Input("x", onnxtest.Float, 1)
+	g.Maps("y", onnxtest.Int64)
+	return g.Model()
+}
+
+// A bare graph gets ready, and is cached where it is to be.
+func TestBare(t *testing.T) {
+	lib, err := ortlib.Find(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, graph := range map[string][]byte{"tensors": onnxtest.Same(onnxtest.Float, -1, 2), "ZipMap": onnxtest.ZipMap([]string{"a", "b"})} {
+		t.Run(name, func(t *testing.T) {
+			ctx, stop := context.WithCancel(t.Context())
+			logs, w := io.Pipe()
+			done := make(chan error, 1)
+			cache := t.TempDir()
+			go func() {
+				done <- run(ctx, environment(map[string]string{"MODEL": bare(t, graph), "PORT": "0", "ONNXRUNTIME_LIB": lib, "CACHE_DIR": cache}), w)
+				w.Close()
+			}()
+			line, err := bufio.NewReader(logs).ReadString('\n')
+			if err != nil {
+				t.Fatalf("no log line (%v): %v", err, <-done)
+			}
+			if !strings.Contains(line, `"msg":"ready"`) {
+				t.Error(line)
+			}
+			go func() { _, _ = io.Copy(io.Discard, logs) }()
+			stop()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			files, err := os.ReadDir(cache)
+			if want := map[string]int{"tensors": 1}[name]; err != nil || len(files) != want {
+				t.Errorf("%d graphs are cached, want %d; %v", len(files), want, err)
 			}
 		})
 	}
@@ -171,15 +241,38 @@ func TestConfigure(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := configure(environment(map[string]string{"MODEL": "m", "ONNXRUNTIME_LIB": lib}))
-	want := config{model: "m", device: "cpu", library: lib, timeout: classify.DefaultTimeout}
+	want := config{model: "m", device: "cpu", library: lib, fetch: true, timeout: classify.DefaultTimeout}
 	if err != nil || got != want {
 		t.Errorf("%+v, %v; want %+v", got, err, want)
 	}
 	got, err = configure(environment(map[string]string{
-		"MODEL": "m", "ONNXRUNTIME_LIB": lib, "PORT": "9", "DEVICE": "auto", "QUEUE": "3", "MAX_BODY": "4096", "TIMEOUT": "1m", "LOG_LEVEL": "debug",
+		"MODEL": "m", "ONNXRUNTIME_LIB": lib, "PORT": "9", "DEVICE": "auto", "QUEUE": "3", "MAX_BODY": "4096", "TIMEOUT": "1m", "LOG_LEVEL": "debug", "FETCH": "off",
 	}))
 	want = config{port: "9", model: "m", device: "auto", library: lib, queue: 3, maxBody: 4096, timeout: time.Minute, level: slog.LevelDebug}
 	if err != nil || got != want {
 		t.Errorf("%+v, %v; want %+v", got, err, want)
+	}
+}
+
+func TestSinceLaunch(t *testing.T) {
+	now := time.Now()
+	at := func(ago time.Duration) string { return strconv.FormatInt(now.Add(-ago).UnixNano(), 10) }
+	if took, err := sinceLaunch(at(3*time.Millisecond), now); took != 3*time.Millisecond || err != nil {
+		t.Errorf("%s, %v", took, err)
+	}
+	// What cannot be the launch of this process is the kernel's to tell.
+	for _, launched := range []string{"", "soon", at(-time.Second), at(time.Hour)} {
+		if took, err := sinceLaunch(launched, now); err != nil || took < 0 || took == time.Hour {
+			t.Errorf("%q: %s, %v", launched, took, err)
+		}
+	}
+	const stat = "7 (a ) b) S 1 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4200 1000 1"
+	if took, err := sinceStart(stat, "42.13 80.00\n"); took != 130*time.Millisecond || err != nil {
+		t.Errorf("%s, %v", took, err)
+	}
+	for _, broken := range [][2]string{{"", "1 1"}, {stat, ""}, {stat, "x 1"}, {"7 (a) S 1", "1 1"}} {
+		if took, err := sinceStart(broken[0], broken[1]); err == nil {
+			t.Errorf("%q: %s", broken, took)
+		}
 	}
 }

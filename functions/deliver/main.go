@@ -55,7 +55,11 @@ func copyPackage(from, to string) error {
 	if err := os.Mkdir(to, 0o755); err != nil && !errors.Is(err, os.ErrExist) { // a container that is started again
 		return err
 	}
-	for _, name := range []string{"model.yaml", pkg.Spec.Model.File, pkg.Spec.Labels.File} {
+	names := []string{"model.yaml"}
+	for _, f := range pkg.Spec.Files() {
+		names = append(names, f.File)
+	}
+	for _, name := range names {
 		data, err := os.ReadFile(filepath.Join(from, name))
 		if err != nil {
 			return err

@@ -33,26 +33,40 @@ type row struct {
 type figure struct {
 	name, about string
 	run         func(context.Context, *bench) ([]row, error)
-	cluster     bool // asked for by name, or by -cluster
+	when        when
 }
 
+// when says without which flags a figure is measured.
+type when int
+
+const (
+	always    when = iota // where -only names no other
+	inCluster             // by -cluster
+	named                 // by -only alone: it installs what nothing else needs
+)
+
 var figures = []figure{
-	{"cold", "cold start, everything at zero, request to answer: title, photo, composed", coldStart, false},
-	{"overhead", "warm, sequential: the engine's proxy over the pod alone", overhead, false},
-	{"throughput", "aisle send --wait against an in-process loop of the same work", throughput, false},
-	{"idle", "engine with everything at zero: memory and CPU", idle, false},
-	{"many", "engines with 2, 100 and 1,000 services at zero: start, memory, CPU, and a wake", many, false},
-	{"ingress", "events of 1 KB that the broker accepts: rate and latency", ingress, false},
-	{"broker-hop", "what the broker adds between an event and its reply event", brokerHop, false},
-	{"bound", "a floor is set by hand: until its pod's process is started", bound, false},
-	{"schedules", "what it costs that one of 10,000 schedules changes", oneChange, false},
-	{"openings", "simulated openings by schedule: ready in time, and how long before", openings, false},
-	{"first", "make run ONCE=1, caches warm: seconds to the first category", first, false},
-	{"controller", "the cluster's controller with 1 and 1,000 schedules, API server without pods: memory, CPU", controllerMemory, false},
-	{"cluster-cold", "cold start on a cluster: title and photo over a trivial service", clusterCold, true},
-	{"cluster-warm", "warm on a cluster: the whole path and what each hop adds", clusterWarm, true},
-	{"cluster-hand", "a floor set by hand on a cluster, to a pod that starts", clusterHand, true},
-	{"cluster-scale", "1 to 5 pods under 64 requests: a cluster beside one machine", clusterScale, true},
+	{"cold", "cold start, everything at zero, request to answer: title, photo, composed", coldStart, always},
+	{"overhead", "warm, sequential: the engine's proxy over the pod alone", overhead, always},
+	{"throughput", "aisle send --wait against an in-process loop of the same work", throughput, always},
+	{"idle", "engine with everything at zero: memory and CPU", idle, always},
+	{"many", "engines with 2, 100 and 1,000 services at zero: start, memory, CPU, and a wake", many, always},
+	{"ingress", "events of 1 KB that the broker accepts: rate and latency", ingress, always},
+	{"broker-hop", "what the broker adds between an event and its reply event", brokerHop, always},
+	{"bound", "a floor is set by hand: until its pod's process is started", bound, always},
+	{"schedules", "what it costs that one of 10,000 schedules changes", oneChange, always},
+	{"openings", "simulated openings by schedule: ready in time, and how long before", openings, always},
+	{"first", "make run ONCE=1, caches warm: seconds to the first category", first, always},
+	{"controller", "the cluster's controller with 1 and 1,000 schedules, API server without pods: memory, CPU", controllerMemory, always},
+	{"exec-ready", "a classifier alone, exec to ready: title and photo, each phase, memory", execReady, always},
+	{"photo-closed", "the photo classifier under 32 clients against an in-process loop", photoClosed, always},
+	{"batching", "what batches gain when served, against what they gain in a process", batching, always},
+	{"classifier-overhead", "the title classifier at 200 requests/s over the call in process", classifierOverhead, always},
+	{"fastapi", "the classifiers against FastAPI + onnxruntime (installs it from PyPI, 0.3 GB)", fastAPI, named},
+	{"cluster-cold", "cold start on a cluster: title and photo over a trivial service", clusterCold, inCluster},
+	{"cluster-warm", "warm on a cluster: the whole path and what each hop adds", clusterWarm, inCluster},
+	{"cluster-hand", "a floor set by hand on a cluster, to a pod that starts", clusterHand, inCluster},
+	{"cluster-scale", "1 to 5 pods under 64 requests: a cluster beside one machine", clusterScale, inCluster},
 }
 
 type bench struct {
@@ -118,9 +132,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return fmt.Errorf("no figure %q; -h lists them", w)
 		}
 	}
+	everything := always
+	if *onCluster {
+		everything = inCluster
+	}
 	var rows []row
 	for _, f := range figures {
-		if len(wanted) > 0 && !slices.Contains(wanted, f.name) || len(wanted) == 0 && f.cluster != *onCluster {
+		if len(wanted) > 0 && !slices.Contains(wanted, f.name) || len(wanted) == 0 && f.when != everything {
 			continue
 		}
 		fmt.Fprintf(stderr, "%s: %s\n", f.name, f.about)

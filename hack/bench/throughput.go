@@ -162,14 +162,7 @@ func openBoth() (*both, error) {
 		if into.Package, err = model.Load(dir); err != nil {
 			return nil, err
 		}
-		var o onnx.Options
-		for _, t := range into.Spec.Inputs {
-			o.Inputs = append(o.Inputs, t.Name)
-		}
-		for _, t := range into.Spec.Outputs {
-			o.Outputs = append(o.Outputs, t.Name)
-		}
-		if into.Session, err = onnx.Open(into.Graph, o); err != nil {
+		if into.Session, err = onnx.Open(into.Graph, onnx.Options{Inputs: into.Spec.InputNames(), Outputs: into.Spec.OutputNames()}); err != nil {
 			return nil, err
 		}
 	}

@@ -58,6 +58,23 @@ func (t toolchain) lacks() string {
 	return fmt.Sprintf("libstdc++.so.6 for %s is missing (on Debian: apt-get install %s)", t.arch, t.packages)
 }
 
+// turbo is libjpeg-turbo's static library for the platform, with which a
+// classifier reads photos; empty where the build machine has none.
+func (t toolchain) turbo(ctx context.Context, root string) (string, error) {
+	tag, err := exec.CommandContext(ctx, "sh", filepath.Join(root, "hack/turbo.sh"), t.cc).Output()
+	if err != nil {
+		return "", fmt.Errorf("look for libjpeg-turbo for %s: %w", t.platform(), err)
+	}
+	if len(tag) == 0 {
+		return "", nil
+	}
+	file, err := exec.CommandContext(ctx, t.cc, "-print-file-name=libjpeg.a").Output()
+	if err != nil {
+		return "", fmt.Errorf("look for libjpeg-turbo for %s: %w", t.platform(), err)
+	}
+	return filepath.Clean(strings.TrimSpace(string(file))), nil
+}
+
 // pinned are the variables that change what a compile gives, whatever the
 // caller's environment says. The C compiler learns of no folder but by -trimpath.
 func pinned(t toolchain, cgo bool) []string {
@@ -71,11 +88,11 @@ func pinned(t toolchain, cgo bool) []string {
 	return append(env, "CGO_ENABLED=0")
 }
 
-// compile builds a command, by its folder. Git is not asked (-buildvcs=false): the commit is
+// compile builds a command, by its folder, with further tags. Git is not asked (-buildvcs=false): the commit is
 // in the image's labels, and a commit that leaves the code alone leaves the
 // binary's layer alone.
-func compile(ctx context.Context, root string, t toolchain, folder string, cgo bool, out string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-tags=netgo,osusergo",
+func compile(ctx context.Context, root string, t toolchain, folder string, cgo bool, out string, tags ...string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-tags="+strings.Join(append(tags, "netgo", "osusergo"), ","),
 		"-ldflags=-s -w -buildid= -extldflags=-Wl,--build-id=none", "-o", out, "./"+folder)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), pinned(t, cgo)...)

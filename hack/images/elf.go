@@ -19,7 +19,7 @@ import (
 type library struct {
 	name string // its soname
 	file string // on the build machine
-	path string // in the image
+	path string // in the image; empty for one that is linked statically
 }
 
 // libraries gives everything that the loader maps for the given binaries,

@@ -146,15 +146,15 @@ func (r recipe) with(m modelPackage, l *layer) recipe {
 	return r
 }
 
-func (b *builder) function(ctx context.Context, t toolchain, name string, cgo bool) (function, error) {
-	return b.command(ctx, t, name, "functions/"+name, cgo)
+func (b *builder) function(ctx context.Context, t toolchain, name string, cgo bool, tags ...string) (function, error) {
+	return b.command(ctx, t, name, "functions/"+name, cgo, tags...)
 }
 
 // command compiles a folder of the project to a program of that name.
-func (b *builder) command(ctx context.Context, t toolchain, name, folder string, cgo bool) (function, error) {
+func (b *builder) command(ctx context.Context, t toolchain, name, folder string, cgo bool, tags ...string) (function, error) {
 	f := function{path: "/app/" + name, file: filepath.Join(b.scratch, name+"-"+t.arch)}
 	fmt.Fprintf(b.log, "compiling %s for %s\n", name, t.platform())
-	if err := compile(ctx, b.root, t, folder, cgo, f.file); err != nil {
+	if err := compile(ctx, b.root, t, folder, cgo, f.file, tags...); err != nil {
 		return f, err
 	}
 	data, err := os.ReadFile(f.file)
@@ -175,7 +175,17 @@ func (b *builder) classifier(ctx context.Context, t toolchain) (*function, recip
 		b.skipped = append(b.skipped, fmt.Sprintf("no classifier for %s: %s", t.platform(), why))
 		return nil, recipe{}, nil
 	}
-	f, err := b.function(ctx, t, "classifier", true)
+	turbo, err := t.turbo(ctx, b.root)
+	if err != nil {
+		return nil, recipe{}, err
+	}
+	var tags []string
+	if turbo != "" {
+		tags = []string{"turbo"}
+	} else {
+		b.skipped = append(b.skipped, fmt.Sprintf("the classifier for %s reads photos without libjpeg-turbo, which takes longer: the library is missing (on Debian: apt-get install libjpeg62-turbo-dev:%s)", t.platform(), t.arch))
+	}
+	f, err := b.function(ctx, t, "classifier", true, tags...)
 	if err != nil {
 		return nil, recipe{}, err
 	}
@@ -188,6 +198,10 @@ func (b *builder) classifier(ctx context.Context, t toolchain) (*function, recip
 		return nil, recipe{}, err
 	}
 	base := recipe{licenses: license + " AND MIT AND LGPL-2.1-or-later AND GPL-3.0-or-later WITH GCC-exception-3.1"}
+	if turbo != "" {
+		base.licenses += " AND " + turboLicense
+		libs = append(libs, library{name: filepath.Base(turbo), file: turbo})
+	}
 	var files []entry
 	notices := make(map[string]bool)
 	for _, lib := range libs {
@@ -195,8 +209,12 @@ func (b *builder) classifier(ctx context.Context, t toolchain) (*function, recip
 		if err != nil {
 			return nil, base, err
 		}
-		files = append(files, entry{lib.path, 0o555, data})
 		p := part{name: lib.name, path: lib.path, sha256: hash(data).Hex}
+		if lib.path != "" {
+			files = append(files, entry{lib.path, 0o555, data})
+		} else {
+			p.license, p.comment = turboLicense, "libjpeg-turbo, linked into the classifier statically; the digest is that of the library"
+		}
 		if pkg, ok := debianPackage(ctx, lib.file); ok {
 			p.version, p.purl = pkg.version, pkg.purl(t.arch)
 			if notice, err := os.ReadFile("/usr/share/doc/" + pkg.name + "/copyright"); err == nil && !notices[pkg.name] {
@@ -228,6 +246,8 @@ func (b *builder) classifier(ctx context.Context, t toolchain) (*function, recip
 	base.parts = append(base.parts, part{name: "onnxruntime", version: version, path: at, sha256: hash(data).Hex, license: "MIT", copyright: "Copyright (c) Microsoft Corporation", purl: "pkg:github/microsoft/onnxruntime@v" + version})
 	return &f, base, nil
 }
+
+const turboLicense = "IJG AND BSD-3-Clause AND Zlib"
 
 // assemble makes the index of an image's platforms.
 func (b *builder) assemble(name string, recipes []recipe) (built, error) {

@@ -49,6 +49,8 @@ func readModel(dir string) (modelPackage, error) {
 	var spec struct {
 		Name, Version, Description string
 		Model, Labels              pinned
+		ExternalData               []pinned
+		Preprocess                 struct{ Wordpiece struct{ Tokenizer pinned } }
 	}
 	if err := yaml.Unmarshal(data, &spec); err != nil {
 		return modelPackage{}, fmt.Errorf("model.yaml: %w", err)
@@ -59,7 +61,10 @@ func readModel(dir string) (modelPackage, error) {
 	m := modelPackage{name: spec.Name, version: spec.Version, description: spec.Description, digest: hash(data).String()}
 	at := path.Join(modelDir, spec.Name)
 	m.files = append(m.files, entry{path.Join(at, "model.yaml"), 0o444, data})
-	for _, p := range []pinned{spec.Model, spec.Labels} {
+	for _, p := range append([]pinned{spec.Model, spec.Labels, spec.Preprocess.Wordpiece.Tokenizer}, spec.ExternalData...) {
+		if p == (pinned{}) {
+			continue // a package without preprocessing needs no labels, and most have no tokenizer
+		}
 		if !fs.ValidPath(p.File) || path.Base(p.File) != p.File {
 			return m, fmt.Errorf("model.yaml names %q, which is not a file beside it", p.File)
 		}

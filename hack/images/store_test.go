@@ -165,7 +165,19 @@ func TestDocument(t *testing.T) {
 	if manifest.Subject == nil || manifest.Subject.Digest != digest {
 		t.Errorf("subject %+v", manifest.Subject)
 	}
-	for _, want := range []string{"classifier", "stdlib", "github.com/yalue/onnxruntime_go", "model-title", "onnxruntime"} {
+	wants := []string{"classifier", "stdlib", "github.com/yalue/onnxruntime_go", "model-title", "onnxruntime"}
+	native, err := findToolchain("linux/amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	turbo, err := native.turbo(t.Context(), project)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if turbo != "" { // linked statically, so that no file of it is looked for below
+		wants = append(wants, filepath.Base(turbo))
+	}
+	for _, want := range wants {
 		if by[want].Name == "" {
 			t.Errorf("does not list %s", want)
 		}

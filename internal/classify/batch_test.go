@@ -24,6 +24,7 @@ type gate struct {
 	runs   chan int      // gets each run's batch size when it begins
 	pass   chan struct{} // a run ends for each value, or all do once it is closed
 	err    error
+	fill   func(out []float32) // changes what it gives, when it is set
 }
 
 func newGate() *gate {
@@ -31,6 +32,8 @@ func newGate() *gate {
 }
 
 func (g *gate) Device() string { return g.device }
+
+func (g *gate) Keys(int) []string { return nil }
 
 func (g *gate) Run(ctx context.Context, in, out []onnx.Tensor) error {
 	n := int(in[0].Shape[0])
@@ -42,6 +45,9 @@ func (g *gate) Run(ctx context.Context, in, out []onnx.Tensor) error {
 	}
 	for i := range out[0].F32 {
 		out[0].F32[i] = float32(i % 3)
+	}
+	if g.fill != nil {
+		g.fill(out[0].F32)
 	}
 	return g.err
 }
@@ -149,7 +155,7 @@ func TestCallersThatLeave(t *testing.T) {
 	queued := r.post(t, leaveQueue)
 	r.metric(t, "aisle_classifier_queue_length 1")
 	leave1()
-	r.metric(t, `aisle_classifier_requests_total{code="499"} 1`) // the server has noticed
+	r.metric(t, `aisle_classifier_requests_total{code="499",route="classify"} 1`) // the server has noticed
 	leave2()
 	for _, c := range []chan reply{running, queued} {
 		if a := <-c; a.code != -1 {
@@ -159,7 +165,7 @@ func TestCallersThatLeave(t *testing.T) {
 	// The run was stopped, since nobody waits for it, and the queued one never
 	// ran: the worker is free again, with the gate still shut.
 	r.metric(t, "aisle_classifier_dropped_total 1")
-	r.metric(t, `aisle_classifier_requests_total{code="499"} 2`)
+	r.metric(t, `aisle_classifier_requests_total{code="499",route="classify"} 2`)
 	g.pass <- struct{}{} // for the size that warms once a batch has run
 	if n := <-g.runs; n != 4 {
 		t.Errorf("warmed %d", n)
@@ -190,7 +196,7 @@ func TestOneCallerLeaves(t *testing.T) {
 	}
 	leave()
 	<-leaver
-	r.metric(t, `aisle_classifier_requests_total{code="499"} 1`)
+	r.metric(t, `aisle_classifier_requests_total{code="499",route="classify"} 1`)
 	close(g.pass)
 	if a := <-stayer; a.code != 200 {
 		t.Errorf("%d %s", a.code, a.body)

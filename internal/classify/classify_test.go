@@ -5,14 +5,17 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
 	"image/png"
 	"io"
+	"log/slog"
 	"math"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -31,6 +34,7 @@ import (
 	"aisle.dev/aisle/internal/prediction"
 	"aisle.dev/aisle/internal/product"
 	"aisle.dev/aisle/internal/serve"
+	"aisle.dev/aisle/internal/spans"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -307,8 +311,9 @@ func TestMetrics(t *testing.T) {
 	r.do(t, "POST", "/v1/classify", "application/json", []byte(`{`))
 	body := string(r.do(t, "GET", "/metrics", "", nil).body)
 	for _, want := range []string{
-		`aisle_classifier_requests_total{code="200"} 1`, `aisle_classifier_requests_total{code="400"} 1`,
-		`aisle_classifier_request_duration_seconds_count 2`, `aisle_classifier_batch_size_sum 1`,
+		`aisle_classifier_requests_total{code="200",route="classify"} 1`, `aisle_classifier_requests_total{code="400",route="classify"} 1`,
+		`aisle_classifier_request_duration_seconds_count{route="classify"} 2`, `aisle_classifier_batch_size_sum 1`,
+		`aisle_classifier_queue_seconds_count 1`, `aisle_classifier_preprocess_seconds_count 2`, `aisle_classifier_postprocess_seconds_count 1`,
 		`aisle_classifier_inference_seconds_count 1`, `aisle_classifier_queue_length 0`, `aisle_classifier_requests_inside 0`,
 		`aisle_classifier_model_info{device="cpu",digest="sha256:`,
 	} {
@@ -366,8 +371,6 @@ func TestNewErrors(t *testing.T) {
 		"queue":      func(o *classify.Options) { o.Queue = -1 },
 		"body":       func(o *classify.Options) { o.MaxBody = 1 << 40 },
 		"timeout":    func(o *classify.Options) { o.Timeout = -1 },
-		"ids' type":  func(o *classify.Options) { q := *p; q.Spec.Inputs = clone(p, "FP32", "FP32"); o.Package = &q },
-		"weights":    func(o *classify.Options) { q := *p; q.Spec.Inputs = clone(p, "INT32", "INT64"); o.Package = &q },
 		"no workers": func(o *classify.Options) { o.Workers = -1 },
 	} {
 		o := classify.Options{Package: p}
@@ -378,10 +381,44 @@ func TestNewErrors(t *testing.T) {
 	}
 }
 
-func clone(p *model.Package, types ...string) []model.Tensor {
-	out := append([]model.Tensor(nil), p.Spec.Inputs...)
-	for i := range out {
-		out[i].Datatype = types[i]
+// A request that is part of a trace has a span in it, and its failure's log
+// names it.
+func TestTraces(t *testing.T) {
+	got := make(chan string, 10)
+	collector := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got <- string(body)
+	}))
+	defer collector.Close()
+	exporter, err := spans.New(func(k string) string {
+		return map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": collector.URL}[k]
+	}, "title", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return out
+	g := newGate()
+	close(g.pass)
+	var log bytes.Buffer
+	r := start(t, classifytest.Title(t), g, func(o *classify.Options) {
+		o.Spans, o.Logger = exporter, slog.New(slog.NewTextHandler(&log, nil))
+	})
+	const traceID = "4bf92f3577b34da6a3ce929d0e0e4736"
+	parent := []string{"Traceparent", "00-" + traceID + "-00f067aa0ba902b7-01"}
+	r.do(t, "POST", "/v1/classify", "application/json", []byte(`{"title":"shirt"}`), parent...)
+	r.do(t, "POST", "/v1/classify", "application/json", []byte(`{"title":"shirt"}`)) // in no trace
+	r.do(t, "GET", "/v2/health/live", "", nil, parent...)
+	g.err = errors.New("the graph broke")
+	r.do(t, "POST", "/v1/classify", "application/json", []byte(`{"title":"shirt"}`), parent...)
+	ended, end := context.WithCancel(t.Context())
+	end()
+	exporter.Run(ended)
+	body := <-got
+	for want, times := range map[string]int{`"traceId":"` + traceID: 3, `"name":"POST classify"`: 2, `"name":"GET oip"`: 1, `"status":{"code":2}`: 1, `queue;dur=`: 1} {
+		if n := strings.Count(body, want); n != times {
+			t.Errorf("%q is there %d times, want %d: %s", want, n, times, body)
+		}
+	}
+	if !strings.Contains(log.String(), "traceId="+traceID) {
+		t.Errorf("log %q", log.String())
+	}
 }

@@ -5,24 +5,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"mime"
+	"log/slog"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
-	ce "github.com/cloudevents/sdk-go/v2/event"
-
-	"aisle.dev/aisle/internal/event"
+	"aisle.dev/aisle/internal/oip"
+	"aisle.dev/aisle/internal/openapi"
 	"aisle.dev/aisle/internal/prediction"
 	"aisle.dev/aisle/internal/problem"
-	"aisle.dev/aisle/internal/product"
-	"aisle.dev/aisle/internal/serve"
+	"aisle.dev/aisle/internal/spans"
 )
-
-// defaultTop is how many predictions an answer has when the request does not
-// say.
-const defaultTop = 5
 
 // statusGone is nginx's code for a caller that went away; only metrics see it.
 const statusGone = 499
@@ -30,15 +23,62 @@ const statusGone = 499
 // Handler serves the classifier's paths.
 func (c *Classifier) Handler() http.Handler {
 	h := problem.Handler(c.route, func(r *http.Request, err error) {
-		c.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+		c.logFor(r).Error("request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(prediction.HeaderReads, c.reads)
 		began := time.Now()
+		if oip.Serves(r) {
+			c.oip.ServeHTTP(w, r) // which tells metrics of its requests itself
+			c.span(r, "oip", 0, w.Header(), began)
+			return
+		}
 		sw := &statusWriter{ResponseWriter: w, code: http.StatusOK}
 		h.ServeHTTP(sw, r)
-		c.metrics.answered(sw.code, time.Since(began))
+		c.metrics.answered(routeOf(r), sw.code, time.Since(began))
+		c.span(r, routeOf(r), sw.code, w.Header(), began)
 	})
+}
+
+// logFor is the log for what concerns one request: with its trace, if it has
+// one.
+func (c *Classifier) logFor(r *http.Request) *slog.Logger {
+	if p := spans.ParentOf(r.Header); p.Trace != "" {
+		return c.log.With("traceId", p.Trace)
+	}
+	return c.log
+}
+
+// span tells of a request within its trace. A code of 0 is not known.
+func (c *Classifier) span(r *http.Request, route string, code int, answer http.Header, began time.Time) {
+	if c.spans == nil {
+		return
+	}
+	p := spans.ParentOf(r.Header)
+	if !p.Sampled {
+		return
+	}
+	attributes := map[string]string{"http.request.method": r.Method, "http.route": route, "aisle.model": c.pkg.Spec.Name, "aisle.digest": c.pkg.Digest}
+	if code != 0 {
+		attributes["http.response.status_code"] = strconv.Itoa(code)
+	}
+	if t := answer.Get("Server-Timing"); t != "" {
+		attributes["aisle.timing"] = t
+	}
+	c.spans.Record(p, spans.Span{Name: r.Method + " " + route, Start: began, End: time.Now(), Failed: code >= 500, Attributes: attributes})
+}
+
+// routeOf names a request's route for metrics.
+func routeOf(r *http.Request) string {
+	switch {
+	case r.URL.Path == "/v1/classify":
+		return "classify"
+	case r.URL.Path == "/" && r.Method == http.MethodPost:
+		return "event"
+	case r.URL.Path == "/", r.URL.Path == openapi.Path:
+		return "describe"
+	}
+	return "other"
 }
 
 // statusWriter remembers the status code.
@@ -63,228 +103,58 @@ func (c *Classifier) route(w http.ResponseWriter, r *http.Request) error {
 		return c.inside(w, r, c.event)
 	case path == "/v1/classify" && r.Method == http.MethodPost:
 		return c.inside(w, r, c.classify)
+	case path == openapi.Path && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+		return describeHTTP(w)
 	case path == "/":
 		w.Header().Set("Allow", "GET, HEAD, POST")
 	case path == "/v1/classify":
 		w.Header().Set("Allow", "POST")
+	case path == openapi.Path:
+		w.Header().Set("Allow", "GET, HEAD")
 	default:
-		return problem.New(http.StatusNotFound, "there is nothing at %.100q; POST a product to /v1/classify, or a CloudEvent to /", path)
+		return problem.New(http.StatusNotFound, "there is nothing at %.100q; POST a product to /v1/classify, or a CloudEvent to /; tensors are below /v2", path)
 	}
 	return problem.New(http.StatusMethodNotAllowed, "%.20q is not for %s; it takes %s", r.Method, r.URL.Path, w.Header().Get("Allow"))
 }
 
 // inside admits a request, if there is room, and bounds its time.
-func (c *Classifier) inside(w http.ResponseWriter, r *http.Request, next func(http.ResponseWriter, *http.Request, *timing) error) error {
-	// Only before the first warm run there is nobody to do the work: while it
-	// drains, what still arrives on open connections is answered.
-	select {
-	case <-c.running:
-	default:
-		return &problem.Error{Status: http.StatusServiceUnavailable, RetryAfter: time.Second, Detail: "the classifier is still starting"}
+func (c *Classifier) inside(w http.ResponseWriter, r *http.Request, next func(http.ResponseWriter, *http.Request) error) error {
+	release, err := c.admit()
+	if err != nil {
+		return err
 	}
-	select {
-	case c.admitted <- struct{}{}:
-		defer func() { <-c.admitted }()
-	default:
-		return &problem.Error{Status: http.StatusServiceUnavailable, RetryAfter: time.Second,
-			Detail: fmt.Sprintf("the classifier is full: %d requests are inside", cap(c.admitted))}
-	}
+	defer release()
 	ctx, cancel := context.WithTimeout(r.Context(), c.timeout)
 	defer cancel()
-	t := &timing{began: time.Now()}
-	err := next(w, r.WithContext(ctx), t)
+	err = next(w, r.WithContext(ctx))
 	if err != nil && r.Context().Err() != nil && errors.Is(err, context.Canceled) {
 		return problem.New(statusGone, "the caller went away")
 	}
 	return err
 }
 
-// timing is what Server-Timing says.
-type timing struct {
-	began                    time.Time
-	queue, preprocess, infer time.Duration
+// admit takes a slot for a request.
+func (c *Classifier) admit() (release func(), err error) {
+	// Only before the first warm run there is nobody to do the work: while it
+	// drains, what still arrives on open connections is answered.
+	if err := c.started(); err != nil {
+		return nil, err
+	}
+	if err := c.slots.take(1); err != nil {
+		return nil, err
+	}
+	return c.giveOne, nil
 }
 
-func (t *timing) header() string {
-	b := make([]byte, 0, 64)
-	for i, p := range []struct {
-		name string
-		d    time.Duration
-	}{{"queue", t.queue}, {"preprocess", t.preprocess}, {"infer", t.infer}} {
-		if i > 0 {
-			b = append(b, ", "...)
-		}
-		b = append(append(b, p.name...), ";dur="...)
-		b = strconv.AppendFloat(b, float64(p.d.Microseconds())/1000, 'f', -1, 64)
-	}
-	return string(b)
-}
+func (c *Classifier) giveOne() { c.slots.give(1) }
 
-// classify answers POST /v1/classify.
-func (c *Classifier) classify(w http.ResponseWriter, r *http.Request, t *timing) error {
-	top, err := topOf(r)
-	if err != nil {
-		return err
-	}
-	ct := r.Header.Get("Content-Type")
-	mt, _, err := mime.ParseMediaType(ct)
-	if ct == "" {
-		mt, err = "application/json", nil
-	}
-	isImage := strings.HasPrefix(mt, "image/")
-	if err != nil || !isImage && mt != "application/json" {
-		return problem.New(http.StatusUnsupportedMediaType, "the Content-Type %.80q is not read here; send a product as application/json, or a picture as image/*", ct)
-	}
-	limit := c.maxBody
-	if isImage {
-		limit = min(limit, product.MaxImage)
-	}
-	var id string
-	res, err := c.answer(r, t, top, limit, func() (sample, error) {
-		body, err := serve.ReadBody(w, r, limit)
-		if err != nil {
-			return sample{}, err
-		}
-		return c.onCore(r.Context(), t, func() (sample, error) {
-			if isImage {
-				return c.prep.raw(body)
-			}
-			p, err := product.Decode(body)
-			if err != nil {
-				return sample{}, err
-			}
-			id = p.ID
-			return c.prep.product(p)
-		})
-	})
-	if err != nil {
-		return err
-	}
-	res.ID = id
-	w.Header().Set("Server-Timing", t.header())
-	return writeJSON(w, res)
-}
-
-// event answers POST / with a prediction event.
-func (c *Classifier) event(w http.ResponseWriter, r *http.Request, t *timing) error {
-	top, err := topOf(r)
-	if err != nil {
-		return err
-	}
-	var in ce.Event
-	var structured bool
-	var id string
-	res, err := c.answer(r, t, top, c.maxBody, func() (sample, error) {
-		var err error
-		if in, structured, err = event.Read(w, r, c.maxBody); err != nil {
-			return sample{}, err
-		}
-		return c.onCore(r.Context(), t, func() (sample, error) {
-			p, err := event.Product(in)
-			if err != nil {
-				return sample{}, err
-			}
-			id = p.ID
-			return c.prep.product(p)
-		})
-	})
-	if err != nil {
-		return err
-	}
-	res.ID = id
-	// The same input and the same model give the same id, so that a
-	// redelivery can be told from a second answer.
-	out, err := event.New(event.TypePrediction, "/aisle/classifier/"+c.pkg.Spec.Name, event.ID(in.Source(), in.ID(), c.pkg.Digest), "", res)
-	if err != nil {
-		return err
-	}
-	if id != "" {
-		out.SetSubject(id)
-	}
-	out.SetTime(time.Now().UTC())
-	out.SetExtension("causationid", in.ID())
-	w.Header().Set("Server-Timing", t.header())
-	return event.Write(w, out, structured)
-}
-
-// answer gets a sample by read, which may hold up to limit bytes of body
-// while it runs, and has it classified.
-func (c *Classifier) answer(r *http.Request, t *timing, top int, limit int64, read func() (sample, error)) (prediction.Result, error) {
-	var none prediction.Result
-	ctx := r.Context()
-	s, err := func() (sample, error) {
-		share, err := c.bodies.Take(ctx, r, limit)
-		if err != nil {
-			return sample{}, err
-		}
-		defer share.Release()
-		return read()
-	}()
-	if err != nil {
-		return none, err
-	}
-	j := &job{ctx: ctx, sample: s, queued: time.Now(), done: make(chan struct{})}
+// started is an error until there are workers.
+func (c *Classifier) started() error {
 	select {
-	case c.queue <- j: // has room, but for jobs whose callers have gone
-	case <-ctx.Done():
-		c.prep.release(s)
-		return none, ctx.Err()
-	}
-	select {
-	case <-j.done:
-	case <-ctx.Done():
-		return none, ctx.Err() // the sample is the worker's
-	}
-	c.prep.release(s)
-	switch {
-	case j.err == nil:
-	case ctx.Err() != nil:
-		return none, ctx.Err()
-	case errors.Is(j.err, context.Canceled): // by Run's context, not by ours
-		return none, &problem.Error{Status: http.StatusServiceUnavailable, RetryAfter: time.Second, Detail: "this instance has stopped; another one will answer"}
+	case <-c.running:
+		return nil
 	default:
-		return none, j.err
-	}
-	t.queue += j.waited
-	t.infer = j.ran
-	p, err := c.calibrate(j.logits)
-	if err != nil {
-		return none, err
-	}
-	return prediction.Result{Model: c.Model(), Device: c.device, Predictions: c.best(p, top)}, nil
-}
-
-// onCore runs f when a core is free for it.
-func (c *Classifier) onCore(ctx context.Context, t *timing, f func() (sample, error)) (sample, error) {
-	asked := time.Now()
-	select {
-	case c.cores <- struct{}{}:
-		defer func() { <-c.cores }()
-	case <-ctx.Done():
-		return sample{}, ctx.Err()
-	}
-	began := time.Now()
-	t.queue += began.Sub(asked)
-	s, err := f()
-	t.preprocess = time.Since(began)
-	return s, err
-}
-
-func topOf(r *http.Request) (int, error) {
-	if r.URL.RawQuery == "" {
-		return defaultTop, nil
-	}
-	switch v := r.URL.Query().Get("top"); v {
-	case "":
-		return defaultTop, nil
-	case "all":
-		return 0, nil
-	default:
-		n, err := strconv.Atoi(v)
-		if err != nil || n < 1 {
-			return 0, problem.New(http.StatusBadRequest, "top is %.40q; want a number of predictions, 1 or more, or all", v)
-		}
-		return n, nil
+		return &problem.Error{Status: http.StatusServiceUnavailable, RetryAfter: time.Second, Detail: "the classifier is still starting"}
 	}
 }
 
@@ -305,6 +175,19 @@ func (c *Classifier) describe(w http.ResponseWriter) error {
 		MaxBatch    int                `json:"maxBatch"`
 		Metrics     map[string]float64 `json:"metrics,omitempty"`
 	}{c.Model(), s.Description, device, s.Reads, len(c.pkg.Labels), s.BatchSizes[len(s.BatchSizes)-1], s.Metrics})
+}
+
+// describeHTTP answers with the OpenAPI document.
+func describeHTTP(w http.ResponseWriter) error {
+	doc, err := openapi.Document()
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(doc)))
+	_, _ = w.Write(doc) // the client has gone; there is nobody left to tell
+	return nil
 }
 
 func writeJSON(w http.ResponseWriter, v any) error {

@@ -89,8 +89,10 @@ func payloadFor(p product.Product, whole []byte, fields []string) (payload, erro
 		body, err := json.Marshal(p)
 		return payload{"application/json", body, nil}, err
 	}
-	if len(fields) == 1 && fields[0] == "images" && len(p.Images) > 0 {
-		// The classifier takes the first image raw: no base64 on either side.
+	if len(fields) == 1 && fields[0] == "images" && len(p.Images) == 1 {
+		// A classifier takes one picture raw: no base64 on either side. Of
+		// several it takes the first that it can read, and of a URL what it
+		// fetches.
 		if data := p.Images[0].Data; len(data) > 0 {
 			if ct := http.DetectContentType(data); strings.HasPrefix(ct, "image/") {
 				return payload{ct, data, fields}, nil

@@ -4,7 +4,10 @@
 // It knows nothing of what it draws, lays nothing out, and makes no animation.
 package draw
 
-import "image/color"
+import (
+	"image/color"
+	"math"
+)
 
 // Canvas is a picture that is being drawn, of one format. Coordinates are
 // pixels from the top left.
@@ -51,6 +54,21 @@ func New(svg bool, w, h int) (Canvas, error) {
 		return newVector(w, h), nil
 	}
 	return newPixels(w, h)
+}
+
+// Step is how far a plot's grid lines are apart: the least of 1, 2 and 5 times
+// a power of ten that is not below v.
+func Step(v float64) float64 {
+	if v <= 0 {
+		return 1
+	}
+	power := math.Pow(10, math.Floor(math.Log10(v)))
+	for _, n := range []float64{1, 2, 5} {
+		if n*power >= v {
+			return n * power
+		}
+	}
+	return 10 * power
 }
 
 // Box is the shape of a rectangle between two corners.

@@ -6,6 +6,8 @@ import (
 	"image/jpeg"
 	"os"
 	"path/filepath"
+	"strconv"
+	"syscall"
 	"testing"
 
 	"golang.org/x/image/draw"
@@ -31,23 +33,57 @@ func photos(b *testing.B) [][]byte {
 	return out
 }
 
-var photoSpec = model.Image{Width: 128, Height: 128, Mean: [3]float32{0.5, 0.5, 0.5}, Std: [3]float32{0.25, 0.25, 0.25}}
+var photoSpec = square(128)
 
-// BenchmarkTensor is the whole pipeline, from a JPEG's bytes to a tensor of
-// 128x128; BenchmarkDecode is the decoder's part of it, BenchmarkResize the
-// rest. BenchmarkDrawApproxBiLinear is the rest by x/image/draw's fastest
-// filter that looks at several pixels (which is not antialiased).
+func square(side int) model.Image {
+	return model.Image{Width: side, Height: side, Mean: [3]float32{0.5, 0.5, 0.5}, Std: [3]float32{0.25, 0.25, 0.25}}
+}
+
+// BenchmarkTensor is the whole pipeline, from a JPEG's bytes to a tensor;
+// BenchmarkDecode is the Go decoder's part of it, BenchmarkResize Go's rest.
+// BenchmarkDrawApproxBiLinear is the rest by x/image/draw's fastest filter that
+// looks at several pixels (which is not antialiased). With the tag turbo, the
+// first goes through libjpeg-turbo, and BenchmarkGo the other way.
 func BenchmarkTensor(b *testing.B) {
-	data := photos(b)
-	dst := make([]float32, 3*128*128)
-	b.ReportAllocs()
-	i := 0
-	for b.Loop() {
-		if err := Tensor(dst, data[i%len(data)], photoSpec); err != nil {
-			b.Fatal(err)
+	benchmark(b, Tensor)
+}
+
+func BenchmarkGo(b *testing.B) {
+	benchmark(b, func(dst []float32, data []byte, spec model.Image) error {
+		h, err := readHeader(data)
+		if err != nil {
+			return err
 		}
-		i++
+		return decodeTo(dst, data, h, newLayout(h, spec))
+	})
+}
+
+// benchmark reports the process' CPU time too, which means something on a
+// machine that others use as well.
+func benchmark(b *testing.B, tensor func([]float32, []byte, model.Image) error) {
+	data := photos(b)
+	for _, side := range []int{96, 128, 224} {
+		b.Run(strconv.Itoa(side), func(b *testing.B) {
+			dst := make([]float32, 3*side*side)
+			b.ReportAllocs()
+			i, before := 0, cpuTime(b)
+			for b.Loop() {
+				if err := tensor(dst, data[i%len(data)], square(side)); err != nil {
+					b.Fatal(err)
+				}
+				i++
+			}
+			b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N)/1e3, "cpu-us/op")
+		})
 	}
+}
+
+func cpuTime(b *testing.B) int64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return u.Utime.Nano() + u.Stime.Nano()
 }
 
 func BenchmarkDecode(b *testing.B) {
@@ -80,7 +116,8 @@ func BenchmarkResize(b *testing.B) {
 	i := 0
 	for b.Loop() {
 		m := imgs[i%len(imgs)]
-		s.tensor(dst, m, header{format: "jpeg", width: m.Bounds().Dx(), height: m.Bounds().Dy(), orientation: 1}, photoSpec)
+		h := header{format: "jpeg", width: m.Bounds().Dx(), height: m.Bounds().Dy(), orientation: 1}
+		s.tensor(dst, m, h, newLayout(h, photoSpec))
 		i++
 	}
 }

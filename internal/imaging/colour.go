@@ -1,7 +1,5 @@
 package imaging
 
-import "aisle.dev/aisle/internal/model"
-
 // colour says what a picture's planes are.
 type colour int
 
@@ -12,29 +10,15 @@ const (
 	yccLimited // BT.601 as video has it: Y in 16-235, Cb and Cr in 16-240
 )
 
-// finish turns the resized planes at out, each of n levels, into normalised
-// R, G and B, in place.
-func (c colour) finish(out []float32, n int, spec model.Image) {
-	var mul, add [3]float32
-	for i := range 3 {
-		mul[i], add[i] = 1/(255*spec.Std[i]), -spec.Mean[i]/spec.Std[i]
-	}
-	p0, p1, p2 := out[:n:n], out[n:2*n:2*n], out[2*n:3*n:3*n]
+// levels turns the resized planes into levels of R, G and B, in place.
+func (c colour) levels(planes [3][]float32) [3][]float32 {
 	switch c {
-	case grey:
-		for i, v := range p0 {
-			p1[i], p2[i] = v*mul[1]+add[1], v*mul[2]+add[2]
-			p0[i] = v*mul[0] + add[0]
-		}
-		return
 	case rgb:
-		for i, p := range [][]float32{p0, p1, p2} {
-			m, a := mul[i], add[i]
-			for j, v := range p {
-				p[j] = v*m + a
-			}
-		}
-		return
+		return planes
+	case grey:
+		copy(planes[1], planes[0])
+		copy(planes[2], planes[0])
+		return planes
 	}
 	// ITU-T T.871 (JFIF), section 7; and the same stretched to the limited
 	// range.
@@ -45,14 +29,16 @@ func (c colour) finish(out []float32, n int, spec model.Image) {
 		const k = 255.0 / 224
 		rCr, gCb, gCr, bCb = rCr*k, gCb*k, gCr*k, bCb*k
 	}
-	p1, p2 = p1[:len(p0)], p2[:len(p0)]
+	p0 := planes[0]
+	p1, p2 := planes[1][:len(p0)], planes[2][:len(p0)]
 	for i, y := range p0 {
 		y = (y - yOff) * yMul
 		cb, cr := p1[i]-128, p2[i]-128
-		p0[i] = clamp(y+rCr*cr)*mul[0] + add[0]
-		p1[i] = clamp(y+gCb*cb+gCr*cr)*mul[1] + add[1]
-		p2[i] = clamp(y+bCb*cb)*mul[2] + add[2]
+		p0[i] = clamp(y + rCr*cr)
+		p1[i] = clamp(y + gCb*cb + gCr*cr)
+		p2[i] = clamp(y + bCb*cb)
 	}
+	return planes
 }
 
 func clamp(v float32) float32 {

@@ -11,38 +11,6 @@ type orientation uint8
 
 func (o orientation) turned() bool { return o >= 5 }
 
-// upright writes the stored plane src, w wide and h high, upright to dst.
-func (o orientation) upright(dst, src []float32, w, h int) {
-	// The stored pixel (x, y) goes to the upright position at + x*dx + y*dy.
-	var at, dx, dy int
-	switch o {
-	case 2: // mirrored
-		at, dx, dy = w-1, -1, w
-	case 3: // upside down
-		at, dx, dy = w*h-1, -1, -w
-	case 4: // upside down and mirrored
-		at, dx, dy = w*(h-1), 1, -w
-	case 5: // transposed
-		at, dx, dy = 0, h, 1
-	case 6: // needs a quarter turn clockwise
-		at, dx, dy = h-1, h, -1
-	case 7: // transposed along the other diagonal
-		at, dx, dy = w*h-1, -h, -1
-	case 8: // needs a quarter turn anticlockwise
-		at, dx, dy = h*(w-1), -h, 1
-	default:
-		copy(dst, src)
-		return
-	}
-	for y := range h {
-		to := at + y*dy
-		for _, v := range src[y*w : (y+1)*w] {
-			dst[to] = v
-			to += dx
-		}
-	}
-}
-
 // exifOrientation reads the orientation out of a JPEG. Whatever is not
 // understood is upright: a broken note must not cost the picture.
 func exifOrientation(data []byte) orientation {

@@ -1,12 +1,19 @@
 // Package imaging turns an encoded picture into a classifier's tensor:
 // decoded, turned upright, put over white, resized by an antialiased triangle
-// filter, normalised.
+// filter, normalised and laid out as the model's spec says.
 //
-// JPEG (baseline, progressive, grey, CMYK), PNG, GIF (its first frame), WebP
-// and BMP are read. The resize is within a level or so of Pillow's BILINEAR
-// (a test compares them); a JPEG's luma and chroma planes are resized apart
-// and turned into RGB at the target's size, which is several times less work
-// than the other order.
+// JPEG (baseline, progressive, grey, CMYK), PNG, GIF (its first frame), still WebP
+// and BMP are read, of 8 or 16 bits a channel.
+//
+// There are two ways to the same tensor. Built with the tag turbo, a JPEG goes
+// through libjpeg-turbo in one call (turbo.c), which decodes bit for bit as
+// Pillow does; the tensor is within one level of Pillow's BILINEAR. What that
+// declines (CMYK, whatever it finds fault with) and everything else, and all
+// of it without the tag, is decoded in Go: there a JPEG's luma and chroma
+// planes are resized apart and turned into RGB at the target's size, which is
+// several times less work than the other order, and Go's decoder differs from
+// libjpeg-turbo's by some levels. What is refused, and in which words, is
+// always Go's verdict, so that it does not depend on the build.
 //
 // Guarantees, since pictures come from strangers: size is checked on the
 // header before anything is allocated; pictures that are decoded at the same
@@ -14,7 +21,7 @@
 // error; every error is a *problem.Error of status 415 or 422 that says what
 // is wrong.
 //
-// Non-goals: fetching, colour profiles, animations, keeping the aspect.
+// Non-goals: fetching, colour profiles, animations.
 package imaging
 
 import (
@@ -40,16 +47,20 @@ import (
 	"aisle.dev/aisle/internal/problem"
 )
 
-// Tensor decodes data and writes it to dst as [3][Height][Width] (R, G, B),
-// normalised as spec says. It may be called from many goroutines; where their
-// pictures together would need too much memory, some wait.
+// Tensor decodes data and writes it to dst, in the layout that spec says. It
+// may be called from many goroutines; where their pictures together would need
+// too much memory, some wait.
 func Tensor(dst []float32, data []byte, spec model.Image) error {
-	if len(dst) != 3*spec.Width*spec.Height {
-		return fmt.Errorf("imaging: %d numbers for a tensor of 3x%dx%d", len(dst), spec.Height, spec.Width)
+	if want := spec.Depth() * spec.Width * spec.Height; len(dst) != want {
+		return fmt.Errorf("imaging: %d numbers for a tensor of %d", len(dst), want)
 	}
 	h, err := readHeader(data)
 	if err != nil {
 		return err
+	}
+	l := newLayout(h, spec)
+	if turbo(dst, data, h, l) {
+		return nil
 	}
 	weight := h.memory()
 	// Waiting is not cancellable: those before us are decoding, not waiting
@@ -61,17 +72,17 @@ func Tensor(dst []float32, data []byte, spec model.Image) error {
 		// while the next one is decoded.
 		defer debug.FreeOSMemory()
 	}
-	return decodeTo(dst, data, h, spec)
+	return decodeTo(dst, data, h, l)
 }
 
-func decodeTo(dst []float32, data []byte, h header, spec model.Image) error {
+func decodeTo(dst []float32, data []byte, h header, l layout) error {
 	img, err := decode(h, data)
 	if err != nil {
 		return err
 	}
 	s := scratches.Get().(*scratch)
 	defer s.release()
-	s.tensor(dst, img, h, spec)
+	s.tensor(dst, img, h, l)
 	return nil
 }
 
@@ -144,10 +155,13 @@ func broken(format string, err error) error {
 type scratch struct {
 	rows   []uint64  // one pair of vertically resized rows
 	planes []byte    // R, G and B of pictures that are not planar
-	floats []float32 // a resized picture that is still lying on its side
+	floats []float32 // the resized planes
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// floats are the tensors of [Raw] before they are rounded.
+var floats = sync.Pool{New: func() any { return new([]float32) }}
 
 // release gives s back, unless a huge picture made it huge.
 func (s *scratch) release() {
@@ -164,25 +178,13 @@ func grow[T any](s []T, n int) []T {
 }
 
 // tensor resizes and normalises img into dst.
-func (s *scratch) tensor(dst []float32, img image.Image, h header, spec model.Image) {
-	w, ht := spec.Width, spec.Height
-	out := dst
-	if h.orientation.turned() {
-		w, ht = ht, w
-	}
-	if h.orientation > 1 {
-		s.floats = grow(s.floats, len(dst))
-		out = s.floats
-	}
-	n := w * ht
+func (s *scratch) tensor(dst []float32, img image.Image, h header, l layout) {
+	n := l.x.n * l.y.n
+	s.floats = grow(s.floats, 3*n)
+	resized := [3][]float32{s.floats[:n], s.floats[n : 2*n], s.floats[2*n:]}
 	planes, colour := s.split(img, h)
 	for i, p := range planes {
-		s.resize(out[i*n:(i+1)*n], p, w, ht)
+		s.resize(resized[i], p, l.x, l.y)
 	}
-	colour.finish(out, n, spec)
-	if h.orientation > 1 {
-		for c := range 3 {
-			h.orientation.upright(dst[c*n:(c+1)*n], out[c*n:(c+1)*n], w, ht)
-		}
-	}
+	l.place(dst, colour.levels(resized))
 }

@@ -11,14 +11,15 @@ type plane struct {
 
 func (p plane) w() int { return p.x.samples() }
 
-// resize writes p, resized to w x h, to dst, in levels of [0, 255].
+// resize writes p, resized to the windows cols and rows, to dst, in levels of [0, 255].
 //
 // Down first, then across, two output rows at a time. Numbers are kept in the
 // two 32-bit halves of 64-bit words, so that one multiplication serves two
 // pixels: the sums cannot carry over, since weights add up to 2^16 and values
 // have 8 bits (16 in the second pass).
-func (s *scratch) resize(dst []float32, p plane, w, h int) {
-	down, across := tapsFor(p.y, h), tapsFor(p.x, w)
+func (s *scratch) resize(dst []float32, p plane, cols, rows window) {
+	down, across := tapsFor(p.y, rows), tapsFor(p.x, cols)
+	w, h := cols.n, rows.n
 	s.rows = grow(s.rows, p.w())
 	for y := 0; y < h; y += 2 {
 		p.down(s.rows, down, y, 0)
@@ -37,7 +38,7 @@ func (s *scratch) resize(dst []float32, p plane, w, h int) {
 func (p plane) down(row []uint64, t *taps, y int, shift uint) {
 	const even = 0x000000ff_000000ff // bytes 0 and 4 of a word
 	weights := t.weights[y*t.n : (y+1)*t.n]
-	top := t.lo[y] * p.stride
+	top := int(t.lo[y]) * p.stride
 	x, w := 0, p.w()
 	for ; x+8 <= w; x += 8 {
 		var a, b, c, d uint64 // pixels 0 and 4, 1 and 5, 2 and 6, 3 and 7
@@ -91,7 +92,8 @@ func pairAcross(lower, upper []float32, row []uint64, t *taps) {
 	weights := t.weights
 	upper = upper[:len(lower)]
 	for x := range lower {
-		src := row[t.lo[x] : t.lo[x]+t.n]
+		lo := int(t.lo[x])
+		src := row[lo : lo+t.n]
 		w := weights[x*t.n:][:len(src)]
 		var sum uint64
 		if len(src) >= 4 { // most of what shrinking a photo takes

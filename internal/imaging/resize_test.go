@@ -82,7 +82,7 @@ func TestResizeIsATriangleFilter(t *testing.T) {
 		p.pix = rapid.SliceOfN(rapid.Byte(), n, n).Draw(t, "pixels")
 		w, h := rapid.IntRange(1, 30).Draw(t, "width"), rapid.IntRange(1, 30).Draw(t, "height")
 		got := make([]float32, w*h)
-		s.resize(got, p, w, h)
+		s.resize(got, p, window{w, 0, w}, window{h, 0, h})
 		for i, want := range reference(p, w, h) {
 			if d := math.Abs(float64(got[i]) - want); d > 0.05 {
 				t.Fatalf("%v x %v to %dx%d: pixel %d is %v, want %v", p.x, p.y, w, h, i, got[i], want)
@@ -96,13 +96,13 @@ func TestTapsAddUp(t *testing.T) {
 		size := rapid.IntRange(1, 5000).Draw(t, "size")
 		sub := rapid.SampledFrom([]int{1, 2, 4}).Draw(t, "pixels a sample")
 		out := rapid.IntRange(1, 300).Draw(t, "out")
-		tp := newTaps(tapsKey{axis{size, sub}, out})
+		tp := newTaps(tapsKey{axis{size, sub}, window{out, 0, out}})
 		for i, lo := range tp.lo {
 			sum := uint64(0)
 			for _, w := range tp.weights[i*tp.n : (i+1)*tp.n] {
 				sum += w
 			}
-			if sum != one || lo < 0 || lo+tp.n > (axis{size, sub}).samples() {
+			if sum != one || lo < 0 || int(lo)+tp.n > (axis{size, sub}).samples() {
 				t.Fatalf("output %d: weights add up to %d from %d on, of %d", i, sum, lo, size)
 			}
 		}
@@ -111,7 +111,7 @@ func TestTapsAddUp(t *testing.T) {
 
 func TestTapsCacheIsBounded(t *testing.T) {
 	for i := range 10 * maxCachedTaps {
-		tapsFor(axis{100 + i, 1}, 50)
+		tapsFor(axis{100 + i, 1}, window{50, 0, 50})
 	}
 	tapsCache.RLock()
 	defer tapsCache.RUnlock()

@@ -29,6 +29,8 @@ const accepted = "send JPEG, PNG, GIF, WebP or BMP"
 type header struct {
 	format        string
 	width, height int
+	channels      int  // of a JPEG
+	scans         int  // of a JPEG, its thumbnail's too
 	progressive   bool // a progressive JPEG
 	ycc           bool // a JPEG of luma and chroma, or of luma alone
 	limited       bool // a lossy WebP: Y in 16-235, Cb and Cr in 16-240
@@ -63,12 +65,26 @@ func readHeader(data []byte) (h header, err error) {
 	switch format {
 	case "jpeg":
 		h.ycc = cfg.ColorModel == color.YCbCrModel || cfg.ColorModel == color.GrayModel
+		switch cfg.ColorModel {
+		case color.GrayModel:
+			h.channels = 1
+		case color.CMYKModel:
+			h.channels = 4
+		default:
+			h.channels = 3
+		}
 		h.progressive = bytes.Contains(data, []byte{0xff, 0xc2})
-		if n := bytes.Count(data, []byte{0xff, 0xda}); n > maxScans || n*h.width*h.height > maxPasses {
-			return h, problem.New(http.StatusUnprocessableEntity, "the JPEG picture has %d scans of %dx%d pixels; at most %d scans and %d million pixels in all of them are decoded", n, h.width, h.height, maxScans, maxPasses/1_000_000)
+		h.scans = bytes.Count(data, []byte{0xff, 0xda})
+		if h.scans > maxScans || h.scans*h.width*h.height > maxPasses {
+			return h, problem.New(http.StatusUnprocessableEntity, "the JPEG picture has %d scans of %dx%d pixels; at most %d scans and %d million pixels in all of them are decoded", h.scans, h.width, h.height, maxScans, maxPasses/1_000_000)
 		}
 		h.orientation = exifOrientation(data)
 	case "webp":
+		// https://developers.google.com/speed/webp/docs/riff_container#extended_file_format
+		const animated = 2
+		if len(data) > 20 && string(data[12:16]) == "VP8X" && data[20]&animated != 0 {
+			return h, problem.New(http.StatusUnprocessableEntity, "animated WebP pictures are not read; send one of its frames")
+		}
 		h.limited = true // where it has luma and chroma at all
 	}
 	if n := h.memory(); n > budget {

@@ -111,7 +111,7 @@ func TestClusterOverlays(t *testing.T) {
 	for name, tt := range clusterOverlays {
 		t.Run(name, func(t *testing.T) {
 			c := ofCluster(t, name)
-			if len(c.services) != 3 || len(c.policies) != 3 || len(c.namespaces) != 1 {
+			if len(c.services) != 3 || len(c.policies) != 4 || len(c.namespaces) != 1 {
 				t.Fatalf("%d services, %d policies, %d namespaces", len(c.services), len(c.policies), len(c.namespaces))
 			}
 			if len(c.events) != tt.events {
@@ -295,7 +295,7 @@ func TestClusterKindsAreIgnoredHere(t *testing.T) {
 		got = append(got, i.Object)
 	}
 	if d := cmp.Diff([]string{
-		"Namespace default/aisle", "NetworkPolicy default/composer", "NetworkPolicy default/deny", "NetworkPolicy default/requests",
+		"Namespace default/aisle", "NetworkPolicy default/composer", "NetworkPolicy default/deny", "NetworkPolicy default/pictures", "NetworkPolicy default/requests",
 	}, got); d != "" {
 		t.Error(d)
 	}

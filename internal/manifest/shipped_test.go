@@ -113,7 +113,7 @@ func TestLocal(t *testing.T) {
 		}
 		for _, s := range []*Template{s, b} {
 			delete(s.Annotations, "autoscaling.knative.dev/max-scale")
-			s.Env = slices.DeleteFunc(s.Env, func(e EnvVar) bool { return e.Name == "HOST" })
+			s.Env = slices.DeleteFunc(s.Env, func(e EnvVar) bool { return e.Name == "HOST" || e.Name == "CACHE_DIR" })
 			for i := range s.Env {
 				if name := s.Env[i].Name; name == "MODEL" || name == "LEG_URL" {
 					s.Env[i].Value = ""
@@ -135,7 +135,7 @@ func TestLocal(t *testing.T) {
 	if d := cmp.Diff([]EnvVar{
 		{"COMPOSITION", "/etc/aisle/composition.yaml"}, {"LEG_URL", "http://{service}.{namespace}.localhost:8080"},
 		{"CLOSURES", "/etc/aisle-closures/closures.json"}, {"GOMAXPROCS", "1"}, {"HOST", "127.0.0.1"},
-		{"MODEL", "models/photo"}, {"HOST", "127.0.0.1"}, {"MODEL", "models/title"}, {"GOMAXPROCS", "1"}, {"HOST", "127.0.0.1"},
+		{"MODEL", "models/photo"}, {"HOST", "127.0.0.1"}, {"CACHE_DIR", ".cache/graphs"}, {"MODEL", "models/title"}, {"GOMAXPROCS", "1"}, {"HOST", "127.0.0.1"},
 	}, got); d != "" {
 		t.Error(d)
 	}

@@ -70,17 +70,7 @@ func (c Config) Features(fields []Field) (ids []int32, weights []float32) {
 	b := bags.Get().(*bag)
 	defer bags.Put(b)
 	b.reset(c)
-	for _, f := range fields { // attributes first: a long text must not push them out
-		if name, ok := strings.CutPrefix(f.Name, "attributes."); ok && c.AttributeWeight > 0 {
-			b.attribute(name, f.Text)
-		}
-	}
-	attributes := len(b.ids)
-	for _, f := range fields {
-		if !strings.HasPrefix(f.Name, "attributes.") {
-			b.text(c, f)
-		}
-	}
+	attributes := b.fill(c, fields)
 	if len(b.ids) == 0 {
 		return []int32{0}, []float32{0}
 	}
@@ -96,6 +86,16 @@ func (c Config) Features(fields []Field) (ids []int32, weights []float32) {
 	return ids, weights
 }
 
+// Names returns the n-grams whose ids Features returns, in the same order, for
+// people to read: title "red silk" of words, title <si of characters, where <
+// and > are a word's ends and $ is a text's.
+func (c Config) Names(fields []Field) []string {
+	b := &bag{naming: true}
+	b.reset(c)
+	b.fill(c, fields)
+	return b.names
+}
+
 var bags = sync.Pool{New: func() any { return new(bag) }}
 
 // bag collects distinct ids up to a limit.
@@ -106,6 +106,25 @@ type bag struct {
 	seen    []int32 // open addressing: id+1, or 0; a power of two at least twice limit long
 	folded  []byte
 	bounds  []int // of the words in folded: start, end, start, end, ...
+
+	naming bool // names has one for each id
+	names  []string
+}
+
+// fill adds the features of all fields, and returns how many are attributes'.
+func (b *bag) fill(c Config, fields []Field) (attributes int) {
+	for _, f := range fields { // attributes first: a long text must not push them out
+		if name, ok := strings.CutPrefix(f.Name, "attributes."); ok && c.AttributeWeight > 0 {
+			b.attribute(name, f.Text)
+		}
+	}
+	attributes = len(b.ids)
+	for _, f := range fields {
+		if !strings.HasPrefix(f.Name, "attributes.") {
+			b.text(c, f)
+		}
+	}
+	return attributes
 }
 
 func (b *bag) reset(c Config) {
@@ -124,9 +143,10 @@ func (b *bag) reset(c Config) {
 
 func (b *bag) full() bool { return len(b.ids) >= b.limit }
 
-func (b *bag) add(h uint64) {
+// add reports whether the feature is a new one.
+func (b *bag) add(h uint64) bool {
 	if b.full() {
-		return
+		return false
 	}
 	// Mix, so that the low bits of neighbouring FNV values do not collide, and
 	// scale to [0, buckets) by the high bits.
@@ -137,11 +157,11 @@ func (b *bag) add(h uint64) {
 	for at := uint32(id) & mask; ; at = (at + 1) & mask {
 		switch b.seen[at] {
 		case id + 1:
-			return
+			return false
 		case 0:
 			b.seen[at] = id + 1
 			b.ids = append(b.ids, id)
-			return
+			return true
 		}
 	}
 }
@@ -178,7 +198,9 @@ func (b *bag) attribute(name, value string) {
 	for _, c := range b.folded {
 		h = hash(h, c)
 	}
-	b.add(h)
+	if b.add(h) && b.naming {
+		b.names = append(b.names, fmt.Sprintf("%s %q", name, b.folded))
+	}
 }
 
 func (b *bag) text(c Config, f Field) {
@@ -194,19 +216,19 @@ func (b *bag) text(c Config, f Field) {
 	}
 	b.bounds = append(b.bounds, len(b.folded))
 	if c.Words[1] > 0 {
-		b.words(salt(kindWords, f.Name), c.Words)
+		b.words(salt(kindWords, f.Name), f.Name, c.Words)
 	}
 	if c.Chars[1] > 0 {
 		h := salt(kindChars, f.Name)
 		for i := 0; i < len(b.bounds) && !b.full(); i += 2 {
-			b.chars(h, b.folded[b.bounds[i]:b.bounds[i+1]], c.Chars)
+			b.chars(h, f.Name, b.folded[b.bounds[i]:b.bounds[i+1]], c.Chars)
 		}
 	}
 }
 
 // words adds the word n-grams. Those of two and more words also see the text's
 // end, since titles put what a thing is there.
-func (b *bag) words(salt uint64, n [2]int) {
+func (b *bag) words(salt uint64, field string, n [2]int) {
 	count := len(b.bounds) / 2
 	for i := 0; i < count && !b.full(); i++ {
 		h := salt
@@ -219,15 +241,19 @@ func (b *bag) words(salt uint64, n [2]int) {
 				}
 				h = hash(h, ' ')
 			}
-			if k+1 >= n[0] {
-				b.add(h)
+			if k+1 >= n[0] && b.add(h) && b.naming {
+				last, end := min(i+k, count-1), ""
+				if i+k == count {
+					end = " $"
+				}
+				b.names = append(b.names, fmt.Sprintf("%s %q", field, string(b.folded[b.bounds[2*i]:b.bounds[2*last+1]])+end))
 			}
 		}
 	}
 }
 
 // chars adds the n-grams of "<word>", counted in characters.
-func (b *bag) chars(salt uint64, word []byte, n [2]int) {
+func (b *bag) chars(salt uint64, field string, word []byte, n [2]int) {
 	for start := -1; start < len(word) && !b.full(); {
 		h, at := salt, start
 		for k := 1; k <= n[1] && at <= len(word); k++ {
@@ -241,8 +267,8 @@ func (b *bag) chars(salt uint64, word []byte, n [2]int) {
 					h = hash(h, word[at])
 				}
 			}
-			if k >= n[0] {
-				b.add(h)
+			if k >= n[0] && b.add(h) && b.naming {
+				b.names = append(b.names, field+" "+strings.Repeat("<", max(0, -start))+string(word[max(0, start):min(at, len(word))])+strings.Repeat(">", max(0, at-len(word))))
 			}
 		}
 		if start < 0 {

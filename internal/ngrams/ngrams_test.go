@@ -25,6 +25,18 @@ func TestFeaturesGolden(t *testing.T) {
 	}
 }
 
+func TestNames(t *testing.T) {
+	c := Config{Buckets: 1 << 24, Words: [2]int{1, 2}, Chars: [2]int{3, 3}, MaxTokens: 64, AttributeWeight: 0.5}
+	fields := []Field{{"title", "Red tie"}, {"attributes.gender", "Men"}}
+	want := []string{`gender "men"`, `title "red"`, `title "red tie"`, `title "tie"`, `title "tie $"`, "title <re", "title red", "title ed>", "title <ti", "title tie", "title ie>"}
+	if diff := cmp.Diff(want, c.Names(fields)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if n := count(c, fields...); n != len(want) {
+		t.Errorf("%d ids for %d names", n, len(want))
+	}
+}
+
 func count(c Config, fields ...Field) int {
 	ids, _ := c.Features(fields)
 	return len(ids)

@@ -11,9 +11,12 @@
 // The environment is never destroyed: it belongs to the process, and C code
 // may still use it in exit handlers.
 //
-// Non-goals: asking a graph for its tensors' names (onnxruntime_go builds a
-// second session for that; a model package declares them), strings,
-// sequences, maps, and training.
+// A graph's names, types and shapes are read from its file ([Inspect]), since
+// onnxruntime_go builds a second session for that.
+//
+// Non-goals: sequences, maps (but skl2onnx's ZipMap), sparse and optional
+// tensors, types of less than a byte, complex numbers, and training. A scalar
+// input of strings or 16-bit floats cannot be given through onnxruntime_go.
 package onnx
 
 import (

@@ -4,134 +4,50 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
-	"strconv"
 	"sync"
 
 	ort "github.com/yalue/onnxruntime_go"
 )
 
-// Devices that a session can be asked to run on.
-const (
-	CPU  = "cpu"
-	CUDA = "cuda"
-	Auto = "auto" // cuda where there is one, else cpu
-)
-
 // ErrClosed is what a run after [Session.Close] gets.
 var ErrClosed = errors.New("the session is closed")
 
-// Options of [Open].
-type Options struct {
-	Inputs  []string // the graph's input names, in the order in which Run takes them
-	Outputs []string // the names of the outputs wanted, in the order of Run's
-	Device  string   // CPU, CUDA or Auto; empty means CPU
-	// Threads run one node of the graph together. 0 means 1: a server has
-	// other requests for its other cores, and threads that wait for each
-	// other cost more than they give on small graphs.
-	Threads int
-}
-
 // Session is one loaded graph.
 type Session struct {
-	device  string
-	inputs  int
-	outputs []string
+	device   string
+	fallback error
+	inputs   []Port
+	outputs  []Port
 
 	// mu is read-held by each run and write-held by Close.
 	mu sync.RWMutex
 	s  *ort.DynamicAdvancedSession // nil once closed; guarded by mu
 }
 
-// Open loads the graph at path. A graph with external data finds it beside
-// the file.
-func Open(path string, o Options) (*Session, error) {
-	if err := initialised(); err != nil {
-		return nil, err
-	}
-	if len(o.Inputs) == 0 || len(o.Outputs) == 0 {
-		return nil, fmt.Errorf("open %s: name the graph's inputs and outputs", path)
-	}
-	if _, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("open graph: %w", err)
-	}
-	var why error
-	switch o.Device {
-	case CUDA, Auto:
-		s, err := open(path, o, CUDA)
-		if err == nil {
-			return s, nil
-		}
-		if o.Device == CUDA {
-			return nil, fmt.Errorf("device cuda was asked for and is not usable: %w", err)
-		}
-		why = err
-	case "", CPU:
-	default:
-		return nil, fmt.Errorf("device %q: want cpu, cuda or auto", o.Device)
-	}
-	s, err := open(path, o, CPU)
-	if err != nil && why != nil {
-		return nil, fmt.Errorf("%w (and not on cuda: %w)", err, why)
-	}
-	return s, err
-}
-
-func open(path string, o Options, device string) (*Session, error) {
-	so, err := ort.NewSessionOptions()
-	if err != nil {
-		return nil, fmt.Errorf("session options: %w", err)
-	}
-	// The session copies its options.
-	defer func() { _ = so.Destroy() }()
-	if err := errors.Join(
-		so.SetIntraOpNumThreads(max(1, o.Threads)),
-		so.SetInterOpNumThreads(1),
-		// A waiting thread that spins takes a core from other pods.
-		so.AddSessionConfigEntry("session.intra_op.allow_spinning", "0"),
-		so.AddSessionConfigEntry("session.inter_op.allow_spinning", "0"),
-		so.SetLogSeverityLevel(ort.LoggingLevelError),
-	); err != nil {
-		return nil, fmt.Errorf("session options: %w", err)
-	}
-	if device == CUDA {
-		if err := withCUDA(so); err != nil {
-			return nil, err
-		}
-	}
-	s, err := ort.NewDynamicAdvancedSession(path, o.Inputs, o.Outputs, so)
-	if err != nil {
-		return nil, fmt.Errorf("load graph %s: %w", path, err)
-	}
-	return &Session{device: device, inputs: len(o.Inputs), outputs: o.Outputs, s: s}, nil
-}
-
-func withCUDA(so *ort.SessionOptions) error {
-	co, err := ort.NewCUDAProviderOptions()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = co.Destroy() }() // copied by AppendExecutionProviderCUDA
-	if err := co.Update(map[string]string{"device_id": strconv.Itoa(0)}); err != nil {
-		return err
-	}
-	return so.AppendExecutionProviderCUDA(co)
-}
-
 // Device is where the session runs: CPU or CUDA.
 func (s *Session) Device() string { return s.device }
 
+// Fallback is why the CPU took the place of a GPU, where either would do and
+// this is so; nil else.
+func (s *Session) Fallback() error { return s.fallback }
+
+// Keys are the columns of the output at i of the session's when it is a
+// zipmap, and nil else.
+func (s *Session) Keys(i int) []string { return s.outputs[i].Keys }
+
 // Run runs the graph. in has one tensor for each declared input. out has one
 // for each declared output: with a shape and elements, which are written, or
-// the zero Tensor, which is replaced by one of the runtime's shape.
+// the zero Tensor, which is replaced by one of the runtime's shape. Scalars,
+// strings and 16-bit floats come only in place of the zero Tensor. A zipmap
+// comes as FP32 [rows, keys].
 //
 // When ctx ends first, the run is told to stop, which it does between two of
 // the graph's nodes, and Run returns ctx's error; what is in out is then
 // undefined. in and out must not be used by others until Run has returned.
 func (s *Session) Run(ctx context.Context, in, out []Tensor) error {
-	if len(in) != s.inputs || len(out) != len(s.outputs) {
-		return fmt.Errorf("%d inputs and %d outputs given; the session has %d and %d", len(in), len(out), s.inputs, len(s.outputs))
+	if len(in) != len(s.inputs) || len(out) != len(s.outputs) {
+		return fmt.Errorf("%d inputs and %d outputs given; the session has %d and %d", len(in), len(out), len(s.inputs), len(s.outputs))
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -149,26 +65,21 @@ func (s *Session) Run(ctx context.Context, in, out []Tensor) error {
 	values := make([]ort.Value, len(in)+len(out))
 	defer func() {
 		for _, v := range values {
-			if v != nil {
-				_ = v.Destroy() // cannot fail for a tensor
-			}
+			destroy(v)
 		}
 	}()
 	ins, outs := values[:len(in):len(in)], values[len(in):]
 	for i, t := range in {
 		v, err := t.value(&pin)
 		if err != nil {
-			return fmt.Errorf("input %d: %w", i, err)
+			return fmt.Errorf("input %s: %w", s.inputs[i].Name, err)
 		}
 		ins[i] = v
 	}
 	for i, t := range out {
-		if t.Shape == nil && t.F32 == nil && t.I32 == nil && t.I64 == nil {
-			continue
-		}
-		v, err := t.value(&pin)
+		v, err := s.outputs[i].room(t, &pin)
 		if err != nil {
-			return fmt.Errorf("output %s: %w", s.outputs[i], err)
+			return fmt.Errorf("output %s: %w", s.outputs[i].Name, err)
 		}
 		outs[i] = v
 	}
@@ -177,16 +88,35 @@ func (s *Session) Run(ctx context.Context, in, out []Tensor) error {
 		return err
 	}
 	for i := range out {
-		if out[i].Shape != nil {
+		if !out[i].isZero() {
 			continue
 		}
-		t, err := take(outs[i])
+		t, err := take(outs[i], s.outputs[i])
 		if err != nil {
-			return fmt.Errorf("output %s: %w", s.outputs[i], err)
+			return fmt.Errorf("output %s: %w", s.outputs[i].Name, err)
 		}
 		out[i] = t
 	}
 	return nil
+}
+
+// room is where the runtime is to write an output: nil where it makes room
+// itself.
+func (p Port) room(t Tensor, pin *runtime.Pinner) (ort.Value, error) {
+	switch {
+	case !t.isZero() && (len(t.Shape) == 0 || t.Type() == BYTES || p.Datatype == FP16 || p.Datatype == BF16):
+		return nil, errors.New("scalars, strings and 16-bit floats have memory of the runtime's only: give the zero Tensor")
+	case !t.isZero():
+		return t.value(pin)
+	case p.Shape != nil && len(p.Shape) == 0 && p.Datatype != BYTES:
+		// onnxruntime_go makes no room for a scalar, but takes one.
+		e := elements[p.Datatype]
+		if e.scalar == nil { // widened
+			e = elements[FP32]
+		}
+		return e.scalar(make([]byte, e.size))
+	}
+	return nil, nil
 }
 
 // run calls the runtime, and stops it when ctx ends.

@@ -3,84 +3,115 @@ package onnx
 import (
 	"fmt"
 	"math"
-	"runtime"
-
-	ort "github.com/yalue/onnxruntime_go"
 )
 
-// Tensor is a dense tensor, row-major, of one of the three element types;
-// exactly one of the slices is set. Its memory belongs to the caller.
+// Datatypes of [Tensor], by their names in the Open Inference Protocol.
+const (
+	BOOL   = "BOOL"
+	UINT8  = "UINT8"
+	UINT16 = "UINT16"
+	UINT32 = "UINT32"
+	UINT64 = "UINT64"
+	INT8   = "INT8"
+	INT16  = "INT16"
+	INT32  = "INT32"
+	INT64  = "INT64"
+	FP16   = "FP16"
+	BF16   = "BF16"
+	FP32   = "FP32"
+	FP64   = "FP64"
+	BYTES  = "BYTES" // strings
+)
+
+// Tensor is a dense tensor, row-major. Exactly one of its slices is set; its
+// memory belongs to the caller. A tensor without dimensions is a scalar.
 type Tensor struct {
-	Shape []int64
-	F32   []float32
-	I32   []int32
-	I64   []int64
+	Datatype string // may be empty with F32 (FP32), I32 (INT32), I64 (INT64) and Strings (BYTES)
+	Shape    []int64
+	F32      []float32
+	I32      []int32
+	I64      []int64
+	Strings  []string
+	Raw      []byte // little-endian elements of Datatype, any but BYTES; a BOOL is one byte, 0 or 1
 }
 
-// check returns the tensor's number of elements. A shape without elements is
-// refused: there is nothing to run, and no address to give to C.
+// Type is the tensor's datatype, also where that is implied; empty if there is
+// none.
+func (t Tensor) Type() string {
+	switch {
+	case t.Datatype != "":
+		return t.Datatype
+	case t.F32 != nil:
+		return FP32
+	case t.I32 != nil:
+		return INT32
+	case t.I64 != nil:
+		return INT64
+	case t.Strings != nil:
+		return BYTES
+	}
+	return ""
+}
+
+// Size is the number of bytes of an element in [Tensor.Raw]: 0 for BYTES, and
+// for what is no datatype.
+func Size(datatype string) int {
+	return elements[datatype].size
+}
+
+// isZero reports whether t is the zero Tensor.
+func (t Tensor) isZero() bool {
+	return t.Type() == "" && t.Shape == nil && t.Raw == nil
+}
+
+// check returns the tensor's number of elements.
 func (t Tensor) check() (int, error) {
-	n := int64(1)
+	n, empty := int64(1), false
 	for _, d := range t.Shape {
-		if d < 1 || n > math.MaxInt32/d {
-			return 0, fmt.Errorf("shape %v: want dimensions of at least 1, and fewer than 2^31 elements", t.Shape)
+		if d < 0 || d > math.MaxInt32 {
+			return 0, fmt.Errorf("shape %v: want dimensions of at least 0, and fewer than 2^31 elements", t.Shape)
+		}
+		if d == 0 {
+			empty = true
+			continue
+		}
+		if n > math.MaxInt32/d {
+			return 0, fmt.Errorf("shape %v: want dimensions of at least 0, and fewer than 2^31 elements", t.Shape)
 		}
 		n *= d
 	}
-	set, have := 0, 0
-	for _, l := range []int{len(t.F32), len(t.I32), len(t.I64)} {
-		if l > 0 {
-			set, have = set+1, l
+	if empty {
+		n = 0
+	}
+	datatype := t.Type()
+	e, known := elements[datatype]
+	if !known {
+		return 0, fmt.Errorf("shape %v: %q is no datatype (want elements of one type, as the Open Inference Protocol names them)", t.Shape, datatype)
+	}
+	set, have, of := 0, int64(0), datatype
+	for _, s := range []struct {
+		of  string
+		len int
+		set bool
+	}{
+		{FP32, len(t.F32), t.F32 != nil},
+		{INT32, len(t.I32), t.I32 != nil},
+		{INT64, len(t.I64), t.I64 != nil},
+		{BYTES, len(t.Strings), t.Strings != nil},
+	} {
+		if s.set {
+			set, have, of = set+1, int64(s.len), s.of
 		}
 	}
-	if set != 1 || int64(have) != n || len(t.Shape) == 0 {
-		return 0, fmt.Errorf("shape %v wants %d elements of one type; there are %d in %d slices", t.Shape, n, have, set)
+	if t.Raw != nil {
+		set++
+		if e.size == 0 || len(t.Raw)%e.size != 0 {
+			return 0, fmt.Errorf("shape %v: %d raw bytes are no elements of %s", t.Shape, len(t.Raw), datatype)
+		}
+		have = int64(len(t.Raw) / e.size)
 	}
-	return have, nil
-}
-
-// value wraps t for C, which keeps the address of its elements until the
-// value is destroyed: they stay pinned that long.
-func (t Tensor) value(pin *runtime.Pinner) (ort.Value, error) {
-	if _, err := t.check(); err != nil {
-		return nil, err
+	if set > 1 || have != n || of != datatype {
+		return 0, fmt.Errorf("shape %v wants %d elements of one type, %s; there are %d of %s in %d slices", t.Shape, n, datatype, have, of, set)
 	}
-	switch {
-	case t.F32 != nil:
-		pin.Pin(&t.F32[0])
-		return newValue(t.Shape, t.F32)
-	case t.I32 != nil:
-		pin.Pin(&t.I32[0])
-		return newValue(t.Shape, t.I32)
-	default:
-		pin.Pin(&t.I64[0])
-		return newValue(t.Shape, t.I64)
-	}
-}
-
-// newValue keeps a nil *ort.Tensor from becoming a non-nil ort.Value.
-func newValue[T float32 | int32 | int64](shape []int64, data []T) (ort.Value, error) {
-	v, err := ort.NewTensor(ort.Shape(shape), data)
-	if err != nil {
-		return nil, err
-	}
-	return v, nil
-}
-
-// take copies what the runtime allocated. (onnxruntime_go has already copied
-// it into a slice of its own, to which C keeps a pointer until v is
-// destroyed; the slice itself survives that.)
-func take(v ort.Value) (Tensor, error) {
-	t := Tensor{Shape: v.GetShape()}
-	switch v := v.(type) {
-	case *ort.Tensor[float32]:
-		t.F32 = v.GetData()
-	case *ort.Tensor[int32]:
-		t.I32 = v.GetData()
-	case *ort.Tensor[int64]:
-		t.I64 = v.GetData()
-	default:
-		return Tensor{}, fmt.Errorf("an output is a %T; FP32, INT32 and INT64 tensors are read", v)
-	}
-	return t, nil
+	return int(n), nil
 }

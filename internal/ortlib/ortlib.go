@@ -11,9 +11,8 @@
 // Libraries are fetched for linux/amd64 and linux/arm64: for another platform
 // than this one by [FindFor], which is for those who make images.
 //
-// Non-goals: other systems, GPU builds (name an installed
-// one), and finding the library in a deployed classifier, which never
-// downloads anything.
+// Non-goals: other systems, CUDA itself, and finding the library in a deployed
+// classifier, which never downloads anything.
 package ortlib
 
 import (
@@ -60,8 +59,21 @@ func FindFor(ctx context.Context, platform string) (string, error) {
 	return find(ctx, "", platform)
 }
 
+// FindGPU is [Find] for the build that runs on NVIDIA's GPUs. CUDA 12 and cuDNN
+// 9 are the machine's to have. What the user named is used as it is.
+func FindGPU(ctx context.Context) (string, error) {
+	f := Finder{Named: os.Getenv(Env), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	if f.Platform == "linux/amd64" {
+		f.Sources = []Source{gpu}
+	}
+	return f.inUserCache(ctx)
+}
+
 func find(ctx context.Context, named, platform string) (string, error) {
-	f := Finder{Named: named, Sources: sources[platform], Platform: platform}
+	return Finder{Named: named, Sources: sources[platform], Platform: platform}.inUserCache(ctx)
+}
+
+func (f Finder) inUserCache(ctx context.Context) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", fmt.Errorf("find a cache folder for ONNX Runtime (set HOME, or name an installed library in %s): %w", Env, err)
@@ -78,7 +90,7 @@ func (f Finder) Find(ctx context.Context) (string, error) {
 		return named(f.Named)
 	}
 	if len(f.Sources) == 0 {
-		return "", fmt.Errorf("ONNX Runtime is fetched for linux/amd64 and linux/arm64 only, and this is %s; install ONNX Runtime 1.24 and name its library in %s", f.Platform, Env)
+		return "", fmt.Errorf("ONNX Runtime is fetched for linux/amd64 and linux/arm64 only (its build for GPUs for linux/amd64), and this is %s; install ONNX Runtime 1.24 and name its library in %s", f.Platform, Env)
 	}
 	if err := os.MkdirAll(f.CacheDir, 0o755); err != nil {
 		return "", fmt.Errorf("make the cache folder of ONNX Runtime: %w", err)
@@ -126,6 +138,9 @@ func (f Finder) cached() (string, error) {
 	for _, s := range f.Sources {
 		path := filepath.Join(f.CacheDir, s.dir(), Name)
 		sum, err := fileSum(path)
+		if err == nil && sum == s.SHA256 {
+			err = s.beside(filepath.Dir(path))
+		}
 		switch {
 		case errors.Is(err, os.ErrNotExist):
 			errs = append(errs, fmt.Errorf("%s is not there", path))
@@ -138,6 +153,19 @@ func (f Finder) cached() (string, error) {
 		}
 	}
 	return "", errors.Join(errs...)
+}
+
+// beside checks the libraries that are to be in dir beside the source's own.
+func (s Source) beside(dir string) error {
+	for _, m := range s.Beside {
+		path := filepath.Join(dir, filepath.Base(m.Path))
+		if sum, err := fileSum(path); err != nil {
+			return err
+		} else if sum != m.SHA256 {
+			return fmt.Errorf("%s is damaged: its sha256 is %s", path, sum)
+		}
+	}
+	return nil
 }
 
 func fileSum(path string) (string, error) {

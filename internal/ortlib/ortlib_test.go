@@ -309,3 +309,46 @@ func TestInstall(t *testing.T) {
 		t.Error("installed what is not there")
 	}
 }
+
+// A source of several libraries is whole or not there.
+func TestLibrariesBeside(t *testing.T) {
+	f, fake := finder(t), newFake(t)
+	cuda := []byte("for CUDA")
+	s := gpu
+	s.SHA256, s.Beside = sum(library), []Member{{"x/libonnxruntime_providers_cuda.so", sum(cuda)}}
+	f.Sources = []Source{s}
+	var b bytes.Buffer
+	zw := zip.NewWriter(&b)
+	for name, data := range map[string][]byte{s.Member: library, s.Beside[0].Path: cuda} {
+		w, err := zw.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := zw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	fake.client(t, "pip", "onnxruntime_gpu-1.24.4-cp311.whl", b.Bytes())
+	path, err := f.Find(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	beside := filepath.Join(filepath.Dir(path), "libonnxruntime_providers_cuda.so")
+	for range 2 {
+		if got, err := os.ReadFile(beside); err != nil || !bytes.Equal(got, cuda) {
+			t.Errorf("beside it: %q, %v", got, err)
+		}
+		if err := os.WriteFile(beside, []byte("damaged"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := f.Find(t.Context()); err != nil || again != path {
+			t.Fatalf("%s, %v", again, err)
+		}
+	}
+	if got := fake.called(t); got != "pip pip pip" {
+		t.Errorf("clients run: %q", got)
+	}
+}

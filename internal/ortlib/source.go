@@ -14,11 +14,13 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
-// maxLibrary bounds what is unpacked; the library has 22 MB.
-const maxLibrary = 128 << 20
+// maxLibrary bounds what is unpacked of one library: they have 22 MB, and 367
+// that for CUDA.
+const maxLibrary = 512 << 20
 
 // Source is a published package that contains the library, and the ordinary
 // client of its registry, so that the user's mirror and proxy settings hold.
@@ -28,6 +30,13 @@ type Source struct {
 	Archive string   // pattern of the archive's name: *.tgz or *.whl
 	Member  string   // the library in the archive
 	SHA256  string   // of the library
+	Beside  []Member // further libraries, which that one loads from its folder
+}
+
+// Member is a library in an archive.
+type Member struct {
+	Path   string // in the archive; its base is the file's name
+	SHA256 string
 }
 
 // sources are tried in order, by platform.
@@ -61,6 +70,20 @@ var pypi = Source{
 	Archive: "*.whl",
 	Member:  "onnxruntime/capi/libonnxruntime.so.1.24.4",
 	SHA256:  "2d518e11c7767f9fdc4413bdbeb45acf30db504ff76a82fc19d9238a3f9f6c24",
+}
+
+// gpu is the build for CUDA 12 and cuDNN 9, which are not in it.
+var gpu = Source{
+	Name: "PyPI onnxruntime-gpu==1.24.4",
+	Command: []string{"pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:",
+		"--implementation", "cp", "--python-version", "3.11", "onnxruntime-gpu==1.24.4"},
+	Archive: "*.whl",
+	Member:  "onnxruntime/capi/libonnxruntime.so.1.24.4",
+	SHA256:  "b10825f4306b01a4951c528554f2495c4597080c63637b300669544d9c142e76",
+	Beside: []Member{
+		{"onnxruntime/capi/libonnxruntime_providers_shared.so", "086ec1d5388f64153d9c63470d126693db9a182c8ce236d3a1119068471b8a0d"},
+		{"onnxruntime/capi/libonnxruntime_providers_cuda.so", "3c4645a1f7c9b687b5480b8bd6235311b139b657a7ebee19f95c7340efac1c76"},
+	},
 }
 
 // dir is the source's folder in the cache. The digest is in its name, so that
@@ -97,26 +120,36 @@ func (s Source) fetch(ctx context.Context, dst string) (string, error) {
 		return "", fmt.Errorf("%s left %d files like %s; want 1", s.Command[0], len(archives), s.Archive)
 	}
 
-	lib := filepath.Join(tmp, Name)
-	sum, err := s.unpack(archives[0], lib)
-	if err != nil {
-		return "", fmt.Errorf("unpack %s: %w", filepath.Base(archives[0]), err)
+	// The library itself last: where it is, the others are.
+	for _, m := range append(slices.Clone(s.Beside), Member{s.Member, s.SHA256}) {
+		lib := filepath.Join(tmp, Name)
+		sum, err := s.unpack(archives[0], m.Path, lib)
+		if err != nil {
+			return "", fmt.Errorf("unpack %s: %w", filepath.Base(archives[0]), err)
+		}
+		if sum != m.SHA256 {
+			return "", fmt.Errorf("%s has sha256 %s, but %s is pinned; it was not kept", m.Path, sum, m.SHA256)
+		}
+		to := dst
+		if m.Path != s.Member {
+			to = filepath.Join(filepath.Dir(dst), path.Base(m.Path))
+		}
+		if err := os.Rename(lib, to); err != nil {
+			return "", err
+		}
 	}
-	if sum != s.SHA256 {
-		return "", fmt.Errorf("%s has sha256 %s, but %s is pinned; it was not kept", s.Member, sum, s.SHA256)
-	}
-	return dst, os.Rename(lib, dst)
+	return dst, nil
 }
 
-// unpack writes the archive's member to dst and returns its sha256.
-func (s Source) unpack(archive, dst string) (string, error) {
+// unpack writes a member of the archive to dst and returns its sha256.
+func (s Source) unpack(archive, member, dst string) (string, error) {
 	if path.Ext(s.Archive) == ".whl" {
 		r, err := zip.OpenReader(archive)
 		if err != nil {
 			return "", err
 		}
 		defer r.Close()
-		f, err := r.Open(s.Member)
+		f, err := r.Open(member)
 		if err != nil {
 			return "", err
 		}
@@ -135,12 +168,12 @@ func (s Source) unpack(archive, dst string) (string, error) {
 	for tr := tar.NewReader(zr); ; {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {
-			return "", fmt.Errorf("there is no %s in it", s.Member)
+			return "", fmt.Errorf("there is no %s in it", member)
 		}
 		if err != nil {
 			return "", err
 		}
-		if h.Name == s.Member && h.Typeflag == tar.TypeReg {
+		if h.Name == member && h.Typeflag == tar.TypeReg {
 			return save(tr, dst)
 		}
 	}

@@ -68,32 +68,52 @@ func Status(err error) int {
 	return http.StatusInternalServerError
 }
 
-// Write answers with err as problem+json. The members are RFC 9457's type,
-// title, status and detail, and "error", which repeats the detail for clients
-// that look for the older convention.
-func Write(w http.ResponseWriter, err error) {
+// Detail is the sentence that the caller of a service is told of err.
+func Detail(err error) string {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Detail
+	}
+	switch Status(err) {
+	case http.StatusRequestEntityTooLarge:
+		mb, _ := errors.AsType[*http.MaxBytesError](err)
+		return fmt.Sprintf("the request body is larger than %d bytes", mb.Limit)
+	case http.StatusGatewayTimeout:
+		return "the deadline passed before there was an answer"
+	}
+	return "internal error; the service's log says more"
+}
+
+// RetryAfter sets the header of that name where err says when to try again.
+func RetryAfter(h http.Header, err error) {
+	if e, ok := errors.AsType[*Error](err); ok && e.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
+	}
+}
+
+// Members are those of RFC 9457 that tell of err: type, title, status and
+// detail, and what the error adds.
+func Members(err error) map[string]any {
 	status := Status(err)
 	body := map[string]any{"type": "about:blank", "title": http.StatusText(status), "status": status}
-	detail := "internal error; the service's log says more"
-	switch e, ok := errors.AsType[*Error](err); {
-	case ok:
-		detail = e.Detail
+	if e, ok := errors.AsType[*Error](err); ok {
 		for k, v := range e.Extra {
 			body[k] = v
 		}
 		if e.Type != "" {
 			body["type"] = e.Type
 		}
-		if e.RetryAfter > 0 {
-			w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
-		}
-	case status == http.StatusRequestEntityTooLarge:
-		mb, _ := errors.AsType[*http.MaxBytesError](err)
-		detail = fmt.Sprintf("the request body is larger than %d bytes", mb.Limit)
-	case status == http.StatusGatewayTimeout:
-		detail = "the deadline passed before there was an answer"
 	}
-	body["detail"], body["error"] = detail, detail
+	body["detail"] = Detail(err)
+	return body
+}
+
+// Write answers with err as problem+json: its [Members], and "error", which
+// repeats the detail for clients that look for the older convention.
+func Write(w http.ResponseWriter, err error) {
+	status, body := Status(err), Members(err)
+	detail := body["detail"]
+	body["error"] = detail
+	RetryAfter(w.Header(), err)
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)                 // people read it; it is never HTML
@@ -113,7 +133,7 @@ func Write(w http.ResponseWriter, err error) {
 // too: net/http would cut the connection and log it where nobody looks.
 func Handler(h func(http.ResponseWriter, *http.Request) error, report func(*http.Request, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		err := recovered(h, w, r)
+		err := Recover(func() error { return h(w, r) })
 		if err == nil {
 			return
 		}
@@ -124,7 +144,9 @@ func Handler(h func(http.ResponseWriter, *http.Request) error, report func(*http
 	})
 }
 
-func recovered(h func(http.ResponseWriter, *http.Request) error, w http.ResponseWriter, r *http.Request) (err error) {
+// Recover calls f, and makes an error of its panic, if it is not the one by
+// which a handler cuts its connection.
+func Recover(f func() error) (err error) {
 	defer func() {
 		switch v := recover(); v {
 		case nil:
@@ -134,5 +156,5 @@ func recovered(h func(http.ResponseWriter, *http.Request) error, w http.Response
 			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 		}
 	}()
-	return h(w, r)
+	return f()
 }

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -61,29 +62,51 @@ type Image struct {
 	Data []byte `json:"data,omitempty"`
 }
 
+// Asked is a product with what is asked about it, which is no part of it.
+type Asked struct {
+	Product
+	Explain bool `json:"explain,omitempty"` // which of its words speak for the answer?
+}
+
 // Decode reads one product from JSON text. It refuses unknown fields,
 // trailing data, invalid UTF-8, NUL characters, and whatever [Product.Validate]
 // refuses.
 func Decode(data []byte) (Product, error) {
-	var p Product
+	p, err := decode[Product](data)
+	if err != nil {
+		return Product{}, err
+	}
+	return p, p.Validate()
+}
+
+// DecodeAsked reads one product as [Decode] does, and what is asked about it.
+func DecodeAsked(data []byte) (Asked, error) {
+	a, err := decode[Asked](data)
+	if err != nil {
+		return Asked{}, err
+	}
+	return a, a.Validate()
+}
+
+func decode[T Product | Asked](data []byte) (T, error) {
+	var p T
 	if len(data) > MaxBody {
 		return p, problem.New(http.StatusRequestEntityTooLarge, "the product is larger than %d bytes", MaxBody)
 	}
 	if !utf8.Valid(data) {
 		return p, problem.New(http.StatusBadRequest, "the product is not valid UTF-8")
 	}
-	err := jsonv2.Unmarshal(data, &p, jsonv2.RejectUnknownMembers(true))
-	if err != nil {
-		return Product{}, problem.New(http.StatusBadRequest, "the product is not valid JSON of the product schema: %s", explain(data, err))
+	if err := jsonv2.Unmarshal(data, &p, jsonv2.RejectUnknownMembers(true)); err != nil {
+		return p, problem.New(http.StatusBadRequest, "the product is not valid JSON of the product schema: %s", explain[T](data, err))
 	}
-	return p, p.Validate()
+	return p, nil
 }
 
 // explain words a refusal: as encoding/json does where that refuses too, since
 // its errors name the field and the kind; else (a name twice, a name in other
 // case) as json/v2 does.
-func explain(data []byte, refusal error) string {
-	var p Product
+func explain[T Product | Asked](data []byte, refusal error) string {
+	var p T
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	err := dec.Decode(&p)
@@ -221,6 +244,24 @@ func (p Product) Only(fields []string) Product {
 		}
 	}
 	return q
+}
+
+// With returns the product with the text of a field, named as for [Product.Field],
+// replaced.
+func (p Product) With(name, text string) Product {
+	switch name {
+	case "title":
+		p.Title = text
+	case "description":
+		p.Description = text
+	case "brand":
+		p.Brand = text
+	}
+	if k, ok := strings.CutPrefix(name, "attributes."); ok {
+		p.Attributes = maps.Clone(p.Attributes)
+		p.Attributes[k] = text
+	}
+	return p
 }
 
 // Has reports whether the product has any of the named fields.

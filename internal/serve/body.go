@@ -2,6 +2,7 @@ package serve
 
 import (
 	"compress/gzip"
+	"compress/zlib"
 	"errors"
 	"fmt"
 	"io"
@@ -24,20 +25,22 @@ const (
 )
 
 // ReadBody returns the whole body of r, decompressed, if it has at most max
-// bytes. It understands the content codings identity and gzip. Errors are
-// *problem.Error: 413 for too much (before or after decompression: a bomb is
-// given up at max bytes), 415 for another coding, 400 for a body that ends
-// too early or is not gzip, 408 for one that took too long: bodyTimeout, or
+// bytes. It understands the content codings identity, gzip and deflate. Errors
+// are *problem.Error: 413 for too much (before or after decompression: a bomb
+// is given up at max bytes), 415 for another coding, 400 for a body that ends
+// too early or is not what its coding says, 408 for one that took too long: bodyTimeout, or
 // longer than r's context lasts.
 func ReadBody(w http.ResponseWriter, r *http.Request, max int64) ([]byte, error) {
-	var zip bool
+	var unzip func(io.Reader) (io.Reader, error)
 	switch enc := strings.ToLower(strings.TrimSpace(strings.Join(r.Header.Values("Content-Encoding"), ","))); enc {
 	case "", "identity":
 	case "gzip", "x-gzip":
-		zip = true
+		unzip = func(src io.Reader) (io.Reader, error) { return gzip.NewReader(src) }
+	case "deflate":
+		unzip = func(src io.Reader) (io.Reader, error) { return zlib.NewReader(src) }
 	default:
-		w.Header().Set("Accept-Encoding", "gzip")
-		return nil, problem.New(http.StatusUnsupportedMediaType, "content coding %.40q is not understood; send the body plain or with gzip", enc)
+		w.Header().Set("Accept-Encoding", "gzip, deflate")
+		return nil, problem.New(http.StatusUnsupportedMediaType, "content coding %.40q is not understood; send the body plain, or with gzip or deflate", enc)
 	}
 	if r.ContentLength > max {
 		return nil, tooLarge(max)
@@ -48,8 +51,8 @@ func ReadBody(w http.ResponseWriter, r *http.Request, max int64) ([]byte, error)
 		_ = rc.SetReadDeadline(d) // the context's end would not wake a read
 	}
 	src, hint := io.Reader(http.MaxBytesReader(w, r.Body, max)), r.ContentLength
-	if zip {
-		zr, err := gzip.NewReader(src)
+	if unzip != nil {
+		zr, err := unzip(src)
 		if err != nil {
 			return nil, explain(err, max)
 		}
@@ -121,6 +124,8 @@ func explain(err error, max int64) error {
 	switch {
 	case errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum):
 		return problem.New(http.StatusBadRequest, "the request body is not valid gzip, though Content-Encoding says so")
+	case errors.Is(err, zlib.ErrHeader), errors.Is(err, zlib.ErrChecksum), errors.Is(err, zlib.ErrDictionary):
+		return problem.New(http.StatusBadRequest, "the request body is not valid deflate (zlib), though Content-Encoding says so")
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return problem.New(http.StatusBadRequest, "the request body ends too early")
 	}

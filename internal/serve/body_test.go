@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"compress/zlib"
 	"context"
 	"io"
 	"net"
@@ -31,6 +32,19 @@ func zipped(t testing.TB, data []byte) []byte {
 	return b.Bytes()
 }
 
+func deflated(t testing.TB, data []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	zw := zlib.NewWriter(&b)
+	if _, err := zw.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := zw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
 func TestReadBody(t *testing.T) {
 	const max = 1000
 	full := bytes.Repeat([]byte("x"), max)
@@ -48,6 +62,10 @@ func TestReadBody(t *testing.T) {
 		{name: "identity", body: []byte("hello"), encoding: "identity", want: "hello"},
 		{name: "gzip", body: good, encoding: "gzip", want: "hello"},
 		{name: "gzip, other spelling", body: good, encoding: "X-GZIP", want: "hello"},
+		{name: "deflate", body: deflated(t, []byte("hello")), encoding: "deflate", want: "hello"},
+		{name: "deflate, bomb", body: deflated(t, make([]byte, 8<<20)), encoding: "deflate", length: -1, status: 413},
+		{name: "deflate, truncated", body: deflated(t, []byte("hello"))[:8], encoding: "deflate", status: 400},
+		{name: "not deflate", body: []byte("hello, world"), encoding: "deflate", status: 400},
 		{name: "unknown length", body: []byte("hello"), length: -1, want: "hello"},
 		{name: "announced longer than it is", body: []byte("hello"), length: 900, want: "hello"},
 		{name: "as long as allowed", body: full, want: string(full)},
@@ -86,7 +104,7 @@ func TestReadBody(t *testing.T) {
 			if s := problem.Status(err); s != tt.status {
 				t.Errorf("status %d (%v), want %d", s, err, tt.status)
 			}
-			if tt.status == 415 && w.Header().Get("Accept-Encoding") != "gzip" {
+			if tt.status == 415 && w.Header().Get("Accept-Encoding") != "gzip, deflate" {
 				t.Error("a 415 does not say what is accepted")
 			}
 		})

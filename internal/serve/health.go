@@ -26,7 +26,7 @@ const (
 func (h *Health) Ready() { h.state.CompareAndSwap(starting, ready) }
 
 // Started tells how long the phases of the start took, as the value of a
-// Server-Timing header: "runtime;dur=11.2, model;dur=3.1". /readyz says so from
+// Server-Timing header: "exec;dur=2.9, runtime;dur=11.2, model;dur=3.1". /readyz says so from
 // now on, to whoever started the function. To be called before Ready.
 func (h *Health) Started(timing string) { h.timing.Store(&timing) }
 

@@ -32,6 +32,7 @@ const (
 	readHeaderTimeout = 10 * time.Second
 	idleTimeout       = 5 * time.Minute
 	defaultGrace      = 30 * time.Second
+	maxStreams        = 256 // of one HTTP/2 connection at once
 )
 
 // Options of [Run].
@@ -78,6 +79,7 @@ func Run(ctx context.Context, o Options) error {
 		MaxHeaderBytes:    maxHeader,
 		ConnState:         unused.state,
 		Protocols:         new(http.Protocols),
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // broken connections: the caller's business
 	}
 	srv.Protocols.SetHTTP1(true)

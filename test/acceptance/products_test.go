@@ -194,7 +194,7 @@ func TestComposer(t *testing.T) {
 	}
 	for service, want := range map[string][]string{
 		"composer": {`aisle_composer_products_total{status="complete"}`, `aisle_composer_leg_requests_total{`, "aisle_composer_in_flight"},
-		"title":    {`model_info{`, `requests_total{code="200"}`},
+		"title":    {`model_info{`, `requests_total{code="200",route="classify"}`},
 	} {
 		text := c.get(t, service, "/metrics").body
 		for _, w := range want {

@@ -227,7 +227,7 @@ func TestEnvironment(t *testing.T) {
 		}
 	}
 	slices.Sort(names)
-	if want := []string{"CONFIG", "GREETING", "K_CONFIGURATION", "K_REVISION", "K_SERVICE", "PORT"}; !slices.Equal(names, want) {
+	if want := []string{"AISLE_LAUNCHED", "CONFIG", "GREETING", "K_CONFIGURATION", "K_REVISION", "K_SERVICE", "PORT"}; !slices.Equal(names, want) {
 		t.Errorf("environment %q, want exactly %q", names, want)
 	}
 	if got.Dir != shared.root {

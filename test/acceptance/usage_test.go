@@ -188,12 +188,11 @@ func TestUsage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		days, err := read.Read("0000-00-00", "9999-99-99")
-		if err != nil {
-			t.Fatal(err)
-		}
 		sum := 0.0
-		for _, d := range days {
+		for d, err := range read.Read("0000-00-00", "9999-99-99") {
+			if err != nil {
+				t.Fatal(err)
+			}
 			sum += d.Services["default/plain"].Pods.Seconds()
 		}
 		if sum < before+1 {

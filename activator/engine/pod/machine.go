@@ -164,12 +164,13 @@ func (p *Pod) start(spec Spec) error {
 		return errors.Join(err, cmd.group.Remove(0))
 	}
 	p.Started = time.Now()
+	cmd.Env = append(cmd.Env, "AISLE_LAUNCHED="+strconv.FormatInt(p.Started.UnixNano(), 10))
 	if p.Process, err = m.spawner.Start(cmd); err != nil {
 		cmd.log.finish()
 		return errors.Join(err, cmd.group.Remove(0))
 	}
 	cmd.log.started()
-	p.phases.launched()
+	p.phases.launched(p.Started)
 	if err := Record(p.dir, p.Process); err != nil {
 		p.Kill()
 		<-p.Exited()

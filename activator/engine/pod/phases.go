@@ -10,7 +10,7 @@ import (
 // Phases are the moments of a pod's start; those that have not come are zero.
 type Phases struct {
 	Asked     time.Time // the machine was asked to start it
-	Launched  time.Time // its program was executed
+	Launched  time.Time // the kernel was asked to execute its program; the pod's AISLE_LAUNCHED
 	Listening time.Time // its port took a connection, as far as a probe saw
 	Ready     time.Time // its readiness probe passed, for the first time
 	// Own are the phases that the pod itself told of with that answer, in
@@ -21,7 +21,7 @@ type Phases struct {
 // Phase is one phase of its start that a pod tells of, by a metric of the
 // Server-Timing header of its answer to a readiness probe:
 //
-//	Server-Timing: runtime;dur=11.2, model;dur=3.1, warmup;dur=2.5
+//	Server-Timing: exec;dur=2.9, runtime;dur=11.2, model;dur=3.1, warmup;dur=2.5
 type Phase struct {
 	Name string
 	Took time.Duration
@@ -40,10 +40,10 @@ func (p *Pod) Phases() Phases {
 	return p.phases.at
 }
 
-func (c *phaseClock) launched() {
+func (c *phaseClock) launched(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.at.Launched = time.Now()
+	c.at.Launched = at
 }
 
 func (c *phaseClock) listening() {

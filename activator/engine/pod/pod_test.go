@@ -67,7 +67,7 @@ func TestPod(t *testing.T) {
 		t.Errorf("its file holds %q", lines[1])
 	}
 	// PWD, SHLVL and _ are the shell's own doing.
-	if want := "FILE OTHER PORT PWD"; strings.Join(strings.Fields(strings.NewReplacer("SHLVL", "", "OLDPWD", "", " _ ", " ").Replace(lines[2])), " ") != want {
+	if want := "AISLE_LAUNCHED FILE OTHER PORT PWD"; strings.Join(strings.Fields(strings.NewReplacer("SHLVL", "", "OLDPWD", "", " _ ", " ").Replace(lines[2])), " ") != want {
 		t.Errorf("environment %q, want %q", lines[2], want)
 	}
 }

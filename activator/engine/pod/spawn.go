@@ -1,8 +1,10 @@
 // Package pod runs one pod of a revision as one process of this machine.
 //
 // It guarantees that
-//   - a process is started with exactly the environment it is given, in its
-//     own process group, with /dev/null as its input and a bounded log as its
+//   - a process is started with exactly the environment it is given, its PORT,
+//     and when it was launched (AISLE_LAUNCHED, Unix time in nanoseconds, from
+//     which it can tell how long it took to reach its main), in its own process
+//     group, with /dev/null as its input and a bounded log as its
 //     output, which it is slowed down to if it floods it;
 //   - it dies with the engine, whatever kills the engine (a parent-death
 //     signal, and a record that lets the next engine finish the job);

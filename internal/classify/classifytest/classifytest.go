@@ -54,10 +54,21 @@ func Photo(t testing.TB) string {
 	return Write(t, spec, onnxtest.Colour([][]float32{{9, 0, 0}, {0, 9, 0}, {0, 0, 9}}), []string{"Red", "Green", "Blue"})
 }
 
+// Tensors writes a package without preprocessing: y = x, of [batch, 1].
+func Tensors(t testing.TB) string {
+	t.Helper()
+	spec := base("tensors", []string{"y"})
+	spec.Preprocess = model.Preprocess{Kind: model.None}
+	spec.Activation, spec.Temperature, spec.Reads = "", 0, nil
+	spec.Inputs = []model.Tensor{{Name: "x", Datatype: "FP32", Shape: []int64{-1, 1}}}
+	spec.Outputs[0].Tensor = model.Tensor{Name: "y", Datatype: "FP32", Shape: []int64{-1, 1}}
+	return Write(t, spec, onnxtest.Linear([][]float32{{1}}), []string{"y"})
+}
+
 func base(name string, labels []string) model.Spec {
 	return model.Spec{
 		APIVersion: model.APIVersion, Kind: model.Kind, Name: name, Version: "1.0.0", Description: "a test's model",
-		Outputs:    []model.Tensor{{Name: "logits", Datatype: "FP32", Shape: []int64{-1, int64(len(labels))}}},
+		Outputs:    []model.Output{{Tensor: model.Tensor{Name: "logits", Datatype: "FP32", Shape: []int64{-1, int64(len(labels))}}}},
 		Activation: "softmax", Temperature: 1, BatchSizes: []int{1, 4},
 		Provenance: model.Provenance{Recipe: "none", Data: "none", DataFiles: "none", Split: "none"},
 	}

@@ -3,7 +3,7 @@
 Run by hand where Pillow and numpy are; the results are committed. The picture
 is a made-up drawing with flat areas, gradients and edges. For each file,
 NAME.bin holds Pillow's picture resized to 48x40 with BILINEAR, as R, G, B
-planes of bytes.
+planes of bytes; NAME.crop the middle of one resized to cover that over 0.875.
 """
 import io
 import numpy as np
@@ -30,8 +30,23 @@ def golden(name, im):
         im = Image.alpha_composite(white, im)
     if im.mode.startswith("I;16"):
         im = Image.fromarray((np.asarray(im) >> 8).astype(np.uint8))
-    im = im.convert("RGB").resize((48, 40), Image.BILINEAR)
-    open(name + ".bin", "wb").write(np.asarray(im).transpose(2, 0, 1).tobytes())
+    im = im.convert("RGB")
+    write(name + ".bin", im.resize((48, 40), Image.BILINEAR))
+
+
+def write(name, im):
+    open(name, "wb").write(np.asarray(im).transpose(2, 0, 1).tobytes())
+
+
+def crop(name):
+    im = ImageOps.exif_transpose(Image.open(name)).convert("RGB")
+    w, h = int(48 / 0.875), int(40 / 0.875)
+    if im.width * h >= im.height * w:
+        w = h * im.width // im.height
+    else:
+        h = w * im.height // im.width
+    x, y = round((w - 48) / 2), round((h - 40) / 2)
+    write(name + ".crop", im.resize((w, h), Image.BILINEAR).crop((x, y, x + 48, y + 40)))
 
 
 def save(name, im, **kw):
@@ -43,6 +58,7 @@ save("base444.jpg", base, quality=92, subsampling=0)
 save("base420.jpg", base, quality=92, subsampling=2)
 save("base422.jpg", base, quality=92, subsampling=1)
 save("progressive.jpg", base, quality=85, progressive=True)
+save("large.jpg", Image.new("RGB", (800, 800), "teal"), progressive=True, subsampling=0)
 save("grey.jpg", base.convert("L"), quality=92)
 save("cmyk.jpg", base.convert("CMYK"), quality=92)
 save("rgb.png", base)
@@ -60,3 +76,5 @@ for o in range(2, 9):
     ex = Image.Exif()
     ex[0x0112] = o
     save(f"turned{o}.jpg", base.resize((75, 60)), quality=90, exif=ex)
+for name in "base420.jpg", "rgb.png", *(f"turned{o}.jpg" for o in range(2, 9)):
+    crop(name)

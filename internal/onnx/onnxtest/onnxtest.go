@@ -5,6 +5,7 @@
 package onnxtest
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -14,20 +15,54 @@ import (
 
 // Element types of ONNX's TensorProto.
 const (
-	Float = 1
-	Int32 = 6
-	Int64 = 7
+	Float    = 1
+	Uint8    = 2
+	Int8     = 3
+	Uint16   = 4
+	Int16    = 5
+	Int32    = 6
+	Int64    = 7
+	String   = 8
+	Bool     = 9
+	Float16  = 10
+	Double   = 11
+	Uint32   = 12
+	Uint64   = 13
+	BFloat16 = 16
 )
 
 // Graph is an ONNX graph under construction. Its methods add to it; Model
 // gives the file's bytes.
 type Graph struct {
+	// Opset and IRVersion are the model's versions; 0 means 17 and 8.
+	Opset, IRVersion int64
+
 	nodes, inits, inputs, outputs [][]byte
 }
 
 // Input declares an input. A dimension of -1 varies.
 func (g *Graph) Input(name string, elem int, shape ...int64) {
 	g.inputs = append(g.inputs, value(name, elem, shape))
+}
+
+// External adds a constant tensor of FP32 whose data is in another file.
+func (g *Graph) External(name, file string, offset, length int64, shape ...int64) {
+	var b []byte
+	for _, d := range shape {
+		b = number(b, 1, d)
+	}
+	b = text(number(b, 2, Float), 8, name)
+	for _, kv := range [][2]string{{"location", file}, {"offset", fmt.Sprint(offset)}, {"length", fmt.Sprint(length)}} {
+		b = bytesField(b, 13, text(text(nil, 1, kv[0]), 2, kv[1]))
+	}
+	g.inits = append(g.inits, number(b, 14, 1))
+}
+
+// Maps declares an output of one map a row, from keys of a type to FP32.
+func (g *Graph) Maps(name string, key int) {
+	float := bytesField(nil, 1, number(nil, 1, Float))
+	rows := bytesField(nil, 1, bytesField(nil, 5, bytesField(number(nil, 1, int64(key)), 2, float)))
+	g.outputs = append(g.outputs, bytesField(text(nil, 1, name), 2, bytesField(nil, 4, rows)))
 }
 
 // Output declares an output.
@@ -63,7 +98,8 @@ func (g *Graph) init(name string, elem int, raw []byte, shape []int64) {
 	g.inits = append(g.inits, bytesField(b, 9, raw))
 }
 
-// Node adds an operator. Attributes are int64 or []int64.
+// Node adds an operator, of ONNX's or, if it is a ZipMap, of its ML domain.
+// Attributes are int64, []int64 or []string.
 func (g *Graph) Node(op string, inputs, outputs []string, attrs map[string]any) {
 	var b []byte
 	for _, s := range inputs {
@@ -74,6 +110,9 @@ func (g *Graph) Node(op string, inputs, outputs []string, attrs map[string]any) 
 	}
 	b = text(b, 3, fmt.Sprintf("%s_%d", op, len(g.nodes)))
 	b = text(b, 4, op)
+	if op == "ZipMap" {
+		b = text(b, 7, ml)
+	}
 	for name, v := range attrs {
 		a := text(nil, 1, name)
 		switch v := v.(type) {
@@ -84,6 +123,11 @@ func (g *Graph) Node(op string, inputs, outputs []string, attrs map[string]any) 
 				a = number(a, 8, n)
 			}
 			a = number(a, 20, 7)
+		case []string:
+			for _, s := range v {
+				a = text(a, 9, s)
+			}
+			a = number(a, 20, 8)
 		default:
 			panic(fmt.Sprintf("attribute %s is a %T", name, v))
 		}
@@ -92,7 +136,9 @@ func (g *Graph) Node(op string, inputs, outputs []string, attrs map[string]any) 
 	g.nodes = append(g.nodes, b)
 }
 
-// Model is the graph as an ONNX file of operator set 17.
+const ml = "ai.onnx.ml"
+
+// Model is the graph as an ONNX file.
 func (g *Graph) Model() []byte {
 	var graph []byte
 	for _, n := range g.nodes {
@@ -108,9 +154,40 @@ func (g *Graph) Model() []byte {
 	for _, n := range g.outputs {
 		graph = bytesField(graph, 12, n)
 	}
-	b := number(nil, 1, 8) // ir_version
+	b := number(nil, 1, cmp.Or(g.IRVersion, 8))
 	b = bytesField(b, 7, graph)
-	return bytesField(b, 8, number(nil, 2, 17))
+	b = bytesField(b, 8, number(text(nil, 1, ml), 2, 1))
+	return bytesField(b, 8, number(nil, 2, cmp.Or(g.Opset, 17)))
+}
+
+// Same is a graph of one input x and one output y that is equal to it.
+func Same(elem int, shape ...int64) []byte {
+	var g Graph
+	g.Input("x", elem, shape...)
+	g.Output("y", elem, shape...)
+	g.Node("Identity", []string{"x"}, []string{"y"}, nil)
+	return g.Model()
+}
+
+// ZipMap is a classifier's graph as skl2onnx ends it: input x [batch,
+// len(keys)], output label (the column of the largest) and output probability
+// (a map a row). Keys are []int64 or []string.
+func ZipMap(keys any) []byte {
+	var g Graph
+	name, n, key := "classlabels_int64s", 0, Int64
+	switch keys := keys.(type) {
+	case []int64:
+		n = len(keys)
+	case []string:
+		name, n, key = "classlabels_strings", len(keys), String
+	}
+	g.Input("x", Float, -1, int64(n))
+	g.Output("label", Int64, -1)
+	g.Maps("probability", key)
+	g.Node("ArgMax", []string{"x"}, []string{"label"}, map[string]any{"axis": int64(1), "keepdims": int64(0)})
+	g.Node("Softmax", []string{"x"}, []string{"probabilities"}, nil)
+	g.Node("ZipMap", []string{"probabilities"}, []string{"probability"}, map[string]any{name: keys})
+	return g.Model()
 }
 
 // Linear is a graph of one FP32 input x [batch, rows(w)] and one output y

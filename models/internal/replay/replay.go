@@ -56,11 +56,7 @@ type Leg struct {
 
 // Open opens a package. ONNX Runtime must have been loaded (onnx.Init).
 func Open(p *model.Package) (*Leg, error) {
-	o := onnx.Options{Outputs: []string{p.Spec.Outputs[0].Name}}
-	for _, in := range p.Spec.Inputs {
-		o.Inputs = append(o.Inputs, in.Name)
-	}
-	s, err := onnx.Open(p.Graph, o)
+	s, err := onnx.Open(p.Graph, onnx.Options{Inputs: p.Spec.InputNames(), Outputs: p.Spec.OutputNames()})
 	if err != nil {
 		return nil, fmt.Errorf("open model package %s: %w", p.Spec.Name, err)
 	}

@@ -63,7 +63,7 @@ func spec(labels int) model.Spec {
 			Width: 128, Height: 128, Mean: [3]float32{0.85, 0.84, 0.83}, Std: [3]float32{0.3, 0.3, 0.3},
 		}},
 		Inputs:     []model.Tensor{{Name: "image", Datatype: "FP32", Shape: []int64{-1, 3, 128, 128}}},
-		Outputs:    []model.Tensor{{Name: "logits", Datatype: "FP32", Shape: []int64{-1, int64(labels)}}},
+		Outputs:    []model.Output{{Tensor: model.Tensor{Name: "logits", Datatype: "FP32", Shape: []int64{-1, int64(labels)}}}},
 		Activation: "softmax",
 		BatchSizes: []int{1, 8},
 		Provenance: model.Provenance{Recipe: "models/photo/recipe", Versions: map[string]string{"torch": "2.9.1", "onnx": "1.23.2"}},

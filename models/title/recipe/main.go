@@ -162,7 +162,7 @@ func spec(labels int) model.Spec {
 			{Name: "ids", Datatype: "INT32", Shape: []int64{-1, -1}},
 			{Name: "weights", Datatype: "FP32", Shape: []int64{-1, -1}},
 		},
-		Outputs:    []model.Tensor{{Name: "probabilities", Datatype: "FP32", Shape: []int64{-1, int64(labels)}}},
+		Outputs:    []model.Output{{Tensor: model.Tensor{Name: "probabilities", Datatype: "FP32", Shape: []int64{-1, int64(labels)}}}},
 		Activation: "none",
 		BatchSizes: []int{1, 8, 32},
 		Provenance: model.Provenance{Recipe: "models/title/recipe", Versions: map[string]string{"go": "1.26"}},

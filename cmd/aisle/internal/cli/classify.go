@@ -19,8 +19,7 @@ import (
 )
 
 func (a *app) classify() *cobra.Command {
-	var p product.Product
-	var images, attributes []string
+	var given productFlags
 	var to, service, format string
 	var top int
 	var timeout time.Duration
@@ -36,31 +35,12 @@ with its most probable labels.`,
   aisle classify --title "Silk tie" -o json | jq .category.path`,
 		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			for _, text := range attributes {
-				name, value, ok := strings.Cut(text, "=")
-				if !ok || name == "" {
-					return usagef("--attribute %q: use NAME=VALUE", text)
-				}
-				if p.Attributes == nil {
-					p.Attributes = map[string]string{}
-				}
-				p.Attributes[name] = value
-			}
 			if top < 1 {
 				return usagef("--top %d: use 1 or more", top)
 			}
-			for _, name := range images {
-				im, err := readImage(name)
-				if err != nil {
-					return err
-				}
-				p.Images = append(p.Images, im)
-			}
-			if strings.TrimSpace(p.Title) == "" && len(p.Images) == 0 {
-				return usagef("there is nothing to categorise; give a --title or an --image")
-			}
-			if err := p.Validate(); err != nil {
-				return &exit{Usage, err}
+			p, err := given.product()
+			if err != nil {
+				return err
 			}
 			body, err := delivery.AppendProduct(nil, p)
 			if err != nil {
@@ -86,12 +66,7 @@ with its most probable labels.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&p.ID, "id", "", "the product's id")
-	f.StringVar(&p.Title, "title", "", "the product's title")
-	f.StringVar(&p.Description, "description", "", "the product's description")
-	f.StringVar(&p.Brand, "brand", "", "the product's brand")
-	f.StringArrayVar(&images, "image", nil, "a picture: a file, or a URL (repeat it for more)")
-	f.StringArrayVar(&attributes, "attribute", nil, "an attribute, NAME=VALUE (repeat it for more)")
+	given.flags(cmd)
 	f.StringVar(&service, "service", "", "ask one classifier instead of the composer")
 	f.IntVar(&top, "top", 5, "labels to show, with --service")
 	f.StringVar(&to, "to", "", "URL of the composer, or of the classifier (default: of the engine that runs, or as the cluster says)")
@@ -101,6 +76,56 @@ with its most probable labels.`,
 		return a.serviceNames(cmd)
 	})
 	return cmd
+}
+
+// productFlags are a product, given on the command line.
+type productFlags struct {
+	p                  product.Product
+	images, attributes []string
+}
+
+func (g *productFlags) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&g.p.ID, "id", "", "the product's id")
+	f.StringVar(&g.p.Title, "title", "", "the product's title")
+	f.StringVar(&g.p.Description, "description", "", "the product's description")
+	f.StringVar(&g.p.Brand, "brand", "", "the product's brand")
+	f.StringArrayVar(&g.images, "image", nil, "a picture: a file, or a URL (repeat it for more)")
+	f.StringArrayVar(&g.attributes, "attribute", nil, "an attribute, NAME=VALUE (repeat it for more)")
+}
+
+// given reports whether any flag was.
+func (g *productFlags) given() bool {
+	return g.p.ID+g.p.Title+g.p.Description+g.p.Brand != "" || len(g.images)+len(g.attributes) > 0
+}
+
+// product reads the pictures, and checks the whole.
+func (g *productFlags) product() (product.Product, error) {
+	p := g.p
+	for _, text := range g.attributes {
+		name, value, ok := strings.Cut(text, "=")
+		if !ok || name == "" {
+			return p, usagef("--attribute %q: use NAME=VALUE", text)
+		}
+		if p.Attributes == nil {
+			p.Attributes = map[string]string{}
+		}
+		p.Attributes[name] = value
+	}
+	for _, name := range g.images {
+		im, err := readImage(name)
+		if err != nil {
+			return p, err
+		}
+		p.Images = append(p.Images, im)
+	}
+	if strings.TrimSpace(p.Title) == "" && len(p.Images) == 0 {
+		return p, usagef("there is nothing to categorise; give a --title or an --image")
+	}
+	if err := p.Validate(); err != nil {
+		return p, &exit{Usage, err}
+	}
+	return p, nil
 }
 
 // readImage takes a file's bytes, or a URL as it is.

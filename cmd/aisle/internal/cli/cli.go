@@ -135,7 +135,7 @@ makes one category of their answers.`,
 	root.PersistentFlags().StringVar(&a.dataDir, "data-dir", "", "the engine's folder (default $AISLE_DATA_DIR, else $XDG_STATE_HOME/aisle, else ~/.local/state/aisle)")
 	a.clusterFlags(root)
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
-	root.AddGroup(&cobra.Group{ID: "products", Title: "Products:"}, &cobra.Group{ID: "running", Title: "Running:"}, &cobra.Group{ID: "events", Title: "Events:"})
+	root.AddGroup(&cobra.Group{ID: "products", Title: "Products:"}, &cobra.Group{ID: "models", Title: "Models:"}, &cobra.Group{ID: "running", Title: "Running:"}, &cobra.Group{ID: "events", Title: "Events:"})
 	root.SetHelpCommandGroupID("running")
 	root.SetCompletionCommandGroupID("running")
 	add := func(group string, commands ...*cobra.Command) {
@@ -145,6 +145,7 @@ makes one category of their answers.`,
 		}
 	}
 	add("products", a.classify(), a.send(), a.evaluate())
+	add("models", a.model(), a.serve())
 	add("running", a.up(), a.demo(), a.apply(), a.delete(), a.get(), a.describe(), a.logs(), a.version())
 	add("running", a.schedule(), a.scale(), a.cost(), a.audit(), a.token())
 	add("events", a.events(), a.results(), a.explain())

@@ -135,7 +135,7 @@ func (a *app) deliver(cmd *cobra.Command, in *file, f *fileFlags, edit func(*fee
 		return err
 	}
 	defer poster.Client.CloseIdleConnections()
-	bar := screen.NewProgress(a.err, time.Now())
+	bar := screen.NewProgress(a.err, time.Now(), "sent")
 	done, err := delivery.Run(cmd.Context(), in, delivery.Options{
 		Poster: poster, Pictures: in.pictures, Concurrency: f.concurrency, Skip: f.skip, Limit: f.limit, Edit: edit, Stop: in.stop,
 		Emit: func(ans delivery.Answer) error {

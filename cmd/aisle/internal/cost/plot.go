@@ -50,7 +50,7 @@ func (r Report) Plot(svg bool) ([]byte, error) {
 		}
 		highest = max(highest, sum, one[day], most[day])
 	}
-	step := niceStep(highest / gridLines)
+	step := draw.Step(highest / gridLines)
 	ceiling := max(step, math.Ceil(highest/step)*step)
 	const plotWidth, plotHeight = width - left - right, height - top - bottom
 	y := func(v float64) float64 { return top + plotHeight*(1-v/ceiling) }
@@ -155,18 +155,4 @@ func (s stack) group(l Line) string {
 		return name
 	}
 	return others
-}
-
-// niceStep is the least of 1, 2 and 5 times a power of ten that is not below v.
-func niceStep(v float64) float64 {
-	if v <= 0 {
-		return 1
-	}
-	power := math.Pow(10, math.Floor(math.Log10(v)))
-	for _, n := range []float64{1, 2, 5} {
-		if n*power >= v {
-			return n * power
-		}
-	}
-	return 10 * power
 }

@@ -14,6 +14,7 @@ type Progress struct {
 	start  time.Time
 	last   time.Time
 	drawn  bool
+	verb   string
 }
 
 // How often a line is drawn again, and how often one is written to a log.
@@ -22,9 +23,9 @@ const (
 	relog  = 10 * time.Second
 )
 
-// NewProgress begins at now.
-func NewProgress(s Screen, now time.Time) *Progress {
-	return &Progress{screen: s, start: now, last: now}
+// NewProgress begins at now. Verb says what becomes of what is counted: "sent".
+func NewProgress(s Screen, now time.Time, verb string) *Progress {
+	return &Progress{screen: s, start: now, last: now, verb: verb}
 }
 
 // Set says how many are done and failed by now. Fraction is how much of all
@@ -56,7 +57,7 @@ func (p *Progress) Clear() {
 
 func (p *Progress) line(now time.Time, done, failed int, fraction float64, width int) string {
 	elapsed := now.Sub(p.start)
-	text := fmt.Sprintf("%s sent, %s/s", Thousands(done), rate(done, elapsed))
+	text := fmt.Sprintf("%s %s, %s/s", Thousands(done), p.verb, rate(done, elapsed))
 	if failed > 0 {
 		text += fmt.Sprintf(", %s failed", Thousands(failed))
 	}

@@ -98,7 +98,7 @@ func TestNewOnAPipe(t *testing.T) {
 func TestProgress(t *testing.T) {
 	var buf bytes.Buffer
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	p := screen.NewProgress(screen.Screen{Writer: &buf, Terminal: true, Width: 60}, start)
+	p := screen.NewProgress(screen.Screen{Writer: &buf, Terminal: true, Width: 60}, start, "sent")
 	p.Set(start.Add(50*time.Millisecond), 10, 0, 0.1) // too early to draw
 	p.Set(start.Add(2*time.Second), 1500, 2, 0.25)
 	p.Clear()
@@ -107,7 +107,7 @@ func TestProgress(t *testing.T) {
 		t.Errorf("terminal (-want +got):\n%s", diff)
 	}
 	buf.Reset()
-	p = screen.NewProgress(screen.Screen{Writer: &buf, Width: 60}, start)
+	p = screen.NewProgress(screen.Screen{Writer: &buf, Width: 60}, start, "sent")
 	p.Set(start.Add(2*time.Second), 15, 0, -1) // too early to log
 	p.Set(start.Add(20*time.Second), 150, 0, -1)
 	p.Clear()
