@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -85,7 +86,7 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := rbacv1.AddToScheme(scheme); err != nil {
+	if err := errors.Join(rbacv1.AddToScheme(scheme), coordinationv1.AddToScheme(scheme)); err != nil {
 		t.Fatal(err)
 	}
 	c, err := client.New(s.Config(), client.Options{Scheme: scheme})
@@ -141,7 +142,7 @@ func (s *site) namespace(name string) {
 	}
 	s.t.Cleanup(func() {
 		ctx := context.Background()
-		for _, o := range []client.Object{&scaling.ScalingSchedule{}, &servingv1.Service{}, newRevision(), &corev1.Pod{}, &corev1.ConfigMap{}} {
+		for _, o := range []client.Object{&scaling.ScalingSchedule{}, &servingv1.Service{}, newRevision(), &corev1.Pod{}, &corev1.ConfigMap{}, &coordinationv1.Lease{}} {
 			if err := s.client.DeleteAllOf(ctx, o, client.InNamespace(name), client.GracePeriodSeconds(0)); err != nil {
 				s.t.Error(err)
 			}
@@ -345,7 +346,7 @@ func TestRole(t *testing.T) {
 		return m.Data[closuresKey]
 	}
 	s.await("closures", func() string {
-		if strings.HasPrefix(said(), `{"title":[[`) {
+		if strings.HasPrefix(said(), `{"`+place+`/title":[[`) {
 			return ""
 		}
 		return said()

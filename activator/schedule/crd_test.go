@@ -115,7 +115,7 @@ func TestCRD(t *testing.T) {
 		{name: "a date that is none", spec: `{windows: [{from: "2026-02-30", floor: 1}]}`, field: "spec.windows[0].from", reason: "2026-12-24"},
 		{name: "until before from", spec: `{windows: [{from: "2026-03-30", until: "2026-03-01", floor: 1}]}`, field: "spec.windows[0].until", reason: "before from"},
 		{name: "cron and times", spec: `{windows: [{cron: {start: "0 8 * * *", end: "0 9 * * *"}, start: "08:00", floor: 1}]}`, field: "spec.windows[0].cron", reason: "either cron or those"},
-		{name: "cron with six fields", spec: `{windows: [{cron: {start: "0 0 8 * * *", end: "0 9 * * *"}, floor: 1}]}`, field: "spec.windows[0].cron.start", reason: "has 6 fields; write five"},
+		{name: "cron with six fields", spec: `{windows: [{cron: {start: "0 0 8 * * *", end: "0 9 * * *"}, floor: 1}]}`, field: "spec.windows[0].cron.start", reason: `has 6 fields; write five (minute, hour, day of month, month, day of week), such as "0 8 * * 1-5"`},
 		{name: "cron with a zone", spec: `{windows: [{cron: {start: "TZ=0 0 8 * * *", end: "0 9 * * *"}, floor: 1}]}`, field: "spec.windows[0].cron.start", reason: "leave it out"},
 		{name: "cron that is a zone alone", spec: `{windows: [{cron: {start: "TZ=0", end: "0 9 * * *"}, floor: 1}]}`, field: "spec.windows[0].cron.start", reason: "leave it out"},
 		{name: "a descriptor", spec: `{windows: [{cron: {start: "@daily", end: "0 9 * * *"}, floor: 1}]}`, field: "spec.windows[0].cron.start", reason: "write five fields"},

@@ -85,9 +85,9 @@ func ParseFive(schedule string, loc *time.Location) (Schedule, error) {
 	case strings.Contains(schedule, "="):
 		return Schedule{}, fmt.Errorf("%q names a zone; the schedule's time zone holds: leave it out", schedule)
 	case strings.HasPrefix(schedule, "@"):
-		return Schedule{}, fmt.Errorf("%q is a descriptor; write five fields: minute, hour, day of month, month, day of week", schedule)
+		return Schedule{}, fmt.Errorf("%q is a descriptor; write five fields (minute, hour, day of month, month, day of week), such as \"0 8 * * 1-5\"", schedule)
 	case len(values) != len(fields)-1:
-		return Schedule{}, fmt.Errorf("%q has %d fields; write five: minute, hour, day of month, month, day of week", schedule, len(values))
+		return Schedule{}, fmt.Errorf("%q has %d fields; write five (minute, hour, day of month, month, day of week), such as \"0 8 * * 1-5\"", schedule, len(values))
 	}
 	s := Schedule{loc: loc}
 	if err := s.set(schedule, append([]string{"0"}, values...)); err != nil {

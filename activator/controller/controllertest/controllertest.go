@@ -297,7 +297,7 @@ func (s *Server) define(ctx context.Context, files []string) error {
 	return nil
 }
 
-// Apply makes the objects of a file of manifests.
+// Apply makes the objects of a file of manifests that are not there yet.
 func Apply(ctx context.Context, c client.Client, file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -311,7 +311,7 @@ func Apply(ctx context.Context, c client.Client, file string) error {
 		if len(o.Object) == 0 {
 			continue
 		}
-		if err := c.Create(ctx, o); err != nil {
+		if err := c.Create(ctx, o); client.IgnoreAlreadyExists(err) != nil {
 			return fmt.Errorf("%s: %s %s: %w", file, o.GetKind(), o.GetName(), err)
 		}
 	}

@@ -317,7 +317,11 @@ func (s PlannedService) Summary() string {
 	}
 	switch s.Lead.Source {
 	case "learned":
-		text += fmt.Sprintf("; lead time %s, learned from %d starts", s.Lead.Time.Round(100*time.Millisecond), s.Lead.Sample)
+		starts := "starts"
+		if s.Lead.Sample == 1 {
+			starts = "start"
+		}
+		text += fmt.Sprintf("; lead time %s, learned from %d %s", s.Lead.Time.Round(100*time.Millisecond), s.Lead.Sample, starts)
 	case "declared":
 		text += fmt.Sprintf("; lead time %s, declared", s.Lead.Time.Duration)
 	}
