@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"image"
 	"image/color"
@@ -18,6 +17,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -398,6 +398,12 @@ func TestTraces(t *testing.T) {
 	}
 	g := newGate()
 	close(g.pass)
+	var broken atomic.Bool
+	g.fill = func(out []float32) {
+		if broken.Load() {
+			out[0] = float32(math.NaN())
+		}
+	}
 	var log bytes.Buffer
 	r := start(t, classifytest.Title(t), g, func(o *classify.Options) {
 		o.Spans, o.Logger = exporter, slog.New(slog.NewTextHandler(&log, nil))
@@ -407,7 +413,7 @@ func TestTraces(t *testing.T) {
 	r.do(t, "POST", "/v1/classify", "application/json", []byte(`{"title":"shirt"}`), parent...)
 	r.do(t, "POST", "/v1/classify", "application/json", []byte(`{"title":"shirt"}`)) // in no trace
 	r.do(t, "GET", "/v2/health/live", "", nil, parent...)
-	g.err = errors.New("the graph broke")
+	broken.Store(true)
 	r.do(t, "POST", "/v1/classify", "application/json", []byte(`{"title":"shirt"}`), parent...)
 	ended, end := context.WithCancel(t.Context())
 	end()
