@@ -293,8 +293,7 @@ func TestNames(t *testing.T) {
 }
 
 func TestRedirects(t *testing.T) {
-	var inner *httptest.Server
-	inner = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	inner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch to := r.URL.Query().Get("to"); {
 		case to == "again":
 			http.Redirect(w, r, "/?to=again", http.StatusFound)
