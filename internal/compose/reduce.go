@@ -27,7 +27,7 @@ func (c *Composer) reduce(p Product, results []result) (category.Result, error) 
 	for i := range results {
 		r := &results[i]
 		out.Legs[i] = r.Leg
-		out.Legs[i].Weight = c.spec.Pool.Weights[i]
+		out.Legs[i].Weight = c.legs[i].Weight
 		switch r.Outcome {
 		case category.Answered:
 			answered++
@@ -54,7 +54,7 @@ func (c *Composer) reduce(p Product, results []result) (category.Result, error) 
 	if failed > 0 {
 		out.Status = category.Partial
 	}
-	pooled := c.spec.Pool.Answers(lists)
+	pooled := c.spec.Reducer.Answers(lists)
 	out.Candidates = pooled[:min(candidates, len(pooled))]
 	out.Category = &category.Category{Label: pooled[0].Label, Path: []string{pooled[0].Label}, Confidence: pooled[0].Probability}
 	if leaf, ok := c.spec.Taxonomy.Leaf(pooled[0].Label); ok {
