@@ -14,24 +14,6 @@ import (
 	"aisle.dev/aisle/internal/reduce"
 )
 
-// Temper writes p^(1/t), renormalised, to out: what a package's temperature
-// does to probabilities.
-func Temper(out, p []float64, t float64) {
-	most := math.Inf(-1)
-	for i, v := range p {
-		out[i] = math.Log(max(v, 1e-30)) / t
-		most = max(most, out[i])
-	}
-	sum := 0.0
-	for i, v := range out[:len(p)] {
-		out[i] = math.Exp(v - most)
-		sum += out[i]
-	}
-	for i := range p {
-		out[i] /= sum
-	}
-}
-
 // Temperature returns the temperature, between 0.2 and 5, under which the
 // truths are likeliest. weight says how much each answer counts.
 func Temperature(p [][]float64, truth []int, weight []float64) (float64, error) {
@@ -42,7 +24,7 @@ func Temperature(p [][]float64, truth []int, weight []float64) (float64, error) 
 	inverse := minimum(0.2, 5, func(inverse float64) float64 {
 		nll := 0.0
 		for i := range p {
-			Temper(out, p[i], 1/inverse)
+			reduce.Temper(out, p[i], 1/inverse)
 			nll -= weight[i] * math.Log(max(out[truth[i]], 1e-12))
 		}
 		return nll

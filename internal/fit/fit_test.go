@@ -6,7 +6,7 @@ import (
 	"slices"
 	"testing"
 
-	"pgregory.net/rapid"
+	"aisle.dev/aisle/internal/reduce"
 )
 
 // drawn returns distributions over three labels and truths that were drawn
@@ -69,7 +69,7 @@ func TestTemperatureIsRecovered(t *testing.T) {
 	for _, wrong := range []float64{0.5, 1, 2} {
 		p, truth := drawn(20000, 1)
 		for i := range p {
-			Temper(p[i], p[i], wrong) // as a model that is too sure (0.5) or not sure enough (2)
+			reduce.Temper(p[i], p[i], wrong) // as a model that is too sure (0.5) or not sure enough (2)
 		}
 		got, err := Temperature(p, truth, ones(len(p)))
 		if err != nil {
@@ -125,7 +125,7 @@ func TestPoolIsRecovered(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			legs, truth := evidence(6000, tt.prior)
 			for i := range legs {
-				Temper(legs[i][1], legs[i][1], 0.5) // the second exaggerates: it deserves half the weight
+				reduce.Temper(legs[i][1], legs[i][1], 0.5) // the second exaggerates: it deserves half the weight
 			}
 			pool, err := Pool(tt.fit, View{legs, truth, ones(len(legs))})
 			if err != nil {
@@ -167,29 +167,6 @@ func TestPoolViewsCountAlike(t *testing.T) {
 	if x, y := a.Weights[0]/a.Temperature, b.Weights[0]/b.Temperature; math.Abs(x-y) > 0.01 {
 		t.Errorf("exponent %.3f, but %.3f when one view has fewer products", x, y)
 	}
-}
-
-func TestTemperProperties(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		p := rapid.SliceOfN(rapid.Float64Range(0, 1), 2, 8).Draw(t, "p")
-		out := make([]float64, len(p))
-		Temper(out, p, rapid.Float64Range(0.2, 5).Draw(t, "t"))
-		sum := 0.0
-		for i, v := range out {
-			if !(v >= 0 && v <= 1) {
-				t.Fatalf("out %v", out)
-			}
-			sum += v
-			for j := range out {
-				if p[i] > p[j] && out[i] < out[j] {
-					t.Fatalf("the order changed: %v, %v", p, out)
-				}
-			}
-		}
-		if math.Abs(sum-1) > 1e-9 {
-			t.Fatalf("sum %v", sum)
-		}
-	})
 }
 
 func TestNothingToFit(t *testing.T) {

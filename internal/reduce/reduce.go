@@ -1,16 +1,19 @@
 // Package reduce makes one probability distribution of several: what the
 // legs of a composition said of one product becomes the composition's answer.
 //
-// It is pure, so that what fits the weights, the temperature and the prior's
-// weight (over dense vectors, [Pool.Fuse]) runs the very function that serves
-// ([Pool.Answers]).
+// [Pool] multiplies, [LinPool] averages, [Vote] counts, [Stack] is a model
+// fitted to the legs' answers; [Calibrated] corrects how sure any of them is,
+// by which legs were present.
 //
-// Guarantees: a result sums to one and holds no NaN; it depends on neither
-// the order of the legs nor that of their labels; ties are broken by label.
+// All are pure, so that what fits their numbers (over dense vectors, Fuse)
+// runs the very function that serves (Answers).
+//
+// Guarantees: a result sums to one and holds no NaN, whatever the legs
+// answered; it depends on neither the order of the legs (with their weights)
+// nor that of their labels; ties are broken by label.
 package reduce
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -73,13 +76,8 @@ const (
 
 // Validate says which number is out of bounds.
 func (p Pool) Validate() error {
-	if len(p.Weights) == 0 {
-		return fmt.Errorf("there are no weights")
-	}
-	for i, w := range p.Weights {
-		if !(w > 0 && w <= MaxWeight) {
-			return fmt.Errorf("weight %d is %v: want a number above 0, at most %d", i, w, MaxWeight)
-		}
+	if err := validWeights(p.Weights); err != nil {
+		return err
 	}
 	if !(p.Temperature >= MinTemperature && p.Temperature <= MaxTemperature) {
 		return fmt.Errorf("temperature is %v: want a number from %v to %d", p.Temperature, MinTemperature, MaxTemperature)
@@ -142,61 +140,11 @@ func (p Pool) Fuse(out []float64, legs [][]float64, prior []float64) {
 	softmax(out)
 }
 
-// Answers pools what legs answered: one list per weight, empty for a leg
-// that is missing, each label at most once in a list. The result is ordered
-// by falling probability.
-//
-// Its labels are the union of the legs'. A leg whose probabilities sum to
-// less than one leaves a rest, which is shared evenly among the labels of
-// the union that it does not have, floored like any other value.
+// Answers is [Pool.Fuse] over the labels that any leg has, one list per weight.
 func (p Pool) Answers(legs [][]prediction.Prediction) []prediction.Prediction {
-	var labels []string
-	index := make(map[string]int)
-	for _, leg := range legs {
-		if len(labels) == 0 {
-			labels = make([]string, 0, len(leg))
-		}
-		for _, q := range leg {
-			if _, ok := index[q.Label]; !ok {
-				index[q.Label] = len(labels)
-				labels = append(labels, q.Label)
-			}
-		}
-	}
-	n := len(labels)
-	dense := make([][]float64, len(legs))
-	vectors := make([]float64, (len(legs)+2)*n) // one a leg, the prior's, the result
-	vector := func(i int) []float64 { return vectors[i*n : (i+1)*n] }
-	for i, leg := range legs {
-		if len(leg) == 0 {
-			continue
-		}
-		rest := 1.0
-		for _, q := range leg {
-			rest -= q.Probability
-		}
-		d := vector(i)
-		if len(leg) < n {
-			share := rest / float64(n-len(leg))
-			for y := range d {
-				d[y] = share
-			}
-		}
-		for _, q := range leg {
-			d[index[q.Label]] = q.Probability
-		}
-		dense[i] = d
-	}
-	fused := vector(len(legs) + 1)
-	p.Fuse(fused, dense, p.shares(vector(len(legs)), labels))
-	out := make([]prediction.Prediction, n)
-	for y, label := range labels {
-		out[y] = prediction.Prediction{Label: label, Probability: fused[y]}
-	}
-	slices.SortFunc(out, func(a, b prediction.Prediction) int {
-		return cmp.Or(cmp.Compare(b.Probability, a.Probability), cmp.Compare(a.Label, b.Label))
+	return answers(legs, func(out, free []float64, legs [][]float64, labels []string) {
+		p.Fuse(out, legs, p.shares(free, labels))
 	})
-	return out
 }
 
 // shares writes the labels' shares of the prior to out; nil when there is none.
@@ -212,6 +160,16 @@ func (p Pool) shares(out []float64, labels []string) []float64 {
 		out[y] = share
 	}
 	return out
+}
+
+// Temper writes p^(1/t), renormalised, to out: what a temperature does to
+// probabilities (C. Guo et al., "On Calibration of Modern Neural Networks",
+// ICML 2017, section 4.2). It never changes their order.
+func Temper(out, p []float64, t float64) {
+	for i, v := range p {
+		out[i] = math.Log(max(v, 1e-30)) / t
+	}
+	softmax(out[:len(p)])
 }
 
 // floored brings q into [Floor, 1]; NaN becomes Floor.

@@ -16,12 +16,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"aisle.dev/aisle/internal/fashion"
-	"aisle.dev/aisle/internal/fit"
 	"aisle.dev/aisle/internal/imaging"
 	"aisle.dev/aisle/internal/mask"
 	"aisle.dev/aisle/internal/model"
 	"aisle.dev/aisle/internal/ngrams"
 	"aisle.dev/aisle/internal/onnx"
+	"aisle.dev/aisle/internal/reduce"
 )
 
 // View is what a model gets to see of a product.
@@ -146,7 +146,7 @@ func (l *Leg) run(ctx context.Context, in []onnx.Tensor, rows []int, out [][]flo
 				p[c] = math.Exp(p[c] - float64(slices.Max(row))) // Temper renormalises
 			}
 		}
-		fit.Temper(p, p, spec.Temperature)
+		reduce.Temper(p, p, spec.Temperature)
 		out[i] = p
 	}
 	return nil
