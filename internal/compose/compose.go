@@ -19,9 +19,6 @@ import (
 	"aisle.dev/aisle/internal/serve"
 )
 
-// candidates is how many of the pooled labels an answer lists.
-const candidates = 5
-
 // Options of [New].
 type Options struct {
 	Composition *Composition
@@ -111,8 +108,9 @@ func (c *Composer) Close() {
 // Product is a product on its way to the legs.
 type Product struct {
 	product.Product
-	JSON   []byte      // as it came, for legs that are to get all of it; nil: written anew
-	Header http.Header // trace context for the legs
+	JSON        []byte      // as it came, for legs that are to get all of it; nil: written anew
+	Header      http.Header // trace context for the legs
+	Predictions int         // how many of each leg's the answer is to list, or [AllPredictions]; and of the fused ones, where that is more than usual
 }
 
 // Compose asks all legs about one valid product and reduces what they

@@ -32,7 +32,8 @@ const bodyBudget = 32 << 20
 
 // Handler serves
 //
-//	POST /category/predict          a product as JSON -> a category.Result
+//	POST /category/predict          a product as JSON -> a category.Result; ?predictions=N
+//	                                (or all) adds as many of each leg's own and of the fused
 //	POST /                          a product event -> a category event
 //	GET  /                          what this composer is
 //	GET  /schemas/product.v1.json   and category.v1.json: the JSON Schemas
@@ -125,6 +126,10 @@ func (c *Composer) predict(w http.ResponseWriter, r *http.Request) error {
 	if err := wantJSON(r.Header.Get("Content-Type")); err != nil {
 		return err
 	}
+	predictions, err := predictionsAsked(r.URL.Query())
+	if err != nil {
+		return err
+	}
 	share, err := c.room(r, product.MaxBody)
 	if err != nil {
 		return err
@@ -140,7 +145,7 @@ func (c *Composer) predict(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	res, err := c.Compose(r.Context(), Product{Product: p, JSON: body, Header: trace(r.Header, nil)})
+	res, err := c.Compose(r.Context(), Product{Product: p, JSON: body, Header: trace(r.Header, nil), Predictions: predictions})
 	if err != nil {
 		return err
 	}

@@ -273,3 +273,47 @@ func TestNewRefuses(t *testing.T) {
 		}
 	}
 }
+
+func TestPredictionsOnRequest(t *testing.T) {
+	for _, tt := range []struct {
+		query      string
+		status     int
+		legs       int // predictions of each leg
+		candidates int
+	}{
+		{"", 200, 0, 5},
+		{"?predictions=1", 200, 1, 5},
+		{"?predictions=6", 200, 6, 6},
+		{"?predictions=100", 200, 7, 7},
+		{"?predictions=all", 200, 7, 7},
+		{"?predictions=0", 400, 0, 0},
+		{"?predictions=-1", 400, 0, 0},
+		{"?predictions=many", 400, 0, 0},
+	} {
+		t.Run(tt.query, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, twoLegs)
+				w.title.says = says("a", 0.05, "b", 0.05, "c", 0.5, "d", 0.1, "e", 0.1, "f", 0.1, "g", 0.1)
+				w.photo.says = w.title.says
+				rec := httptest.NewRecorder()
+				w.Handler().ServeHTTP(rec, httptest.NewRequest(http.MethodPost, "/category/predict"+tt.query, strings.NewReader(`{"title":"red shirt","images":[{"data":"iVBORw0KGgoAAAAAAAAA"}]}`)))
+				if rec.Code != tt.status {
+					t.Fatalf("%d %s", rec.Code, rec.Body)
+				}
+				if rec.Code != 200 {
+					return
+				}
+				var res category.Result
+				if err := json.Unmarshal(rec.Body.Bytes(), &res); err != nil {
+					t.Fatal(err)
+				}
+				if len(res.Candidates) != tt.candidates || len(res.Legs[0].Predictions) != tt.legs || len(res.Legs[1].Predictions) != tt.legs {
+					t.Errorf("%+v", res)
+				}
+				if tt.legs > 0 && res.Legs[0].Predictions[0].Label != "c" {
+					t.Errorf("not the likeliest first: %+v", res.Legs[0].Predictions)
+				}
+			})
+		})
+	}
+}

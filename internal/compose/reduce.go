@@ -3,8 +3,11 @@ package compose
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,6 +15,39 @@ import (
 	"aisle.dev/aisle/internal/prediction"
 	"aisle.dev/aisle/internal/problem"
 )
+
+// candidates is how many of the fused labels an answer lists, unless more are
+// asked for.
+const candidates = 5
+
+// AllPredictions asks for the whole distributions.
+const AllPredictions = math.MaxInt
+
+// predictionsAsked reads the predictions of a query: a number, or all.
+func predictionsAsked(query url.Values) (int, error) {
+	v := query.Get("predictions")
+	switch v {
+	case "":
+		return 0, nil
+	case "all":
+		return AllPredictions, nil
+	}
+	n, err := strconv.ParseUint(v, 10, 31)
+	if err != nil || n == 0 {
+		return 0, problem.New(http.StatusBadRequest, "predictions=%.40q: want how many of each leg's to list, 1 or more, or all", v)
+	}
+	return int(n), nil
+}
+
+// likeliest gives the first n predictions by falling probability, equals in
+// their order.
+func likeliest(ps []prediction.Prediction, n int) []prediction.Prediction {
+	if n == 0 {
+		return nil
+	}
+	sorted := slices.SortedStableFunc(slices.Values(ps), func(a, b prediction.Prediction) int { return cmp.Compare(b.Probability, a.Probability) })
+	return sorted[:min(n, len(sorted))]
+}
 
 // reduce makes one answer of the legs' results. It is pure.
 func (c *Composer) reduce(p Product, results []result) (category.Result, error) {
@@ -28,6 +64,7 @@ func (c *Composer) reduce(p Product, results []result) (category.Result, error) 
 		r := &results[i]
 		out.Legs[i] = r.Leg
 		out.Legs[i].Weight = c.spec.Pool.Weights[i]
+		out.Legs[i].Predictions = likeliest(r.predictions, p.Predictions)
 		switch r.Outcome {
 		case category.Answered:
 			answered++
@@ -55,7 +92,7 @@ func (c *Composer) reduce(p Product, results []result) (category.Result, error) 
 		out.Status = category.Partial
 	}
 	pooled := c.spec.Pool.Answers(lists)
-	out.Candidates = pooled[:min(candidates, len(pooled))]
+	out.Candidates = pooled[:min(max(candidates, p.Predictions), len(pooled))]
 	out.Category = &category.Category{Label: pooled[0].Label, Path: []string{pooled[0].Label}, Confidence: pooled[0].Probability}
 	if leaf, ok := c.spec.Taxonomy.Leaf(pooled[0].Label); ok {
 		out.Category.ID, out.Category.Path = leaf.ID, leaf.Path
