@@ -164,26 +164,6 @@ func (s *Set) Components(products []Product) []int {
 	return out
 }
 
-// Weights returns how much each of some products counts in a fit: those of one
-// component share the weight of one, since near-twins are not evidence of their
-// own.
-func (s *Set) Weights(products []Product) []float64 {
-	return Shares(s.Components(products))
-}
-
-// Shares gives each member of a group an even share of the weight 1.
-func Shares(group []int) []float64 {
-	count := map[int]int{}
-	for _, g := range group {
-		count[g]++
-	}
-	weights := make([]float64, len(group))
-	for i, g := range group {
-		weights[i] = 1 / float64(count[g])
-	}
-	return weights
-}
-
 // components is a union-find forest.
 type components struct{ parent, size []int }
 

@@ -68,8 +68,8 @@ func (r Reducers) Fuse(name string, out []float64, legs [][]float64, prior []flo
 // Held is how good a reducer is for products that it was not fitted to, as
 // all legs answered them, and its calibration, fitted to the same answers.
 type Held struct {
-	Loss        float64          `json:"loss"`     // mean negative log-likelihood, calibrated
-	Accuracy    float64          `json:"accuracy"` //
+	Loss        float64          `json:"loss"` // mean negative log-likelihood, calibrated
+	Accuracy    float64          `json:"accuracy"`
 	Calibration []reduce.Pattern `json:"calibration"`
 }
 
@@ -84,10 +84,11 @@ type Choice struct {
 }
 
 // Best is the stack if cross-validation shows that it beats the logpool: its
-// loss is lower by more than the standard error, and it is right no less
-// often. Else it is the logpool.
+// loss is lower by more than twice the standard error, and it is right no less
+// often. Else it is the logpool, which has a few numbers where the stack has
+// thousands.
 func (c Choice) Best() string {
-	if c.Gain > c.Error && c.Held[StackName].Accuracy >= c.Held[LogPoolName].Accuracy {
+	if c.Gain > 2*c.Error && c.Held[StackName].Accuracy >= c.Held[LogPoolName].Accuracy {
 		return StackName
 	}
 	return LogPoolName

@@ -19,6 +19,20 @@ type View struct {
 	Group  []int
 }
 
+// Shares gives each product of a group an even share of the weight 1: those
+// that are alike are not evidence of their own.
+func Shares(group []int) []float64 {
+	count := map[int]int{}
+	for _, g := range group {
+		count[g]++
+	}
+	weights := make([]float64, len(group))
+	for i, g := range group {
+		weights[i] = 1 / float64(count[g])
+	}
+	return weights
+}
+
 // check says what of some views does not fit together.
 func check(prior []float64, views []View) error {
 	if len(views) == 0 {

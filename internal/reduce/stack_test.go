@@ -39,7 +39,9 @@ func stackOf(t interface{ Fatal(...any) }, labels []string, f func(feature, labe
 func TestStackByHand(t *testing.T) {
 	ab := []string{"a", "b"}
 	// Features: constant, title missing, photo missing, title sees a, b, photo sees a, b.
-	s := stackOf(t, ab, func(f, c int) float64 { return [][]float64{{0.1, 0}, {0, 0.2}, {0.3, 0}, {0.5, 0}, {0, 0}, {0, 0}, {0.7, 0}}[f][c] })
+	s := stackOf(t, ab, func(f, c int) float64 {
+		return [][]float64{{0.1, 0}, {0, 0.2}, {0.3, 0}, {0.5, 0}, {0, 0}, {0, 0}, {0.7, 0}}[f][c]
+	})
 	title, photo := list(ab, []float64{0.4, 0.6}), list(ab, []float64{0.2, 0.8})
 	for _, tt := range []struct {
 		name string

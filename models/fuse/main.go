@@ -146,7 +146,7 @@ func choose(ctx context.Context, set *fashion.Set, legs []*replay.Leg, prior []f
 		if err != nil {
 			return fit.Choice{}, err
 		}
-		data.Views = append(data.Views, fit.View{Legs: a, Truth: pack.Truth(set, products), Weight: set.Weights(products), Group: set.Components(products)})
+		data.Views = append(data.Views, fit.View{Legs: a, Truth: pack.Truth(set, products), Weight: fit.Shares(set.Components(products)), Group: set.Components(products)})
 	}
 	return fit.Choose(ctx, data, func(done, of int) { fmt.Fprintf(progress, "fitted %d of %d\n", done, of) })
 }
