@@ -14,6 +14,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"aisle.dev/aisle/internal/gate"
 	"aisle.dev/aisle/internal/product"
 	"aisle.dev/aisle/internal/reduce"
 	"aisle.dev/aisle/internal/taxonomy"
@@ -115,10 +116,12 @@ func (c *Composition) legs(v value, b *beside) {
 		v.wrong("it is empty: which classifiers are to be asked?")
 	}
 	seen := map[string]int{}
+	gates := make([]value, len(items))
 	for i, item := range items {
 		f := item.fields("name", "service", "variants", "namespace", "weight", "deadline", "required", "retries", "reads", "when", "shadow", "labels")
+		gates[i] = f("when")
 		l := Leg{
-			Name: name(f("name")), Required: f("required").flag(), Shadow: f("shadow").flag(), When: expression(f("when")),
+			Name: name(f("name")), Required: f("required").flag(), Shadow: f("shadow").flag(),
 			Deadline: f("deadline").duration(0, time.Millisecond, MaxDeadline), Retries: f("retries").whole(DefaultRetries, 0, MaxRetries),
 		}
 		if l.Deadline > c.Deadline {
@@ -160,6 +163,55 @@ func (c *Composition) legs(v value, b *beside) {
 	if len(items) > 0 && len(c.Fusion.Pool.Weights) == 0 {
 		v.wrong("all legs are shadows: want one that counts")
 	}
+	c.gates(gates)
+}
+
+// names are those of the legs that count.
+func (c *Composition) names() []string {
+	var out []string
+	for _, i := range c.Counted() {
+		out = append(out, c.Legs[i].Name)
+	}
+	return out
+}
+
+// gates compiles the legs' gates. What they mention must be a leg that counts,
+// since no other one is waited for, and must make no cycle, in which each leg
+// would wait for the next.
+func (c *Composition) gates(at []value) {
+	names := c.names()
+	waits := map[string][]string{}
+	for i := range c.Legs {
+		l := &c.Legs[i]
+		if l.When = expression(at[i], names); l.When != nil && l.Name != "" {
+			waits[l.Name] = l.When.Mentions()
+		}
+	}
+	done := map[string]bool{}
+	for i, l := range c.Legs {
+		if cycle := follow(l.Name, nil, waits, done); cycle != nil {
+			at[i].wrong("legs wait for each other: %s; let one of them start without the others", strings.Join(cycle, " waits for "))
+			return
+		}
+	}
+}
+
+// follow walks from a leg along what legs wait for, and gives the cycle that
+// leads back to a leg on the path.
+func follow(leg string, path []string, waits map[string][]string, done map[string]bool) []string {
+	if i := slices.Index(path, leg); i >= 0 {
+		return append(slices.Clone(path[i:]), leg)
+	}
+	if done[leg] {
+		return nil
+	}
+	for _, next := range waits[leg] {
+		if cycle := follow(next, append(path, leg), waits, done); cycle != nil {
+			return cycle
+		}
+	}
+	done[leg] = true
+	return nil
 }
 
 // readVariants reads two services, of which the GPU one may be waited for
@@ -209,13 +261,18 @@ func readField(v value) string {
 	return text
 }
 
-// expression reads a CEL expression.
-func expression(v value) string {
+// expression reads a CEL expression that may mention the legs of these names;
+// nil when there is none.
+func expression(v value, legs []string) *gate.Gate {
 	text, ok := v.text()
-	if text = strings.TrimSpace(text); ok && text == "" {
-		v.wrong("it is empty: want a CEL expression, such as legs.title.confidence < 0.9, or leave it out")
+	if !ok {
+		return nil
 	}
-	return text
+	g, err := gate.Compile(text, legs)
+	if err != nil {
+		v.wrong("%v", err)
+	}
+	return g
 }
 
 // reducers are the types of reducers, each with the fields that are its own.
@@ -249,10 +306,6 @@ func (c *Composition) reducer(v value, b *beside) {
 		}
 	}
 	c.calibration(f("calibration"))
-	counted := make([]string, 0, len(c.Legs))
-	for _, i := range c.Counted() {
-		counted = append(counted, c.Legs[i].Name)
-	}
 	switch c.Fusion.Type {
 	case "logpool":
 		c.Reducer = *pool
@@ -266,7 +319,7 @@ func (c *Composition) reducer(v value, b *beside) {
 			model.wrong("%q: want the folder of a stack below the composition's, as `aisle compose fit` writes it", c.Fusion.Model)
 			return
 		}
-		s, digest, err := reduce.LoadStack(b.dir, c.Fusion.Model, counted)
+		s, digest, err := reduce.LoadStack(b.dir, c.Fusion.Model, c.names())
 		if err != nil {
 			model.wrong("%v", err)
 			return
@@ -282,8 +335,8 @@ func (c *Composition) reducer(v value, b *beside) {
 // calibration reads the temperatures of patterns of legs.
 func (c *Composition) calibration(v value) {
 	index := map[string]int{}
-	for i, leg := range c.Counted() {
-		index[c.Legs[leg].Name] = i
+	for i, leg := range c.names() {
+		index[leg] = i
 	}
 	lines := map[string]int{}
 	for _, item := range v.items(reduce.MaxPatterns) {
@@ -360,10 +413,10 @@ func (c *Composition) backoff(v value) {
 }
 
 func (c *Composition) rules(v value, b *beside) {
-	seen := map[string]bool{}
+	seen, names := map[string]bool{}, c.names()
 	for _, item := range v.items(MaxRules) {
 		f := item.fields("name", "when", "forbid", "prior")
-		rule := Rule{Name: name(f("name")), When: expression(f("when"))}
+		rule := Rule{Name: name(f("name")), When: expression(f("when"), names)}
 		if seen[rule.Name] && rule.Name != "" {
 			f("name").wrong("%q is another rule's name too; answers name rules", rule.Name)
 		}
