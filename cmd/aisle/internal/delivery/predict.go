@@ -32,5 +32,8 @@ func (p *Poster) predict(ctx context.Context, body []byte) Answer {
 			a.Err = &fatal{fmt.Errorf("%s does not say what its legs predict: is it a composer of this version? (%w)", q.To, ErrUnreachable)}
 		}
 	}
+	if a.Err == nil && a.Result.Category == nil {
+		a.Err = NoCategory(a.Result)
+	}
 	return a
 }
