@@ -33,6 +33,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,13 +62,22 @@ type Options struct {
 
 // Composer answers products by one composition.
 type Composer struct {
-	spec    *composition.Composition
-	source  string
-	legs    []*leg
-	slots   chan struct{} // one token per product in flight
-	bodies  *serve.Budget
-	log     *slog.Logger
-	metrics *instruments
+	spec *composition.Composition
+	legs []*leg
+	*process
+}
+
+// process is what a composer shares with the one that takes its place when the
+// composition changes.
+type process struct {
+	options  Options
+	source   string
+	closures *closures
+	slots    chan struct{} // one token per product in flight
+	bodies   *serve.Budget
+	log      *slog.Logger
+	metrics  *instruments
+	file     *reloads // nil: the composition never changes
 
 	// What lives longer than a product: the requests that wake services.
 	life       context.Context
@@ -111,17 +121,32 @@ func New(o Options) (*Composer, error) {
 	if o.Metrics == nil {
 		o.Metrics = metrics.New()
 	}
-	c := &Composer{spec: o.Composition, source: o.Source, slots: make(chan struct{}, o.MaxInFlight), bodies: serve.NewBudget(bodyBudget), log: o.Logger, kept: semaphore.NewWeighted(wakeBudget)}
-	closures := newClosures(o.Closures, o.Logger)
-	for _, s := range o.Composition.Legs {
-		l, err := newLeg(s, &o, closures)
+	p := &process{options: o, source: o.Source, slots: make(chan struct{}, o.MaxInFlight), bodies: serve.NewBudget(bodyBudget), log: o.Logger, kept: semaphore.NewWeighted(wakeBudget)}
+	p.closures = newClosures(o.Closures, o.Logger)
+	p.metrics = newInstruments(o.Metrics, p)
+	p.life, p.end = context.WithCancel(context.Background())
+	c, err := p.composer(o.Composition, nil)
+	if err != nil {
+		return nil, err
+	}
+	c.metrics.follow(c.legs, nil)
+	return c, nil
+}
+
+// composer makes one for a composition. What is known of the services that a
+// leg of before, of the same name, asks at the same address is kept.
+func (p *process) composer(spec *composition.Composition, before []*leg) (*Composer, error) {
+	c := &Composer{spec: spec, process: p}
+	for _, s := range spec.Legs {
+		l, err := newLeg(s, &p.options, p.closures)
 		if err != nil {
 			return nil, err
 		}
+		if i := slices.IndexFunc(before, func(o *leg) bool { return o.Name == l.Name }); i >= 0 {
+			l.inherit(before[i])
+		}
 		c.legs = append(c.legs, l)
 	}
-	c.metrics = newInstruments(o.Metrics, c, closures)
-	c.life, c.end = context.WithCancel(context.Background())
 	return c, nil
 }
 
