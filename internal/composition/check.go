@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -109,16 +108,19 @@ func temperature(v value) float64 {
 		fmt.Sprintf("a number from %v to %d", reduce.MinTemperature, reduce.MaxTemperature))
 }
 
+var legFields = []string{"name", "service", "variants", "namespace", "weight", "deadline", "required", "retries", "reads", "when", "shadow", "labels"}
+
 func (c *Composition) legs(v value, b *beside) {
+	var when []value
 	items := v.items(MaxLegs)
 	if len(items) == 0 && (!v.there || v.node.Kind == yaml.SequenceNode && len(v.node.Content) == 0) {
 		v.wrong("it is empty: which classifiers are to be asked?")
 	}
 	seen := map[string]int{}
 	for i, item := range items {
-		f := item.fields("name", "service", "variants", "namespace", "weight", "deadline", "required", "retries", "reads", "when", "shadow", "labels")
+		f := item.fields(legFields...)
 		l := Leg{
-			Name: name(f("name")), Required: f("required").flag(), Shadow: f("shadow").flag(), When: expression(f("when")),
+			Name: name(f("name")), Required: f("required").flag(), Shadow: f("shadow").flag(),
 			Deadline: f("deadline").duration(0, time.Millisecond, MaxDeadline), Retries: f("retries").whole(DefaultRetries, 0, MaxRetries),
 		}
 		if l.Deadline > c.Deadline {
@@ -155,8 +157,9 @@ func (c *Composition) legs(v value, b *beside) {
 			l.Labels, _ = labels.text()
 			b.read(labels)
 		}
-		c.Legs = append(c.Legs, l)
+		c.Legs, when = append(c.Legs, l), append(when, f("when"))
 	}
+	c.gates(when)
 	if len(items) > 0 && len(c.Fusion.Pool.Weights) == 0 {
 		v.wrong("all legs are shadows: want one that counts")
 	}
@@ -205,15 +208,6 @@ func readField(v value) string {
 	text, ok := v.text()
 	if ok && !product.IsField(text) {
 		v.wrong("unknown field %.80q of the product; want title, description, brand, images or attributes.NAME", text)
-	}
-	return text
-}
-
-// expression reads a CEL expression.
-func expression(v value) string {
-	text, ok := v.text()
-	if text = strings.TrimSpace(text); ok && text == "" {
-		v.wrong("it is empty: want a CEL expression, such as legs.title.confidence < 0.9, or leave it out")
 	}
 	return text
 }
@@ -361,9 +355,13 @@ func (c *Composition) backoff(v value) {
 
 func (c *Composition) rules(v value, b *beside) {
 	seen := map[string]bool{}
+	var legs []string // all that are no shadows, which are not waited for
+	for _, i := range c.Counted() {
+		legs = append(legs, c.Legs[i].Name)
+	}
 	for _, item := range v.items(MaxRules) {
 		f := item.fields("name", "when", "forbid", "prior")
-		rule := Rule{Name: name(f("name")), When: expression(f("when"))}
+		rule := Rule{Name: name(f("name")), When: expression(f("when"), legs)}
 		if seen[rule.Name] && rule.Name != "" {
 			f("name").wrong("%q is another rule's name too; answers name rules", rule.Name)
 		}
