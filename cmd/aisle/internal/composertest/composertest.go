@@ -3,7 +3,8 @@
 // answers by simple rules instead of models.
 //
 // The title leg takes the last word of the title for the label; the photo leg
-// takes the text of the first picture's bytes. Titles say what shall go wrong:
+// takes the text of the first picture's bytes. Asked for ?predictions=all they
+// share the rest among shirt, tie and hat. Titles say what shall go wrong:
 //
 //	"busy N ..."   503 with Retry-After: 0, the first N times
 //	"slow ..."     no answer until the request is given up or the test ends
@@ -115,6 +116,11 @@ func (c *Composer) serve(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
+		if r.URL.Query().Get("predictions") == "all" {
+			for i, leg := range result.Legs {
+				result.Legs[i].Predictions = whole(leg)
+			}
+		}
 		w.Header().Set("Content-Type", "application/json")
 		return json.NewEncoder(w).Encode(result)
 	case "/":
@@ -150,6 +156,20 @@ func (c *Composer) serve(w http.ResponseWriter, r *http.Request) error {
 		return event.Write(w, out, structured)
 	}
 	return problem.New(http.StatusNotFound, "there is no %s here", r.URL.Path)
+}
+
+// whole is all that a leg predicts.
+func whole(leg category.Leg) []prediction.Prediction {
+	if leg.Outcome != category.Answered {
+		return nil
+	}
+	out := []prediction.Prediction{{Label: leg.Label, Probability: leg.Confidence}}
+	for _, label := range []string{"shirt", "tie", "hat"} {
+		if label != leg.Label {
+			out = append(out, prediction.Prediction{Label: label, Probability: (1 - leg.Confidence) / 3})
+		}
+	}
+	return out
 }
 
 // readProduct reads a product sent as plain JSON.

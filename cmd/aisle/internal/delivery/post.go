@@ -37,6 +37,9 @@ type Poster struct {
 	Attempts int           // at most, for what may pass: 429, 502, 503, 504, a broken connection; 0: until Timeout
 	Timeout  time.Duration // of one product, all attempts together
 	Client   *http.Client  // of [NewClient]
+	// Distributions asks for all that each leg predicts, by plain JSON in
+	// place of events: an Answer has no Event then.
+	Distributions bool
 }
 
 // ErrUnreachable is in the chain of an error that means that no composer
@@ -142,6 +145,9 @@ func (p *Poster) unreachable(err error) error {
 func (p *Poster) Post(ctx context.Context, id, subject string, body []byte) Answer {
 	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
 	defer cancel()
+	if p.Distributions {
+		return p.predict(ctx, body)
+	}
 	ev := ce.New(ce.CloudEventsVersionV1)
 	ev.SetType(event.TypeProduct)
 	ev.SetSource(p.Source)
