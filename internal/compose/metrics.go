@@ -7,9 +7,8 @@ import (
 
 // instruments are the package's metrics; see their help texts.
 type instruments struct {
-	products, legs, wakes metrics.Counter
-	duration, latency     metrics.Histogram
-	reloads               metrics.Counter
+	products, legs, failures, wakes, shadows, expressions, reloads metrics.Counter
+	duration, latency                                              metrics.Histogram
 
 	breakers, ready, waking metrics.Gauge // by leg: see follow
 }
@@ -32,12 +31,15 @@ func newInstruments(set *metrics.Set, p *process) *instruments {
 	}
 	return &instruments{
 		breakers: breakers, ready: ready, waking: waking,
-		reloads:  set.Counter("aisle_composition_reloads_total", "Changes of the composition file by what became of them: taken (it runs), refused (it is broken, and the older version goes on).", "result"),
-		products: set.Counter(ns+"products_total", "Products by what became of them: complete, partial, failed (answered 503), rejected (the input was at fault), abandoned (the sender hung up), overload (too many in flight).", "status"),
-		duration: set.Histogram(ns+"product_duration_seconds", "Time from a decoded product to its category, legs included.", buckets),
-		legs:     set.Counter(ns+"leg_requests_total", "Products by leg, variant (gpu or cpu; empty: the leg has one service), why the CPU one stood in for the GPU one (waking, closed, failed) and outcome: answered, skipped, closed, failed, rejected (the leg found the input at fault).", "leg", "variant", "stand_in", "outcome"),
-		latency:  set.Histogram(ns+"leg_duration_seconds", "Time that a leg took for a product, retries included; of legs that answered or failed.", buckets, "leg", "variant"),
-		wakes:    set.Counter(ns+"gpu_wakes_total", "Requests that woke the GPU service of a leg, or tried to, by what became of them: answered, skipped, closed, failed, given up (it could not be kept beyond its product).", "leg", "outcome"),
+		reloads:     set.Counter("aisle_composition_reloads_total", "Changes of the composition file by what became of them: taken (it runs), refused (it is broken, and the older version goes on).", "result"),
+		products:    set.Counter(ns+"products_total", "Products by what became of them: complete, partial, failed (answered 503), rejected (the input was at fault), abandoned (the sender hung up), overload (too many in flight).", "status"),
+		duration:    set.Histogram(ns+"product_duration_seconds", "Time from a decoded product to its category, legs included.", buckets),
+		legs:        set.Counter(ns+"leg_requests_total", "Products by leg, variant (gpu or cpu; empty: the leg has one service), why the CPU one stood in for the GPU one (waking, closed, failed) and outcome: answered, skipped, closed, failed, rejected (the leg found the input at fault).", "leg", "variant", "stand_in", "outcome"),
+		failures:    set.Counter(ns+"leg_failures_total", "Products by leg and how it failed: timeout, unreachable, refused, badAnswer, circuitOpen, overloaded, internal.", "leg", "failure"),
+		shadows:     set.Counter(ns+"shadow_answers_total", "Products by shadow leg, and whether it gave the likeliest label of the answer (yes, no, or unanswered), whenever it came.", "leg", "agrees"),
+		expressions: set.Counter(ns+"expression_errors_total", "Gates of legs and conditions of rules that could not be told: the leg was asked, the rule did not apply.", "of", "name"),
+		latency:     set.Histogram(ns+"leg_duration_seconds", "Time that a leg took for a product, retries included; of legs that answered or failed.", buckets, "leg", "variant"),
+		wakes:       set.Counter(ns+"gpu_wakes_total", "Requests that woke the GPU service of a leg, or tried to, by what became of them: answered, skipped, closed, failed, given up (it could not be kept beyond its product).", "leg", "outcome"),
 	}
 }
 
@@ -67,6 +69,9 @@ func (m *instruments) observe(r *result) {
 		outcome = "rejected"
 	}
 	m.legs.Inc(r.Name, string(r.Variant), string(r.StandIn), outcome)
+	if r.Outcome == category.LegFailed {
+		m.failures.Inc(r.Name, string(r.Failure))
+	}
 	if r.Outcome == category.Answered || r.Outcome == category.LegFailed {
 		m.latency.Observe(r.LatencyMs/1000, r.Name, string(r.Variant))
 	}

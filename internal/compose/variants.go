@@ -188,7 +188,7 @@ func (c *Composer) either(ctx context.Context, l *leg, p Product) (r result) {
 			}
 		case <-ctx.Done():
 			r = l.result()
-			r.fail("%s", l.explain(ctx, ctx.Err()))
+			r.fail(category.Timeout, "%s", l.explain(ctx, ctx.Err()))
 			switch {
 			case cpu == nil:
 				return r
@@ -315,7 +315,7 @@ func neither(cpu, gpu result, why category.StandIn) result {
 	case gpu.Outcome != cpu.Outcome: // when the failed one is to be asked again
 		r.Outcome, r.Opens = category.LegFailed, time.Time{}
 		if gpu.Outcome == category.LegFailed {
-			r.patience = gpu.patience
+			r.Failure, r.patience = gpu.Failure, gpu.patience
 		}
 	case cpu.Outcome == category.LegFailed:
 		r.patience = max(gpu.patience, cpu.patience)

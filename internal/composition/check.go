@@ -9,12 +9,10 @@ import (
 	"io/fs"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
 
-	"aisle.dev/aisle/internal/gate"
 	"aisle.dev/aisle/internal/product"
 	"aisle.dev/aisle/internal/reduce"
 	"aisle.dev/aisle/internal/taxonomy"
@@ -110,16 +108,17 @@ func temperature(v value) float64 {
 		fmt.Sprintf("a number from %v to %d", reduce.MinTemperature, reduce.MaxTemperature))
 }
 
+var legFields = []string{"name", "service", "variants", "namespace", "weight", "deadline", "required", "retries", "reads", "when", "shadow", "labels"}
+
 func (c *Composition) legs(v value, b *beside) {
+	var when []value
 	items := v.items(MaxLegs)
 	if len(items) == 0 && (!v.there || v.node.Kind == yaml.SequenceNode && len(v.node.Content) == 0) {
 		v.wrong("it is empty: which classifiers are to be asked?")
 	}
 	seen := map[string]int{}
-	gates := make([]value, len(items))
 	for i, item := range items {
-		f := item.fields("name", "service", "variants", "namespace", "weight", "deadline", "required", "retries", "reads", "when", "shadow", "labels")
-		gates[i] = f("when")
+		f := item.fields(legFields...)
 		l := Leg{
 			Name: name(f("name")), Required: f("required").flag(), Shadow: f("shadow").flag(),
 			Deadline: f("deadline").duration(0, time.Millisecond, MaxDeadline), Retries: f("retries").whole(DefaultRetries, 0, MaxRetries),
@@ -158,12 +157,12 @@ func (c *Composition) legs(v value, b *beside) {
 			l.Labels, _ = labels.text()
 			b.read(labels)
 		}
-		c.Legs = append(c.Legs, l)
+		c.Legs, when = append(c.Legs, l), append(when, f("when"))
 	}
+	c.gates(when)
 	if len(items) > 0 && len(c.Fusion.Pool.Weights) == 0 {
 		v.wrong("all legs are shadows: want one that counts")
 	}
-	c.gates(gates)
 }
 
 // names are those of the legs that count.
@@ -173,45 +172,6 @@ func (c *Composition) names() []string {
 		out = append(out, c.Legs[i].Name)
 	}
 	return out
-}
-
-// gates compiles the legs' gates. What they mention must be a leg that counts,
-// since no other one is waited for, and must make no cycle, in which each leg
-// would wait for the next.
-func (c *Composition) gates(at []value) {
-	names := c.names()
-	waits := map[string][]string{}
-	for i := range c.Legs {
-		l := &c.Legs[i]
-		if l.When = expression(at[i], names); l.When != nil && l.Name != "" {
-			waits[l.Name] = l.When.Mentions()
-		}
-	}
-	done := map[string]bool{}
-	for i, l := range c.Legs {
-		if cycle := follow(l.Name, nil, waits, done); cycle != nil {
-			at[i].wrong("legs wait for each other: %s; let one of them start without the others", strings.Join(cycle, " waits for "))
-			return
-		}
-	}
-}
-
-// follow walks from a leg along what legs wait for, and gives the cycle that
-// leads back to a leg on the path.
-func follow(leg string, path []string, waits map[string][]string, done map[string]bool) []string {
-	if i := slices.Index(path, leg); i >= 0 {
-		return append(slices.Clone(path[i:]), leg)
-	}
-	if done[leg] {
-		return nil
-	}
-	for _, next := range waits[leg] {
-		if cycle := follow(next, append(path, leg), waits, done); cycle != nil {
-			return cycle
-		}
-	}
-	done[leg] = true
-	return nil
 }
 
 // readVariants reads two services, of which the GPU one may be waited for
@@ -259,20 +219,6 @@ func readField(v value) string {
 		v.wrong("unknown field %.80q of the product; want title, description, brand, images or attributes.NAME", text)
 	}
 	return text
-}
-
-// expression reads a CEL expression that may mention the legs of these names;
-// nil when there is none.
-func expression(v value, legs []string) *gate.Gate {
-	text, ok := v.text()
-	if !ok {
-		return nil
-	}
-	g, err := gate.Compile(text, legs)
-	if err != nil {
-		v.wrong("%v", err)
-	}
-	return g
 }
 
 // reducers are the types of reducers, each with the fields that are its own.

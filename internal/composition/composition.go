@@ -83,7 +83,8 @@ type Leg struct {
 	Required  bool          // without this leg's answer there is no category, unless it had nothing to read
 	Retries   int           // after the first try
 	Reads     []string      // the product's fields that it reads; nil: its first answer tells
-	When      *gate.Gate    // whether the leg is asked, by what it mentions; nil: always. What legs mention makes no cycle
+	When      *gate.Gate    // whether the leg is asked; nil: always
+	After     []int         // indices of the legs that its gate mentions: it waits for them
 	Shadow    bool          // asked and told of, never counted nor waited for
 	Labels    string        // the file that maps its labels to the taxonomy's; empty: they are equal
 }
