@@ -25,7 +25,7 @@ var dnsLabel = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 func IsName(text string) bool { return dnsLabel.MatchString(text) }
 
 // Parse checks a composition. The files that it names are in dir. Its error is
-// [Problems], unless the file is not YAML.
+// [Problems].
 func Parse(raw []byte, dir fs.FS) (*Composition, error) {
 	r := &reader{}
 	doc, err := r.document(raw)
