@@ -3,10 +3,10 @@
 //
 //	go run ./models/fuse
 //
-//	manifests/base/composition.yaml  the legs' weights, the prior's and the temperature (nothing else in it is touched)
+//	manifests/base/composition.yaml  logpool's numbers: the legs' weights, the prior's, the temperatures (nothing else in it is touched)
 //	manifests/base/prior.csv         each label's share of the training products, with photo or without
 //	manifests/base/taxonomy.csv      the tree of categories
-//	models/FIGURES.md                what title, photo and both are worth on the test part
+//	models/FIGURES.md                what title, photo and both are worth on the test part, through each reducer
 //
 // One set of numbers serves whole and masked titles, with and without
 // attributes: it is fitted on all four views of the validation products that
@@ -92,7 +92,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	if err != nil {
 		return err
 	}
-	text, err = setPool(text, legNames, choice.Pool)
+	text, err = setPool(text, legNames, choice.Pool, choice.Held[fit.LogPoolName].Calibration)
 	if err != nil {
 		return fmt.Errorf("%s: %w", composition, err)
 	}
