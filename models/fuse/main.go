@@ -9,9 +9,9 @@
 //	models/FIGURES.md                what title, photo and both are worth on the test part, through each reducer
 //
 // One set of numbers serves whole and masked titles, with and without
-// attributes: it is fitted on all four views of the validation products that
-// have photos, which count alike. Figures are of test products with photos.
-// A composition that names no prior is fitted without one.
+// attributes: it is fitted on all four views of the validation products, which
+// count alike. Figures are of test products. A composition that names no prior
+// is fitted without one.
 package main
 
 import (
@@ -118,11 +118,8 @@ func views(set *fashion.Set) []pack.View {
 	}
 }
 
-func withPhoto(products []fashion.Product) []fashion.Product {
-	return slices.DeleteFunc(products, func(p fashion.Product) bool { return !p.Photo })
-}
-
-// answers returns what every leg says of the products: [product][leg][label].
+// answers returns what every leg says of the products: [product][leg][label],
+// nil for a leg that has nothing to read.
 func answers(ctx context.Context, set *fashion.Set, legs []*replay.Leg, products []fashion.Product, v replay.View) ([][][]float64, error) {
 	out := make([][][]float64, len(products))
 	for _, leg := range legs {
@@ -137,9 +134,10 @@ func answers(ctx context.Context, set *fashion.Set, legs []*replay.Leg, products
 	return out, nil
 }
 
-// choose fits all reducers to the validation products that have photos.
+// choose fits all reducers to the validation products: the pools to those
+// that have photos, how sure a title alone may be to the others too.
 func choose(ctx context.Context, set *fashion.Set, legs []*replay.Leg, prior []float64, progress io.Writer) (fit.Choice, error) {
-	products := withPhoto(set.In(fashion.Validation))
+	products := set.In(fashion.Validation)
 	data := fit.Data{Labels: set.Labels, Prior: prior}
 	for _, v := range views(set) {
 		a, err := answers(ctx, set, legs, products, v.View)
