@@ -5,7 +5,8 @@
 //	labels.txt   the labels, one a line, in the order of the models' outputs
 //	summary.json counts, largest components, digests; with -golden its copy is
 //	             written where the tests look for it
-//	test.csv     the test products for `aisle evaluate` (-evaluate)
+//	test.csv, validation.csv
+//	             the products of these parts for `aisle evaluate` (-evaluate)
 package main
 
 import (
@@ -38,7 +39,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	flags := flag.NewFlagSet("split", flag.ContinueOnError)
 	out := flags.String("out", "", "folder to write to (required); never one inside the project that git tracks")
 	golden := flags.String("golden", "", "also write the summary to this file")
-	evaluate := flags.Bool("evaluate", false, "also write test.csv")
+	evaluate := flags.Bool("evaluate", false, "also write test.csv and validation.csv")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -75,8 +76,10 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 		"summary.json": text,
 	}
 	if *evaluate {
-		if files["test.csv"], err = evaluation(set); err != nil {
-			return err
+		for name, part := range map[string]fashion.Part{"test.csv": fashion.Test, "validation.csv": fashion.Validation} {
+			if files[name], err = evaluation(set, part); err != nil {
+				return err
+			}
 		}
 	}
 	for name, data := range files {
@@ -93,13 +96,13 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	return err
 }
 
-// evaluation is a table of the test products: what a shop would send, and the
+// evaluation is a table of a part's products: what a shop would send, and the
 // right category.
-func evaluation(set *fashion.Set) ([]byte, error) {
+func evaluation(set *fashion.Set, part fashion.Part) ([]byte, error) {
 	var buf bytes.Buffer
 	w := csv.NewWriter(&buf)
 	_ = w.Write([]string{"id", "title", "image", "gender", "colour", "season", "usage", "category"}) // w.Error says
-	for _, p := range set.In(fashion.Test) {
+	for _, p := range set.In(part) {
 		image := ""
 		if p.Photo {
 			image = fashion.Photo(set.Dir, p.ID)
