@@ -29,6 +29,7 @@ type fileFlags struct {
 	skip, limit, concurrency int
 	attempts                 int
 	timeout                  time.Duration
+	distributions            bool // all that each leg says is asked for
 }
 
 // defaultConcurrency keeps two cores busy: with 16 the classifiers' batches are
@@ -214,6 +215,6 @@ func (a *app) poster(cmd *cobra.Command, f *fileFlags, source string) (*delivery
 			attempts = 0
 		}
 	}
-	p := &delivery.Poster{To: to.url, Gateway: to.gateway, Help: to.help, Source: source, Broker: f.broker != "", Attempts: attempts, Timeout: f.timeout, Client: delivery.NewClient(f.concurrency, to.gateway)}
+	p := &delivery.Poster{To: to.url, Gateway: to.gateway, Help: to.help, Source: source, Broker: f.broker != "", Attempts: attempts, Timeout: f.timeout, Distributions: f.distributions, Client: delivery.NewClient(f.concurrency, to.gateway)}
 	return p, p.Check(cmd.Context())
 }

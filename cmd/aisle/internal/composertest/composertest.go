@@ -3,7 +3,8 @@
 // answers by simple rules instead of models.
 //
 // The title leg takes the last word of the title for the label; the photo leg
-// takes the text of the first picture's bytes. Titles say what shall go wrong:
+// takes the text of the first picture's bytes. Asked for ?predictions=all they
+// share the rest among shirt, tie and hat. Titles say what shall go wrong:
 //
 //	"busy N ..."   503 with Retry-After: 0, the first N times
 //	"slow ..."     no answer until the request is given up or the test ends
@@ -152,6 +153,20 @@ func (c *Composer) serve(w http.ResponseWriter, r *http.Request) error {
 	return problem.New(http.StatusNotFound, "there is no %s here", r.URL.Path)
 }
 
+// whole is all that a leg predicts.
+func whole(leg category.Leg) []prediction.Prediction {
+	if leg.Outcome != category.Answered {
+		return nil
+	}
+	out := []prediction.Prediction{{Label: leg.Label, Probability: leg.Confidence}}
+	for _, label := range []string{"shirt", "tie", "hat"} {
+		if label != leg.Label {
+			out = append(out, prediction.Prediction{Label: label, Probability: (1 - leg.Confidence) / 3})
+		}
+	}
+	return out
+}
+
 // readProduct reads a product sent as plain JSON.
 func readProduct(w http.ResponseWriter, r *http.Request) (product.Product, error) {
 	body, err := serve.ReadBody(w, r, product.MaxBody)
@@ -239,6 +254,11 @@ func (c *Composer) categorise(w http.ResponseWriter, r *http.Request, id string,
 		legs[1].Outcome, legs[1].Reason = category.Skipped, "the product has no image"
 	}
 	result.Legs = legs
+	if r.URL.Query().Get("predictions") == "all" {
+		for i, leg := range legs {
+			legs[i].Predictions = whole(leg)
+		}
+	}
 	for i, leg := range legs {
 		if leg.Outcome == category.Answered {
 			legs[i].Model = &prediction.Model{Name: leg.Name, Version: "1", Digest: Digest}

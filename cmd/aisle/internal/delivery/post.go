@@ -37,6 +37,8 @@ type Poster struct {
 	Attempts int           // at most, for what may pass: 429, 502, 503, 504, a broken connection; 0: until Timeout
 	Timeout  time.Duration // of one product, all attempts together
 	Client   *http.Client  // of [NewClient]
+	// Distributions asks the composer for all that each leg predicts.
+	Distributions bool
 }
 
 // ErrUnreachable is in the chain of an error that means that no composer
@@ -156,7 +158,14 @@ func (p *Poster) Post(ctx context.Context, id, subject string, body []byte) Answ
 	if err != nil {
 		return Answer{Err: err}
 	}
-	r := p.exchange(ctx, header, body)
+	to := *p
+	if p.Distributions {
+		u := *p.To
+		q := u.Query()
+		q.Set("predictions", "all")
+		u.RawQuery, to.To = q.Encode(), &u
+	}
+	r := to.exchange(ctx, header, body)
 	a := Answer{Err: r.err}
 	if r.err == nil {
 		a = p.answer(r)
