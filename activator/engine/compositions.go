@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"aisle.dev/aisle/internal/compose"
+	"aisle.dev/aisle/internal/composition"
 	"aisle.dev/aisle/internal/manifest"
 )
 
@@ -34,7 +34,7 @@ func checkComposition(t *manifest.Template, names []string) error {
 		if _, has := m.Files[below]; !ok || !has {
 			continue
 		}
-		c, err := compose.ParseIn(m.Files, below)
+		c, err := composition.ParseIn(m.Files, below)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("service %s/%s: composition %s: %w", t.Namespace, t.Service, file, err))
 			continue

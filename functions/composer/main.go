@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"aisle.dev/aisle/internal/compose"
+	"aisle.dev/aisle/internal/composition"
 	"aisle.dev/aisle/internal/metrics"
 	"aisle.dev/aisle/internal/serve"
 )
@@ -55,13 +56,13 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 	if path == "" {
 		return errors.New("COMPOSITION is not set: it names the composition file, such as manifests/base/composition.yaml")
 	}
-	composition, err := compose.Load(path)
+	spec, err := composition.Load(path)
 	if err != nil {
 		return err
 	}
 	set := metrics.New()
 	c, err := compose.New(compose.Options{
-		Composition: composition,
+		Composition: spec,
 		LegURL:      getenv("LEG_URL"),
 		Namespace:   getenv("NAMESPACE"),
 		Source:      getenv("SOURCE"),
@@ -76,9 +77,9 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 	defer c.Close() // no product is on its way any more
 	return serve.Run(ctx, serve.Options{
 		Host: getenv("HOST"), Port: getenv("PORT"), Handler: c.Handler(), Metrics: set, Logger: log,
-		Grace: composition.Deadline + 20*time.Second, // a product may still be on its way in
+		Grace: spec.Deadline + 20*time.Second, // a product may still be on its way in
 		Listening: func(a net.Addr) {
-			log.Info("ready", "address", a.String(), "composition", composition.Name, "legs", len(composition.Legs), "digest", composition.Digest)
+			log.Info("ready", "address", a.String(), "composition", spec.Name, "legs", len(spec.Legs), "digest", spec.Digest)
 		},
 	})
 }

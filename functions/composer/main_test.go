@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-const composition = `apiVersion: aisle.dev/v1alpha1
+const onlyTitle = `apiVersion: aisle.dev/v1alpha1
 kind: Composition
 metadata: {name: products}
 spec:
@@ -30,7 +30,7 @@ func write(t *testing.T, text string) string {
 }
 
 func TestConfigurationErrorsAtStart(t *testing.T) {
-	good := write(t, composition)
+	good := write(t, onlyTitle)
 	for _, tt := range []struct {
 		name string
 		env  map[string]string
@@ -38,7 +38,7 @@ func TestConfigurationErrorsAtStart(t *testing.T) {
 	}{
 		{"no composition", nil, "COMPOSITION is not set"},
 		{"missing composition", map[string]string{"COMPOSITION": "/nowhere/composition.yaml"}, "COMPOSITION names it"},
-		{"misspelt field", map[string]string{"COMPOSITION": write(t, strings.Replace(composition, "legs:", "leggs:", 1))}, `line 5: unknown field "leggs"`},
+		{"misspelt field", map[string]string{"COMPOSITION": write(t, strings.Replace(onlyTitle, "legs:", "leggs:", 1))}, `line 5, column 3: spec.leggs: unknown field "leggs"`},
 		{"bad leg url", map[string]string{"COMPOSITION": good, "LEG_URL": "http://{servcie}"}, "LEG_URL"},
 		{"bad max inflight", map[string]string{"COMPOSITION": good, "MAX_INFLIGHT": "many"}, "MAX_INFLIGHT"},
 		{"bad log level", map[string]string{"COMPOSITION": good, "LOG_LEVEL": "loud"}, "LOG_LEVEL"},
@@ -55,7 +55,7 @@ func TestConfigurationErrorsAtStart(t *testing.T) {
 }
 
 func TestServesUntilTold(t *testing.T) {
-	env := map[string]string{"COMPOSITION": write(t, composition), "PORT": "0"}
+	env := map[string]string{"COMPOSITION": write(t, onlyTitle), "PORT": "0"}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	logs, w := io.Pipe()

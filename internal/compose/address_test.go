@@ -44,7 +44,7 @@ func TestLocalhostIsDialledAsLoopback(t *testing.T) {
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
 	tr := NewTransport()
 	defer tr.CloseIdleConnections()
-	c, err := New(Options{Composition: composition(t, twoLegs), LegURL: "http://{service}.{namespace}.localhost:" + port, Transport: tr})
+	c, err := New(Options{Composition: parsed(t, twoLegs), LegURL: "http://{service}.{namespace}.localhost:" + port, Transport: tr})
 	if err != nil {
 		t.Fatal(err)
 	}

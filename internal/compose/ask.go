@@ -18,6 +18,7 @@ import (
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 
 	"aisle.dev/aisle/internal/category"
+	"aisle.dev/aisle/internal/composition"
 	"aisle.dev/aisle/internal/prediction"
 	"aisle.dev/aisle/internal/problem"
 	"aisle.dev/aisle/internal/product"
@@ -48,7 +49,7 @@ type service struct {
 	closures  *closures
 }
 
-func newService(l LegSpec, name string, o *Options, closures *closures) (*service, error) {
+func newService(l composition.Leg, name string, o *Options, closures *closures) (*service, error) {
 	namespace := cmp.Or(l.Namespace, o.Namespace)
 	u, err := address(o.LegURL, l.Name, name, namespace)
 	if err != nil {

@@ -44,7 +44,7 @@ func answerOf(name string, n int) []byte {
 
 // BenchmarkProduct is the composer's own work for a product with a picture of
 // 10 KB and two legs of 80 labels.
-func BenchmarkProduct(b *testing.B) { benchProduct(b, Options{Composition: composition(b, twoLegs)}) }
+func BenchmarkProduct(b *testing.B) { benchProduct(b, Options{Composition: parsed(b, twoLegs)}) }
 
 // BenchmarkProductClosures is the same with a file of closures to look at.
 func BenchmarkProductClosures(b *testing.B) {
@@ -52,13 +52,13 @@ func BenchmarkProductClosures(b *testing.B) {
 	if err := os.WriteFile(path, []byte(`{"default/brand":[["2026-11-27T22:00:00Z","2026-11-28T06:00:00Z"]]}`), 0o600); err != nil {
 		b.Fatal(err)
 	}
-	benchProduct(b, Options{Composition: composition(b, twoLegs), Closures: path})
+	benchProduct(b, Options{Composition: parsed(b, twoLegs), Closures: path})
 }
 
 // BenchmarkProductVariants is the same where the second leg has two services, of
 // which the GPU one is ready.
 func BenchmarkProductVariants(b *testing.B) {
-	benchProduct(b, Options{Composition: composition(b, strings.Replace(twoLegs, "service: photo", "variants: {gpu: photo, cpu: photo-cpu}", 1))})
+	benchProduct(b, Options{Composition: parsed(b, strings.Replace(twoLegs, "service: photo", "variants: {gpu: photo, cpu: photo-cpu}", 1))})
 }
 
 func benchProduct(b *testing.B, o Options) {

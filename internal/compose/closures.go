@@ -14,6 +14,8 @@ import (
 	"time"
 
 	jsonv2 "github.com/go-json-experiment/json"
+
+	"aisle.dev/aisle/internal/composition"
 )
 
 const (
@@ -99,7 +101,7 @@ func (c *closures) look(now time.Time) {
 	var spans map[string][]span
 	if err == nil {
 		var raw []byte
-		if raw, err = readBounded(os.DirFS(filepath.Dir(c.path)), filepath.Base(c.path), MaxFile); err == nil {
+		if raw, err = composition.ReadFile(os.DirFS(filepath.Dir(c.path)), filepath.Base(c.path), composition.MaxFile); err == nil {
 			spans, err = parseClosures(raw)
 		}
 	}

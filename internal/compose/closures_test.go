@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"aisle.dev/aisle/internal/category"
+	"aisle.dev/aisle/internal/composition"
 	"aisle.dev/aisle/internal/problem"
 	"aisle.dev/aisle/internal/product"
 )
@@ -149,7 +150,7 @@ func TestClosuresFileIsFollowed(t *testing.T) {
 			t.Fatal(err)
 		}
 		check("the file is gone", false, false)
-		f.say(strings.Repeat(" ", MaxFile+1))
+		f.say(strings.Repeat(" ", composition.MaxFile+1))
 		check("too large", false, true)
 		if c := newClosures("", nil); c != nil {
 			t.Error("no file is one")

@@ -1,3 +1,29 @@
+// Package compose sends a product to the classifiers of a composition and
+// makes one category of what they answer.
+//
+// A [Composer] asks all legs of a product at once, under one
+// deadline, and gives a category.Result that says for every leg what became
+// of it: an answer with failed legs says so. [Composer.Handler] is its HTTP
+// and CloudEvents side. The composition itself is internal/composition's.
+//
+// Guarantees:
+//   - One product's answer never outlasts the composition's deadline.
+//   - A leg's failure, however strange, is that leg's alone: a connection
+//     that breaks, an answer that is no answer, a panic.
+//   - A leg is sent only the fields that it reads, once that is known, and
+//     its answer is never used when it reads a field that was kept back.
+//   - Of a leg with two variants, a GPU service that is not known to be ready
+//     is sent one product at a time; that request's time and what is held for
+//     it are bounded, and it ends by [Composer.Close].
+//   - A leg that a schedule keeps closed has not failed, and is not asked again
+//     for the same product.
+//   - What is wrong with the input is the sender's error (4xx) and names the
+//     leg that found it; what is wrong with the legs is a 503 that a broker
+//     delivers again.
+//
+// Non-goals: it keeps nothing between two products but what services read, their
+// connections, their circuit breakers and when they answered last; it decodes no
+// pictures and fetches no URLs.
 package compose
 
 import (
@@ -13,6 +39,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"aisle.dev/aisle/internal/category"
+	"aisle.dev/aisle/internal/composition"
 	"aisle.dev/aisle/internal/event"
 	"aisle.dev/aisle/internal/metrics"
 	"aisle.dev/aisle/internal/product"
@@ -21,7 +48,7 @@ import (
 
 // Options of [New].
 type Options struct {
-	Composition *Composition
+	Composition *composition.Composition
 	LegURL      string            // template; empty means DefaultLegURL
 	Namespace   string            // of legs that name none; empty means default
 	Source      string            // of the events; empty means /aisle/composer
@@ -34,7 +61,7 @@ type Options struct {
 
 // Composer answers products by one composition.
 type Composer struct {
-	spec    *Composition
+	spec    *composition.Composition
 	source  string
 	legs    []*leg
 	slots   chan struct{} // one token per product in flight
@@ -60,7 +87,7 @@ func New(o Options) (*Composer, error) {
 	if o.Namespace == "" {
 		o.Namespace = "default"
 	}
-	if !dnsLabel.MatchString(o.Namespace) {
+	if !composition.IsName(o.Namespace) {
 		return nil, fmt.Errorf("NAMESPACE %q is not a DNS label", o.Namespace)
 	}
 	if o.Source == "" {

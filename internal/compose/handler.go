@@ -209,7 +209,7 @@ func (c *Composer) about(w http.ResponseWriter, _ *http.Request) error {
 		for _, s := range l.services() {
 			all = append(all, serviceAbout{Variant: s.variant, Service: s.name, URL: s.url, Reads: s.reads.known(), Breaker: s.breaker.State().String()})
 		}
-		legs[i] = legAbout{Name: l.Name, Weight: c.spec.Pool.Weights[i], Required: l.Required}
+		legs[i] = legAbout{Name: l.Name, Weight: l.Weight, Required: l.Required}
 		if l.cpu == nil {
 			legs[i].serviceAbout = &all[0]
 			continue
@@ -221,7 +221,7 @@ func (c *Composer) about(w http.ResponseWriter, _ *http.Request) error {
 	buf, err := json.Marshal(map[string]any{
 		"composition": category.Composition{Name: c.spec.Name, Digest: c.spec.Digest},
 		"deadline":    c.spec.Deadline.String(),
-		"reducer":     map[string]any{"type": "logpool", "temperature": c.spec.Pool.Temperature, "priorWeight": c.spec.Pool.PriorWeight},
+		"reducer":     map[string]any{"type": c.spec.Fusion.Type, "temperature": c.spec.Fusion.Pool.Temperature, "priorWeight": c.spec.Fusion.Pool.PriorWeight},
 		"legs":        legs,
 		"post":        map[string]string{"/category/predict": "a product as JSON", "/": "a CloudEvent of type " + event.TypeProduct},
 		"schemas":     []string{product.SchemaPath, category.SchemaPath},

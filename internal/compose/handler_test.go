@@ -259,7 +259,7 @@ func TestNoLegAnswersOverHTTP(t *testing.T) {
 }
 
 func TestNewRefuses(t *testing.T) {
-	good := composition(t, twoLegs)
+	good := parsed(t, twoLegs)
 	for name, o := range map[string]Options{
 		"no composition":   {},
 		"bad leg url":      {Composition: good, LegURL: "nowhere"},

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"aisle.dev/aisle/internal/composition"
 	"aisle.dev/aisle/internal/prediction"
 	"aisle.dev/aisle/internal/problem"
 	"aisle.dev/aisle/internal/product"
@@ -224,9 +225,9 @@ spec:
 
 const smallTaxonomy = "id,parent,name\nwear,,Wear\nshirt,wear,Shirts\nshoe,wear,Shoes\n"
 
-func composition(t testing.TB, text string) *Composition {
+func parsed(t testing.TB, text string) *composition.Composition {
 	t.Helper()
-	c, err := Parse([]byte(text), fstest.MapFS{"taxonomy.csv": {Data: []byte(smallTaxonomy)}})
+	c, err := composition.Parse([]byte(text), fstest.MapFS{"taxonomy.csv": {Data: []byte(smallTaxonomy)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +250,7 @@ func newWorld(t *testing.T, text string) *world {
 	w.stopTitle = w.serve("title", w.title)
 	w.stopPhoto = w.serve("photo", w.photo)
 	var err error
-	w.Composer, err = New(Options{Composition: composition(t, text), Transport: w.transport})
+	w.Composer, err = New(Options{Composition: parsed(t, text), Transport: w.transport})
 	if err != nil {
 		t.Fatal(err)
 	}

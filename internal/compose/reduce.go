@@ -63,7 +63,7 @@ func (c *Composer) reduce(p Product, results []result) (category.Result, error) 
 	for i := range results {
 		r := &results[i]
 		out.Legs[i] = r.Leg
-		out.Legs[i].Weight = c.spec.Pool.Weights[i]
+		out.Legs[i].Weight = c.legs[i].Weight
 		out.Legs[i].Predictions = likeliest(r.predictions, p.Predictions)
 		switch r.Outcome {
 		case category.Answered:
@@ -91,7 +91,7 @@ func (c *Composer) reduce(p Product, results []result) (category.Result, error) 
 	if failed > 0 {
 		out.Status = category.Partial
 	}
-	pooled := c.spec.Pool.Answers(lists)
+	pooled := c.spec.Reducer.Answers(lists)
 	out.Candidates = pooled[:min(max(candidates, p.Predictions), len(pooled))]
 	out.Category = &category.Category{Label: pooled[0].Label, Path: []string{pooled[0].Label}, Confidence: pooled[0].Probability}
 	if leaf, ok := c.spec.Taxonomy.Leaf(pooled[0].Label); ok {

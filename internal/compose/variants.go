@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"aisle.dev/aisle/internal/category"
+	"aisle.dev/aisle/internal/composition"
 	"aisle.dev/aisle/internal/product"
 )
 
@@ -33,7 +34,7 @@ const (
 
 // leg is one leg of a running composer.
 type leg struct {
-	LegSpec
+	composition.Leg
 	*service          // its one; with variants, the GPU one
 	cpu      *service // the CPU variant; nil: the leg has one service
 
@@ -44,8 +45,8 @@ type leg struct {
 	waking  *attempt      // guarded by mu; the one request that wakes it; nil: there is none
 }
 
-func newLeg(spec LegSpec, o *Options, closures *closures) (*leg, error) {
-	l := &leg{LegSpec: spec}
+func newLeg(spec composition.Leg, o *Options, closures *closures) (*leg, error) {
+	l := &leg{Leg: spec}
 	names := spec.Services()
 	var err error
 	if l.service, err = newService(spec, names[0], o, closures); err != nil || spec.Variants == nil {

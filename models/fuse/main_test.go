@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"aisle.dev/aisle/internal/compose"
+	"aisle.dev/aisle/internal/composition"
 	"aisle.dev/aisle/internal/fashion"
 	"aisle.dev/aisle/internal/model"
 	"aisle.dev/aisle/internal/reduce"
@@ -71,11 +71,11 @@ func TestShippedFilesHoldAllLabels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := compose.Load("../../manifests/base/composition.yaml")
+	c, err := composition.Load("../../manifests/base/composition.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(tree.Labels(), slices.Sorted(maps.Keys(c.Pool.Prior))); diff != "" {
+	if diff := cmp.Diff(tree.Labels(), slices.Sorted(maps.Keys(c.Fusion.Pool.Prior))); diff != "" {
 		t.Errorf("labels of the taxonomy and of the prior (-taxonomy +prior):\n%s", diff)
 	}
 	for _, name := range legNames {

@@ -13,7 +13,7 @@ import (
 
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/client/objects"
-	"aisle.dev/aisle/internal/compose"
+	"aisle.dev/aisle/internal/composition"
 	"aisle.dev/aisle/internal/scaling"
 )
 
@@ -143,7 +143,7 @@ func byHand(v client.Scale) *scaling.Window {
 
 // variants finds the leg of that name, by the compositions of the composers at a
 // place: its namespace and its two services.
-func (a *app) variants(ctx context.Context, p place, leg, composer string) (namespace string, found compose.Variants, err error) {
+func (a *app) variants(ctx context.Context, p place, leg, composer string) (namespace string, found composition.Variants, err error) {
 	services, _, err := objects.List[*servingv1.Service](ctx, p.Objects(), objects.Service, a.named(p), "")
 	if err != nil {
 		return "", found, err
@@ -153,7 +153,7 @@ func (a *app) variants(ctx context.Context, p place, leg, composer string) (name
 		if composer != "" && s.Name != composer {
 			continue
 		}
-		c, in, err := composition(ctx, p, s)
+		c, in, err := compositionOf(ctx, p, s)
 		if err != nil {
 			return "", found, fmt.Errorf("read the composition of %s: %w", s.Name, err)
 		}
@@ -189,10 +189,10 @@ func (a *app) variants(ctx context.Context, p place, leg, composer string) (name
 	return "", found, fmt.Errorf("no composition in namespace %s has a leg %s; there are: %s", a.named(p), leg, strings.Join(slices.Compact(known), ", "))
 }
 
-// composition reads the composition of a composer out of the ConfigMap that it
+// compositionOf reads the composition of a composer out of the ConfigMap that it
 // mounts, and the namespace of legs that name none; nil when the service is no
 // composer, or has its composition from elsewhere.
-func composition(ctx context.Context, p place, s *servingv1.Service) (*compose.Composition, string, error) {
+func compositionOf(ctx context.Context, p place, s *servingv1.Service) (*composition.Composition, string, error) {
 	spec := s.Spec.Template.Spec.PodSpec
 	namespace := "default" // as the composer has it
 	for _, c := range spec.Containers {
@@ -222,7 +222,7 @@ func composition(ctx context.Context, p place, s *servingv1.Service) (*compose.C
 			for name, data := range from.BinaryData {
 				files[name] = data
 			}
-			read, err := compose.ParseIn(files, key)
+			read, err := composition.ParseIn(files, key)
 			return read, namespace, err
 		}
 	}

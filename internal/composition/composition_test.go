@@ -1,4 +1,4 @@
-package compose
+package composition
 
 import (
 	"crypto/sha256"
@@ -15,10 +15,34 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"aisle.dev/aisle/internal/model"
+	"aisle.dev/aisle/internal/prediction"
 )
 
+const twoLegs = `apiVersion: aisle.dev/v1alpha1
+kind: Composition
+metadata: {name: products}
+spec:
+  deadline: 10s
+  legs:
+    - {name: title, service: title}
+    - {name: photo, service: photo, weight: 0.8}
+  reducer: {type: logpool, temperature: 1.0}
+  taxonomy: taxonomy.csv
+`
+
+const smallTaxonomy = "id,parent,name\nwear,,Wear\nshirt,wear,Shirts\nshoe,wear,Shoes\n"
+
+func parsed(t testing.TB, text string) *Composition {
+	t.Helper()
+	c, err := Parse([]byte(text), fstest.MapFS{"taxonomy.csv": {Data: []byte(smallTaxonomy)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 func TestParse(t *testing.T) {
-	got := composition(t, `apiVersion: aisle.dev/v1alpha1
+	got := parsed(t, `apiVersion: aisle.dev/v1alpha1
 kind: Composition
 metadata: {name: products}
 spec:
@@ -29,25 +53,25 @@ spec:
   reducer: {type: logpool, temperature: 1.3}
   taxonomy: taxonomy.csv
 `)
-	want := []LegSpec{
-		{Name: "title", Service: "title-v2", Namespace: "shop", Deadline: 500 * time.Millisecond, Required: true},
-		{Name: "photo", Service: "photo", Reads: []string{"images", "attributes.colour"}},
+	want := []Leg{
+		{Name: "title", Service: "title-v2", Namespace: "shop", Weight: 0.9, Deadline: 500 * time.Millisecond, Required: true, Retries: DefaultRetries},
+		{Name: "photo", Service: "photo", Weight: 1, Retries: DefaultRetries, Reads: []string{"images", "attributes.colour"}},
 	}
 	if diff := cmp.Diff(want, got.Legs); diff != "" {
 		t.Error(diff)
 	}
-	if got.Deadline != 3*time.Second || got.Pool.Temperature != 1.3 || !cmp.Equal(got.Pool.Weights, []float64{0.9, 1}) || got.Name != "products" {
+	if got.Deadline != 3*time.Second || got.Fusion.Pool.Temperature != 1.3 || !cmp.Equal(got.Fusion.Pool.Weights, []float64{0.9, 1}) || got.Name != "products" {
 		t.Errorf("%+v", got)
 	}
-	if c := composition(t, strings.Replace(twoLegs, "  deadline: 10s\n", "", 1)); c.Deadline != DefaultDeadline {
+	if c := parsed(t, strings.Replace(twoLegs, "  deadline: 10s\n", "", 1)); c.Deadline != DefaultDeadline {
 		t.Errorf("deadline %s", c.Deadline)
 	}
 }
 
 func TestParseVariants(t *testing.T) {
 	for rule, want := range map[string]time.Duration{"": 0, ", rule: preferReady": 0, ", rule: never": Always, ", rule: {waitFor: 2s}": 2 * time.Second} {
-		got := composition(t, strings.Replace(twoLegs, "service: photo", "variants: {gpu: photo-gpu, cpu: photo"+rule+"}", 1)).Legs[1]
-		if diff := cmp.Diff(LegSpec{Name: "photo", Variants: &Variants{GPU: "photo-gpu", CPU: "photo", Wait: want}}, got); diff != "" {
+		got := parsed(t, strings.Replace(twoLegs, "service: photo", "variants: {gpu: photo-gpu, cpu: photo"+rule+"}", 1)).Legs[1]
+		if diff := cmp.Diff(Leg{Name: "photo", Variants: &Variants{GPU: "photo-gpu", CPU: "photo", Wait: want}, Weight: 0.8, Retries: DefaultRetries}, got); diff != "" {
 			t.Errorf("%q: %s", rule, diff)
 		}
 		if diff := cmp.Diff([]string{"photo-gpu", "photo"}, got.Services()); diff != "" {
@@ -57,11 +81,11 @@ func TestParseVariants(t *testing.T) {
 }
 
 func TestDigestIsThatOfBothFiles(t *testing.T) {
-	c := composition(t, twoLegs)
+	c := parsed(t, twoLegs)
 	if want := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(twoLegs+smallTaxonomy))); c.Digest != want {
 		t.Errorf("%s, want %s", c.Digest, want)
 	}
-	plain := composition(t, strings.Replace(twoLegs, "  taxonomy: taxonomy.csv\n", "", 1))
+	plain := parsed(t, strings.Replace(twoLegs, "  taxonomy: taxonomy.csv\n", "", 1))
 	if plain.Digest == c.Digest || plain.Taxonomy != nil {
 		t.Error("a composition without a taxonomy has the same digest")
 	}
@@ -78,14 +102,14 @@ func TestParseAPrior(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(map[string]float64{"Shirts": 0.7, "Shoes": 0.3}, c.Pool.Prior); diff != "" || c.Pool.PriorWeight != 0.5 {
-		t.Errorf("weight %v, prior (-want +got):\n%s", c.Pool.PriorWeight, diff)
+	if diff := cmp.Diff(map[string]float64{"Shirts": 0.7, "Shoes": 0.3}, c.Fusion.Pool.Prior); diff != "" || c.Fusion.Pool.PriorWeight != 0.5 {
+		t.Errorf("weight %v, prior (-want +got):\n%s", c.Fusion.Pool.PriorWeight, diff)
 	}
 	if want := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(priorLegs+smallTaxonomy+smallPrior))); c.Digest != want {
 		t.Errorf("%s, want %s", c.Digest, want)
 	}
-	if c := composition(t, twoLegs); c.Pool.Prior != nil || c.Pool.PriorWeight != 0 {
-		t.Errorf("a composition without a prior has %+v", c.Pool)
+	if c := parsed(t, twoLegs); c.Fusion.Pool.Prior != nil || c.Fusion.Pool.PriorWeight != 0 {
+		t.Errorf("a composition without a prior has %+v", c.Fusion.Pool)
 	}
 }
 
@@ -95,7 +119,7 @@ func TestParseRefusesAPrior(t *testing.T) {
 		{"no weight", ", weight: 0.5", "", smallPrior, "spec.reducer.prior: want"},
 		{"a text", "{file: prior.csv, weight: 0.5}", "prior.csv", smallPrior, "line 9"},
 		{"misspelt", "weight: 0.5", "wieght: 0.5", smallPrior, `unknown field "wieght"`},
-		{"weight below 0", "weight: 0.5", "weight: -0.5", smallPrior, "spec.reducer.prior.weight -0.5"},
+		{"weight below 0", "weight: 0.5", "weight: -0.5", smallPrior, `spec.reducer.prior.weight: "-0.5": want`},
 		{"weight NaN", "weight: 0.5", "weight: .nan", smallPrior, "spec.reducer.prior.weight"},
 		{"weight too large", "weight: 0.5", "weight: 101", smallPrior, "from 0 to 100"},
 		{"missing file", "prior.csv", "other.csv", smallPrior, "spec.reducer.prior.file"},
@@ -128,7 +152,7 @@ func TestParseRefusesAPrior(t *testing.T) {
 			}
 			dir := fstest.MapFS{"taxonomy.csv": {Data: []byte(smallTaxonomy)}, "prior.csv": {Data: []byte(tt.csv)}}
 			_, err := Parse([]byte(strings.Replace(priorLegs, tt.old, tt.new, 1)), dir)
-			if err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "compose.") {
+			if err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "composition.") {
 				t.Errorf("got %v, want %q", err, tt.says)
 			}
 		})
@@ -139,32 +163,32 @@ func TestParseRefuses(t *testing.T) {
 	tests := []struct{ name, old, new, says string }{
 		{"empty", twoLegs, "", "empty"},
 		{"not yaml", twoLegs, "\t", "cannot start any token"},
-		{"a list", twoLegs, "[]", "line 1: cannot unmarshal !!seq here"},
-		{"legs is a text", "    - {name: title, service: title}\n    - {name: photo, service: photo, weight: 0.8}\n", "    title\n", "line 7: cannot unmarshal !!str `title` here"},
+		{"a list", twoLegs, "[]", "line 1, column 1: it is a list: want a mapping"},
+		{"legs is a text", "    - {name: title, service: title}\n    - {name: photo, service: photo, weight: 0.8}\n", "    title\n", "line 7, column 5: spec.legs: it is one value: want a list"},
 		{"second document", "spec:", "spec:\n---\nspec:", "second document"},
 		{"a document after it", "taxonomy.csv\n", "taxonomy.csv\n---\na: b\n", "second document"},
 		{"other kind", "kind: Composition", "kind: Model", `"Model"`},
 		{"other version", "v1alpha1", "v9", "v9"},
-		{"misspelt field", "weight: 0.8", "wieght: 0.8", `line 8: unknown field "wieght"`},
+		{"misspelt field", "weight: 0.8", "wieght: 0.8", `line 8, column 37: spec.legs[1].wieght: unknown field "wieght"; is it misspelt? There are: name, service`},
 		{"misspelt spec", "spec:", "sepc:", `unknown field "sepc"`},
 		{"field twice", "  deadline: 10s", "  deadline: 10s\n  deadline: 10s", "line 6"},
 		{"no name", "{name: products}", "{}", "metadata.name"},
 		{"no legs", "title, service: title}\n    - {name: photo, service: photo, weight: 0.8}", "", "line"},
-		{"legs is empty", "    - {name: title, service: title}\n    - {name: photo, service: photo, weight: 0.8}\n", "", "spec.legs is empty"},
+		{"legs is empty", "    - {name: title, service: title}\n    - {name: photo, service: photo, weight: 0.8}\n", "", "line 6, column 8: spec.legs: it is empty"},
 		{"too many legs", "    - {name: title, service: title}\n", manyLegs(), "at most 32"},
 		{"leg without service", ", service: photo", "", "spec.legs[1]: want either service"},
 		{"leg with a service and variants", "weight: 0.8", "variants: {gpu: a, cpu: b}", "spec.legs[1]: want either service"},
-		{"variants without a CPU one", "service: photo", "variants: {gpu: a}", `spec.legs[1].variants: gpu "a", cpu ""`},
+		{"variants without a CPU one", "service: photo", "variants: {gpu: a}", "spec.legs[1].variants.cpu: it is missing"},
 		{"variants that are one", "service: photo", "variants: {gpu: a, cpu: a}", "both \"a\""},
 		{"a third variant", "service: photo", "variants: {gpu: a, cpu: b, tpu: c}", `unknown field "tpu"`},
-		{"no such rule", "service: photo", "variants: {gpu: a, cpu: b, rule: always}", "line 8: a rule is preferReady, never, or {waitFor: 2s}"},
-		{"rule with a misspelt word", "service: photo", "variants: {gpu: a, cpu: b, rule: {wait: 2s}}", "line 8: a rule is"},
-		{"rule with two", "service: photo", "variants: {gpu: a, cpu: b, rule: {waitFor: 2s, never: 1s}}", "line 8: a rule is"},
+		{"no such rule", "service: photo", "variants: {gpu: a, cpu: b, rule: always}", `line 8, column 54: spec.legs[1].variants.rule: "always": want preferReady or never or {waitFor: 2s}`},
+		{"rule with a misspelt word", "service: photo", "variants: {gpu: a, cpu: b, rule: {wait: 2s}}", "spec.legs[1].variants.rule.waitFor: it is missing"},
+		{"rule with two", "service: photo", "variants: {gpu: a, cpu: b, rule: {waitFor: 2s, never: 1s}}", `unknown field "never"`},
 		{"wait without a unit", "service: photo", "variants: {gpu: a, cpu: b, rule: {waitFor: 2}}", "line 8"},
-		{"wait below 0", "service: photo", "variants: {gpu: a, cpu: b, rule: {waitFor: -2s}}", "line 8: a rule is"},
-		{"wait as long as the deadline", "service: photo", "variants: {gpu: a, cpu: b, rule: {waitFor: 10s}}", "spec.legs[1].variants.rule: waitFor 10s leaves the CPU service no time"},
+		{"wait below 0", "service: photo", "variants: {gpu: a, cpu: b, rule: {waitFor: -2s}}", "line 8, column 64: spec.legs[1].variants.rule.waitFor: -2s: want 1ms to"},
+		{"wait as long as the deadline", "service: photo", "variants: {gpu: a, cpu: b, rule: {waitFor: 10s}}", "spec.legs[1].variants.rule.waitFor: 10s leaves the CPU service no time"},
 		{"wait as long as the leg's deadline", "service: photo", "deadline: 2s, variants: {gpu: a, cpu: b, rule: {waitFor: 2s}}", "want less than the deadline, which is 2s"},
-		{"leg without name", "name: photo, ", "", `spec.legs[1].name ""`},
+		{"leg without name", "name: photo, ", "", "line 8, column 7: spec.legs[1].name: it is missing"},
 		{"service that is a URL", "service: photo", "service: http://photo", "spec.legs[1].service"},
 		{"service with a slash", "service: photo", "service: a/b", "spec.legs[1].service"},
 		{"two of a name", "name: photo", "name: title", "spec.legs[0] too"},
@@ -174,8 +198,8 @@ func TestParseRefuses(t *testing.T) {
 		{"weight NaN", "weight: 0.8", "weight: .nan", "spec.legs[1].weight"},
 		{"weight infinite", "weight: 0.8", "weight: .inf", "spec.legs[1].weight"},
 		{"weight is text", "weight: 0.8", "weight: heavy", "line 8"},
-		{"reads nothing", "weight: 0.8", "reads: []", "spec.legs[1].reads has 0 fields"},
-		{"reads an unknown field", "weight: 0.8", "reads: [images, colour]", `spec.legs[1].reads: unknown field "colour"`},
+		{"reads nothing", "weight: 0.8", "reads: []", "spec.legs[1].reads: it is empty"},
+		{"reads an unknown field", "weight: 0.8", "reads: [images, colour]", `spec.legs[1].reads[1]: unknown field "colour"`},
 		{"reads an attribute without a name", "weight: 0.8", "reads: [attributes.]", `unknown field "attributes."`},
 		{"reads a text", "weight: 0.8", "reads: images", "line 8"},
 		{"no such reducer", "logpool", "average", "spec.reducer.type"},
@@ -199,7 +223,7 @@ func TestParseRefuses(t *testing.T) {
 				t.Fatalf("%q is not in the composition", tt.old)
 			}
 			_, err := Parse([]byte(strings.Replace(twoLegs, tt.old, tt.new, 1)), dir)
-			if err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "compose.") {
+			if err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "composition.") {
 				t.Errorf("got %v, want %q", err, tt.says)
 			}
 		})
@@ -242,7 +266,7 @@ func TestTheShippedComposition(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Taxonomy == nil || len(c.Legs) < 2 || c.Pool.Prior == nil {
+	if c.Taxonomy == nil || len(c.Legs) < 2 || c.Fusion.Pool.Prior == nil {
 		t.Errorf("%+v", c)
 	}
 	for _, leg := range c.Legs {
@@ -282,14 +306,15 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if err := c.Pool.Validate(); err != nil {
+		if err := c.Fusion.Pool.Validate(); err != nil {
 			t.Fatal(err)
 		}
-		if len(c.Legs) != len(c.Pool.Weights) || c.Deadline <= 0 {
+		if n := len(c.Counted()); n != len(c.Fusion.Pool.Weights) || c.Quorum < 1 || c.Quorum > n || c.Margin >= c.Deadline {
 			t.Fatalf("%+v", c)
 		}
-		if _, err := New(Options{Composition: c}); err != nil {
-			t.Fatal(err)
+		answer := []prediction.Prediction{{Label: "Shirts", Probability: 0.8}, {Label: "Shoes", Probability: 0.2}}
+		if got := c.Reducer.Answers(slices.Repeat([][]prediction.Prediction{answer}, len(c.Counted()))); len(got) != 2 {
+			t.Fatalf("%+v gives %v", c.Fusion, got)
 		}
 	})
 }
