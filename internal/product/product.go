@@ -35,6 +35,7 @@ const (
 	MaxAttribute  = 1 << 10 // bytes of a brand, or of an attribute's name or value
 	MaxImages     = 8
 	MaxImage      = 10 << 20 // bytes of one encoded picture
+	MaxURL        = 2 << 10  // bytes of the URL of one
 )
 
 //go:embed product.schema.json
@@ -178,8 +179,8 @@ func (p Product) Validate() error {
 			return problem.New(http.StatusUnprocessableEntity, "images[%d] has both data and a url; give it one of them", i)
 		case len(im.Data) > MaxImage:
 			return problem.New(http.StatusRequestEntityTooLarge, "images[%d] is %d bytes long; at most %d are accepted", i, len(im.Data), MaxImage)
-		case len(im.URL) > 2048:
-			return problem.New(http.StatusUnprocessableEntity, "images[%d].url is %d bytes long; at most 2048 are accepted", i, len(im.URL))
+		case len(im.URL) > MaxURL:
+			return problem.New(http.StatusUnprocessableEntity, "images[%d].url is %d bytes long; at most %d are accepted", i, len(im.URL), MaxURL)
 		}
 	}
 	if strings.TrimSpace(p.Title) == "" && len(p.Images) == 0 {
