@@ -38,6 +38,12 @@ type Axis struct {
 	Percent  bool
 }
 
+// Fit is an axis between round numbers that holds both values.
+func Fit(low, high float64) Axis {
+	step := draw.Step(max(high-low, 1e-4) / gridLines)
+	return Axis{From: math.Floor(low/step+1e-9) * step, To: math.Ceil(high/step-1e-9) * step}
+}
+
 // Curve is one line of points.
 type Curve struct {
 	Series int // index in the legend; its colour

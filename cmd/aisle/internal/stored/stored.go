@@ -1,4 +1,4 @@
-// Package answered keeps what a composer answered, to be looked at again
+// Package stored keeps what a composer answered, to be looked at again
 // without asking: category events in the JSON format of CloudEvents, one a
 // line, as `aisle send --wait -o ndjson` and `aisle results -o ndjson` write
 // them. The extension attribute truth, where a line has it, is the category
@@ -6,7 +6,7 @@
 //
 // It holds one line at a time, and every line is bounded. It does not say how
 // good an answer is.
-package answered
+package stored
 
 import (
 	"bufio"
@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
 
@@ -95,9 +94,8 @@ func Read(r io.Reader, name string, each func(Answer) error) error {
 	return nil
 }
 
-// Is tells by a file's beginning whether it holds answers: its first line is an
-// event, and not a product.
-func Is(head []byte) bool {
-	line, _, _ := strings.Cut(strings.TrimSpace(string(head)), "\n")
-	return strings.HasPrefix(line, "{") && strings.Contains(line, `"specversion"`)
+// Is tells whether r begins with an answer.
+func Is(r io.Reader) bool {
+	stop := errors.New("the first one is enough")
+	return errors.Is(Read(r, "", func(Answer) error { return stop }), stop)
 }
