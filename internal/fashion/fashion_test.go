@@ -81,11 +81,11 @@ func TestSplitKeepsTogether(t *testing.T) {
 	}
 }
 
-func TestWeights(t *testing.T) {
+func TestComponents(t *testing.T) {
 	ps := []Product{{ID: 1, Title: "a"}, {ID: 2, Title: "b"}, {ID: 3, Title: "A"}, {ID: 4, Title: "a"}}
 	s := &Set{Products: ps, Split: NewSplit(ps, nil)}
-	if diff := cmp.Diff([]float64{0.5, 1, 0.5}, s.Weights(ps[:3])); diff != "" {
-		t.Errorf("weights (-want +got):\n%s", diff)
+	if diff := cmp.Diff([]int{1, 2, 1}, s.Components(ps[:3])); diff != "" {
+		t.Errorf("components (-want +got):\n%s", diff)
 	}
 }
 

@@ -151,23 +151,17 @@ func (s *Set) Label(p Product) int {
 	return i
 }
 
-// Weights returns how much each of some products counts in a fit: those of one
-// component share the weight of one, since near-twins are not evidence of their
-// own.
-func (s *Set) Weights(products []Product) []float64 {
+// Components returns the component of each of some products.
+func (s *Set) Components(products []Product) []int {
 	component := make(map[int]int, len(s.Products))
 	for i, p := range s.Products {
 		component[p.ID] = s.Split.Component[i]
 	}
-	count := map[int]int{}
-	for _, p := range products {
-		count[component[p.ID]]++
-	}
-	weights := make([]float64, len(products))
+	out := make([]int, len(products))
 	for i, p := range products {
-		weights[i] = 1 / float64(count[component[p.ID]])
+		out[i] = component[p.ID]
 	}
-	return weights
+	return out
 }
 
 // components is a union-find forest.

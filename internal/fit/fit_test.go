@@ -127,7 +127,7 @@ func TestPoolIsRecovered(t *testing.T) {
 			for i := range legs {
 				reduce.Temper(legs[i][1], legs[i][1], 0.5) // the second exaggerates: it deserves half the weight
 			}
-			pool, err := Pool(tt.fit, View{legs, truth, ones(len(legs))})
+			pool, err := Pool(tt.fit, View{Legs: legs, Truth: truth, Weight: ones(len(legs))})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -173,13 +173,13 @@ func TestNothingToFit(t *testing.T) {
 	if _, err := Temperature(nil, nil, nil); err == nil {
 		t.Error("a temperature was fitted to nothing")
 	}
-	if _, err := Pool(nil, View{[][][]float64{{{1, 0}}}, []int{0}, ones(1)}); err == nil {
+	if _, err := Pool(nil, View{Legs: [][][]float64{{{1, 0}}}, Truth: []int{0}, Weight: ones(1)}); err == nil {
 		t.Error("a pool of one leg was fitted")
 	}
 	if _, err := Pool(nil); err == nil {
 		t.Error("a pool was fitted to no view")
 	}
-	if _, err := Pool([]float64{1}, View{[][][]float64{{{1, 0}, {1, 0}}}, []int{0}, ones(1)}); err == nil {
+	if _, err := Pool([]float64{1}, View{Legs: [][][]float64{{{1, 0}, {1, 0}}}, Truth: []int{0}, Weight: ones(1)}); err == nil {
 		t.Error("a pool was fitted with a prior of other labels")
 	}
 }

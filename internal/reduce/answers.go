@@ -18,9 +18,6 @@ type Reducer interface {
 // answers reduces lists by fuse, which is given vectors over the union of
 // their labels. The last two vectors are free: fuse writes its result to the
 // first and may use the second.
-//
-// A leg whose probabilities sum to less than one leaves a rest, which is
-// shared evenly among the labels of the union that it does not have.
 func answers(legs [][]prediction.Prediction, fuse func(out, free []float64, legs [][]float64, labels []string)) []prediction.Prediction {
 	var labels []string
 	index := make(map[string]int)
@@ -46,25 +43,32 @@ func answers(legs [][]prediction.Prediction, fuse func(out, free []float64, legs
 		if len(leg) == 0 {
 			continue
 		}
-		rest := 1.0
-		for _, q := range leg {
-			rest -= q.Probability
-		}
 		d := vector(i)
-		if len(leg) < n {
-			share := rest / float64(n-len(leg))
-			for y := range d {
-				d[y] = share
-			}
-		}
-		for _, q := range leg {
-			d[index[q.Label]] = q.Probability
-		}
+		Spread(d, leg, index)
 		dense[i] = d
 	}
 	out := vector(len(legs))
 	fuse(out, vector(len(legs)+1), dense, labels)
 	return ordered(labels, out)
+}
+
+// Spread writes a leg's list as a vector: index says where each label is. A
+// leg whose probabilities sum to less than one leaves a rest, which is shared
+// evenly among the labels that it does not have.
+func Spread(to []float64, leg []prediction.Prediction, index map[string]int) {
+	rest := 1.0
+	for _, q := range leg {
+		rest -= q.Probability
+	}
+	if len(leg) < len(to) {
+		share := rest / float64(len(to)-len(leg))
+		for y := range to {
+			to[y] = share
+		}
+	}
+	for _, q := range leg {
+		to[index[q.Label]] = q.Probability
+	}
 }
 
 // ordered lists labels by falling probability, ties by label.

@@ -32,7 +32,6 @@ import (
 	"aisle.dev/aisle/internal/fit"
 	"aisle.dev/aisle/internal/mask"
 	"aisle.dev/aisle/internal/model"
-	"aisle.dev/aisle/internal/reduce"
 	"aisle.dev/aisle/models/internal/pack"
 	"aisle.dev/aisle/models/internal/replay"
 )
@@ -85,20 +84,19 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 		prior = shares(set)
 		files[filepath.Join(*manifests, "prior.csv")] = priorCSV(set.Labels, prior)
 	}
-	pool, err := fitPool(ctx, set, legs, prior)
+	choice, err := choose(ctx, set, legs, prior, stdout)
 	if err != nil {
 		return err
 	}
-	pool = rounded(pool)
-	figures, err := measure(ctx, set, legs, pool, prior)
+	figures, err := measure(ctx, set, legs, choice, prior)
 	if err != nil {
 		return err
 	}
-	text, err = setPool(text, legNames, pool)
+	text, err = setPool(text, legNames, choice.Pool)
 	if err != nil {
 		return fmt.Errorf("%s: %w", composition, err)
 	}
-	page := report(figures, legs, pool, *date)
+	page := report(figures, legs, choice, *date)
 	files[composition], files[filepath.Join(*models, "FIGURES.md")] = text, []byte(page)
 	for path, data := range files {
 		if err := os.WriteFile(path, data, 0o644); err != nil {
@@ -139,71 +137,18 @@ func answers(ctx context.Context, set *fashion.Set, legs []*replay.Leg, products
 	return out, nil
 }
 
-func fitPool(ctx context.Context, set *fashion.Set, legs []*replay.Leg, prior []float64) (reduce.Pool, error) {
+// choose fits all reducers to the validation products that have photos.
+func choose(ctx context.Context, set *fashion.Set, legs []*replay.Leg, prior []float64, progress io.Writer) (fit.Choice, error) {
 	products := withPhoto(set.In(fashion.Validation))
-	var seen []fit.View
+	data := fit.Data{Labels: set.Labels, Prior: prior}
 	for _, v := range views(set) {
 		a, err := answers(ctx, set, legs, products, v.View)
 		if err != nil {
-			return reduce.Pool{}, err
+			return fit.Choice{}, err
 		}
-		seen = append(seen, fit.View{Legs: a, Truth: pack.Truth(set, products), Weight: set.Weights(products)})
+		data.Views = append(data.Views, fit.View{Legs: a, Truth: pack.Truth(set, products), Weight: fit.Shares(set.Components(products)), Group: set.Components(products)})
 	}
-	return fit.Pool(prior, seen...)
-}
-
-// measure compares, on the test products with photos, each leg alone (through
-// the pool, as served when the other is missing) and both.
-func measure(ctx context.Context, set *fashion.Set, legs []*replay.Leg, pool reduce.Pool, prior []float64) ([]pack.Figures, error) {
-	products := withPhoto(set.In(fashion.Test))
-	truth := pack.Truth(set, products)
-	var figures []pack.Figures
-	for i, v := range views(set) {
-		a, err := answers(ctx, set, legs, products, v.View)
-		if err != nil {
-			return nil, err
-		}
-		for _, seen := range []struct {
-			name    string
-			present []bool
-		}{{"photo", []bool{false, true}}, {v.Name, []bool{true, false}}, {v.Name + ", and photo", []bool{true, true}}} {
-			if seen.name == "photo" && i > 0 {
-				continue // the photo does not depend on the view
-			}
-			fused := make([][]float64, len(a))
-			for k := range a {
-				fused[k] = make([]float64, len(set.Labels))
-				present := slices.Clone(a[k])
-				for leg, there := range seen.present {
-					if !there {
-						present[leg] = nil
-					}
-				}
-				pool.Fuse(fused[k], present, prior)
-			}
-			figures = append(figures, pack.Measure("", seen.name, fused, truth))
-		}
-	}
-	return figures, nil
-}
-
-func report(figures []pack.Figures, legs []*replay.Leg, pool reduce.Pool, date string) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "# What the models are worth\n\nWritten by `go run ./models/fuse` on %s; not edited by hand.\n\n", date)
-	fmt.Fprintf(&b, "Test products with a photo, split rule `%s`. In brackets: 95%% intervals (Wilson for accuracy, bias-corrected bootstrap otherwise). ECE: 15 bins of equal mass, debiased. Masked: every word of the class names removed from the title, singular and plural. Products of one component resemble each other, so the true intervals are somewhat wider.\n\n", fashion.Rule)
-	b.WriteString(pack.Table(figures))
-	fmt.Fprintf(&b, "\nOne pool for all rows, fitted on the validation part: weights")
-	for i, w := range pool.Weights {
-		fmt.Fprintf(&b, " %s %v,", legNames[i], w)
-	}
-	if pool.PriorWeight > 0 {
-		fmt.Fprintf(&b, " prior %v (manifests/base/prior.csv, the labels' shares of the training part),", pool.PriorWeight)
-	}
-	fmt.Fprintf(&b, " temperature %v. A row of one leg is what the pool answers when the other leg is missing.\n\n", pool.Temperature)
-	for _, l := range legs {
-		fmt.Fprintf(&b, "- %s: %s\n", l.Package.Spec.Name, l.Package.Digest)
-	}
-	return b.String()
+	return fit.Choose(ctx, data, func(done, of int) { fmt.Fprintf(progress, "fitted %d of %d\n", done, of) })
 }
 
 // taxonomyCSV is the tree of the labels and their parents, by id.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -10,16 +9,6 @@ import (
 	"aisle.dev/aisle/internal/reduce"
 	"aisle.dev/aisle/internal/words"
 )
-
-// rounded keeps three digits: what the data can tell, and a person can read.
-func rounded(p reduce.Pool) reduce.Pool {
-	round := func(x float64) float64 { return math.Round(x*1000) / 1000 }
-	out := reduce.Pool{Temperature: round(p.Temperature), PriorWeight: round(p.PriorWeight)}
-	for _, w := range p.Weights {
-		out.Weights = append(out.Weights, round(w))
-	}
-	return out
-}
 
 var (
 	temperatureRE = regexp.MustCompile(`(?m)^(\s*reducer:.*\btemperature: )[0-9.]+`)

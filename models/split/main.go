@@ -5,8 +5,8 @@
 //	labels.txt   the labels, one a line, in the order of the models' outputs
 //	summary.json counts, largest components, digests; with -golden its copy is
 //	             written where the tests look for it
-//	test.csv, validation.csv
-//	             the products of these parts for `aisle evaluate` (-evaluate)
+//	validation.csv, test.csv  those products for `aisle compose fit` and for
+//	             `aisle evaluate` (-evaluate)
 package main
 
 import (
@@ -39,7 +39,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	flags := flag.NewFlagSet("split", flag.ContinueOnError)
 	out := flags.String("out", "", "folder to write to (required); never one inside the project that git tracks")
 	golden := flags.String("golden", "", "also write the summary to this file")
-	evaluate := flags.Bool("evaluate", false, "also write test.csv and validation.csv")
+	evaluate := flags.Bool("evaluate", false, "also write validation.csv and test.csv")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -76,8 +76,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 		"summary.json": text,
 	}
 	if *evaluate {
-		for name, part := range map[string]fashion.Part{"test.csv": fashion.Test, "validation.csv": fashion.Validation} {
-			if files[name], err = evaluation(set, part); err != nil {
+		for _, part := range []fashion.Part{fashion.Validation, fashion.Test} {
+			if files[string(part)+".csv"], err = evaluation(set, part); err != nil {
 				return err
 			}
 		}

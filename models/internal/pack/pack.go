@@ -128,7 +128,7 @@ func Write(ctx context.Context, dir string, spec model.Spec, set *fashion.Set, v
 			return nil, err
 		}
 		fitted = append(fitted, answers...)
-		truth, weights = append(truth, Truth(set, validation)...), append(weights, set.Weights(validation)...)
+		truth, weights = append(truth, Truth(set, validation)...), append(weights, fit.Shares(set.Components(validation))...)
 	}
 	t, err := fit.Temperature(fitted, truth, weights)
 	if err != nil {

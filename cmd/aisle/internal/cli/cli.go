@@ -145,7 +145,7 @@ makes one category of their answers.`,
 		}
 	}
 	add("products", a.classify(), a.send(), a.evaluate())
-	add("models", a.model(), a.serve())
+	add("models", a.model(), a.compose(), a.serve())
 	add("running", a.up(), a.demo(), a.apply(), a.delete(), a.get(), a.describe(), a.logs(), a.version())
 	add("running", a.schedule(), a.scale(), a.cost(), a.audit(), a.token())
 	add("events", a.events(), a.results(), a.explain())

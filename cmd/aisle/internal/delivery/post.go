@@ -170,6 +170,13 @@ func (p *Poster) Post(ctx context.Context, id, subject string, body []byte) Answ
 	if r.err == nil {
 		a = p.answer(r)
 	}
+	if p.Distributions {
+		for _, leg := range a.Result.Legs {
+			if leg.Outcome == category.Answered && len(leg.Predictions) == 0 {
+				a.Err = &fatal{fmt.Errorf("%s does not say what its legs predict: is it a composer of this version? (%w)", p.To, ErrUnreachable)}
+			}
+		}
+	}
 	a.Attempts = r.attempts
 	return a
 }
