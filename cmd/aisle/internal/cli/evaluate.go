@@ -57,8 +57,9 @@ nobody is asked.
 With --gate-sweep LEG it is computed what the answers would be if LEG were asked
 only where another leg is less sure than a threshold, by the reducer of the
 composition, over the products that all legs answered; and the cheapest gate is
-named that loses at most --max-loss points of accuracy. A threshold is too good
-on the products that it was chosen on: choose it on others with --chosen-on.`,
+named that is expected to lose at most --max-loss points of accuracy, by the
+probabilities of the answers themselves. What it does lose is measured beside
+that. Choose it on other products than it is measured on, with --chosen-on.`,
 		Example: `  aisle evaluate products.csv
   aisle evaluate --mask -o json products.csv | jq .fused.accuracy
   aisle evaluate --plot curves.png --save answers.ndjson products.csv

@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -34,7 +33,7 @@ func (g *gateFlags) flags(cmd *cobra.Command) {
 	s := cmd.Flags()
 	s.StringVar(&g.leg, "gate-sweep", "", "find a gate for this leg: how many products need it")
 	s.StringVar(&g.on, "gate-on", "", "the leg whose confidence and margin the gate looks at (default: the first one that is not gated)")
-	s.Float64Var(&g.maxLoss, "max-loss", 0.2, "with --gate-sweep: points of accuracy (of 100) that a gate may lose")
+	s.Float64Var(&g.maxLoss, "max-loss", 0.2, "with --gate-sweep: points of accuracy (of 100) that a gate is expected to lose at most")
 	s.StringVar(&g.chosenOn, "chosen-on", "", "with --gate-sweep: choose the thresholds on these stored answers, and report them on FILE")
 	s.StringVar(&g.composition, "composition", "", "with --gate-sweep: a composition file (default: that of the composer that runs)")
 }
@@ -144,19 +143,28 @@ func (s *sweeper) add(e *evaluation, truth string, r category.Result) error {
 		return fmt.Errorf("product %s: its answer has no leg %s; another composition gave it", r.ID, s.on)
 	}
 	c := gating.Case{Sure: map[gating.Measure]float64{gating.Confidence: r.Legs[at].Confidence, gating.Margin: offline.Margin(r.Legs[at])}}
-	answer := func(into *score.Answer, without ...string) error {
-		again, err := s.composer.Answer(r, without...)
-		if err != nil {
-			return err
-		}
-		*into = score.Answer{Truth: e.class(truth), Said: -1}
-		if again.Category != nil {
-			into.Said, into.Confidence = e.class(again.Category.Label), again.Category.Confidence
-		}
-		return nil
-	}
-	if err := errors.Join(answer(&c.With), answer(&c.Without, s.leg)); err != nil {
+	with, err := s.composer.Answer(r)
+	if err != nil {
 		return err
+	}
+	without, err := s.composer.Answer(r, s.leg)
+	if err != nil {
+		return err
+	}
+	answer := func(r category.Result) score.Answer {
+		if r.Category == nil {
+			return score.Answer{Truth: e.class(truth), Said: e.class("")}
+		}
+		return score.Answer{Truth: e.class(truth), Said: e.class(r.Category.Label), Confidence: r.Category.Confidence}
+	}
+	c.With, c.Without = answer(with), answer(without)
+	c.Loss = c.With.Confidence
+	if without.Category != nil {
+		for _, p := range with.Candidates {
+			if p.Label == without.Category.Label {
+				c.Loss -= p.Probability
+			}
+		}
 	}
 	s.cases = append(s.cases, c)
 	return nil
@@ -229,23 +237,23 @@ func (a *app) showGate(r *gateReport) {
 	var rows [][]screen.Cell
 	for _, g := range r.Gates {
 		rows = append(rows, []screen.Cell{{Text: g.When, Colour: screen.Bold}, {Text: fmt.Sprintf("%.2f %%", 100*g.Woken)},
-			{Text: fmt.Sprintf("%.2f-%.2f", 100*g.WokenInterval.Low, 100*g.WokenInterval.High), Colour: screen.Dim}, {Text: fmt.Sprintf("%.4f", g.Accuracy)},
-			{Text: fmt.Sprintf("%+.2f", 100*g.Change.Difference)},
+			{Text: fmt.Sprintf("%.2f-%.2f", 100*g.WokenInterval.Low, 100*g.WokenInterval.High), Colour: screen.Dim}, {Text: fmt.Sprintf("%.2f", 100*g.ExpectedLoss)},
+			{Text: fmt.Sprintf("%.4f", g.Accuracy)}, {Text: fmt.Sprintf("%+.2f", 100*g.Change.Difference)},
 			{Text: fmt.Sprintf("%+.2f to %+.2f", 100*g.Change.Interval.Low, 100*g.Change.Interval.High), Colour: screen.Dim}})
 	}
-	screen.Write(a.out, left("WHEN", ">WOKEN", "95 %", ">ACCURACY", ">POINTS", "95 %"), rows)
-	chosen := "chosen on these very products, so it is too good: choose it on others with --chosen-on"
+	screen.Write(a.out, left("WHEN", ">WOKEN", "95 %", ">EXPECTED LOSS", ">ACCURACY", ">POINTS", "95 %"), rows)
+	chosen := "chosen on these very products"
 	if r.ChosenOn != "" {
 		chosen = "chosen on " + screen.Clean(r.ChosenOn)
 	}
-	a.out.Printf("\nThe cheapest that loses at most %g points, %s. For the leg %s in the composition:\n\n  when: %s\n", r.MaxLoss, chosen, screen.Clean(r.Leg), r.Gates[0].When)
+	a.out.Printf("\nThe cheapest that is expected to lose at most %g points, %s. For the leg %s in the composition:\n\n  when: %s\n", r.MaxLoss, chosen, screen.Clean(r.Leg), r.Gates[0].When)
 }
 
 // figure is the picture of a sweep.
 func (r *gateReport) figure() curves.Figure {
 	p := curves.Panel{X: "share of the products that wake " + r.Leg, Y: "accuracy", XAxis: curves.Axis{To: 1, Percent: true},
 		Levels: []curves.Level{{Y: r.Always, Text: fmt.Sprintf("woken for all: %.4f", r.Always)}}}
-	low, high := r.Always-r.MaxLoss/100, r.Always
+	low, high, settled := r.Always-r.MaxLoss/100, r.Always, 0.0
 	f := curves.Figure{Title: fmt.Sprintf("A gate for %s by how sure %s is", r.Leg, r.On)}
 	for i, g := range r.Gates {
 		f.Legend = append(f.Legend, fmt.Sprintf("%s: %.2f %% woken, accuracy %.4f", g.When, 100*g.Woken, g.Accuracy))
@@ -253,10 +261,14 @@ func (r *gateReport) figure() curves.Figure {
 		for _, q := range g.Curve {
 			line = append(line, draw.At(q.Woken, q.Accuracy))
 			low, high = min(low, q.Accuracy), max(high, q.Accuracy)
+			if q.Accuracy != r.Always {
+				settled = max(settled, q.Woken)
+			}
 		}
 		p.Curves = append(p.Curves, curves.Curve{Series: i, Points: line}, curves.Curve{Series: i, Points: []draw.Point{draw.At(g.Woken, g.Accuracy)}, Dots: true})
 	}
 	p.YAxis = curves.Fit(low, high)
+	p.XAxis.To = min(1, curves.Fit(0, 1.2*max(settled, r.Gates[0].Woken, 0.01)).To) // beyond, nothing changes
 	f.Panels = []curves.Panel{p}
 	return f
 }

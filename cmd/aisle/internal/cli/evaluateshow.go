@@ -104,7 +104,7 @@ func (e *evaluation) figure(r report) curves.Figure {
 	add("fused", e.fused, r.Fused)
 	risk.YAxis = curves.Fit(0, highest)
 	risk.YAxis.Percent = true
-	risk.Levels = []curves.Level{{Y: 0.05, Text: "95 % right"}, {Y: 0.01, Text: "99 % right"}}
+	risk.Levels = []curves.Level{{Y: 0.05, Text: "95 % right", Left: true}, {Y: 0.01, Text: "99 % right", Left: true}}
 	f.Panels = []curves.Panel{sure, risk}
 	return f
 }

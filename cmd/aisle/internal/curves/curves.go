@@ -24,9 +24,9 @@ type Figure struct {
 // Panel is one pair of axes, or a list of bars where it has Bars.
 type Panel struct {
 	Title, X, Y string // of the panel and its axes
-	XAxis       Axis
-	YAxis       Axis
-	Diagonal    bool // from corner to corner
+	XAxis       Axis   // points beyond are left out
+	YAxis       Axis   // points beyond are drawn at its end
+	Diagonal    bool   // from corner to corner
 	Levels      []Level
 	Curves      []Curve
 	Bars        []Bar
@@ -55,6 +55,7 @@ type Curve struct {
 type Level struct {
 	Y    float64
 	Text string
+	Left bool // the text's side; else the right
 }
 
 // Bar is a named bar made of parts, one per series of the legend.
@@ -136,13 +137,19 @@ func (p Panel) axes(c draw.Canvas, x float64) {
 	for _, l := range p.Levels {
 		if l.Y >= p.YAxis.From && l.Y <= p.YAxis.To {
 			c.Line([]draw.Point{at(p.XAxis.From, l.Y), at(p.XAxis.To, l.Y)}, draw.Dark, 1.5)
-			c.Text(draw.At(x+side-4, at(0, l.Y).Y-5), draw.End, small, draw.Ink, l.Text)
+			if l.Left {
+				c.Text(draw.At(x+4, at(0, l.Y).Y-5), draw.Start, small, draw.Ink, l.Text)
+			} else {
+				c.Text(draw.At(x+side-4, at(0, l.Y).Y-5), draw.End, small, draw.Ink, l.Text)
+			}
 		}
 	}
 	for _, curve := range p.Curves {
 		var points []draw.Point
 		for _, q := range curve.Points {
-			points = append(points, at(min(max(q.X, p.XAxis.From), p.XAxis.To), min(max(q.Y, p.YAxis.From), p.YAxis.To)))
+			if q.X >= p.XAxis.From && q.X <= p.XAxis.To {
+				points = append(points, at(q.X, min(max(q.Y, p.YAxis.From), p.YAxis.To)))
+			}
 		}
 		c.Line(points, series(curve.Series), 2.5)
 		if curve.Dots {

@@ -33,6 +33,9 @@ type Case struct {
 	Sure    map[Measure]float64 // how sure the leg is that the gate looks at
 	With    score.Answer        // with the gated leg
 	Without score.Answer
+	// Loss is how much more likely With is right than Without, by the
+	// probabilities of the answer with all legs; 0 where both say the same.
+	Loss float64
 }
 
 // Point is a gate: it wakes the leg for products whose measure is below
@@ -41,6 +44,8 @@ type Point struct {
 	Threshold float64 `json:"threshold"`
 	Woken     float64 `json:"woken"`
 	Accuracy  float64 `json:"accuracy"`
+	// ExpectedLoss is the mean of Case.Loss, of those that wake nothing.
+	ExpectedLoss float64 `json:"expectedLoss"`
 }
 
 // Sweep returns all gates that differ in what they wake, from the one that
@@ -52,15 +57,17 @@ func Sweep(cases []Case, m Measure) []Point {
 	}
 	sorted := slices.Clone(cases)
 	slices.SortStableFunc(sorted, func(a, b Case) int { return cmp.Compare(a.Sure[m], b.Sure[m]) })
-	right := 0
+	right, loss := 0, 0.0
 	for _, c := range sorted {
 		if c.Without.Right() {
 			right++
 		}
+		loss += c.Loss
 	}
 	n := float64(len(sorted))
-	out := []Point{{0, 0, float64(right) / n}}
+	out := []Point{{0, 0, float64(right) / n, loss / n}}
 	for i, c := range sorted {
+		loss -= c.Loss
 		switch {
 		case c.With.Right() && !c.Without.Right():
 			right++
@@ -72,7 +79,7 @@ func Sweep(cases []Case, m Measure) []Point {
 			next = sorted[i+1].Sure[m]
 		}
 		if next > c.Sure[m] {
-			out = append(out, Point{between(c.Sure[m], next), float64(i+1) / n, float64(right) / n})
+			out = append(out, Point{between(c.Sure[m], next), float64(i+1) / n, float64(right) / n, max(0, loss/n)})
 		}
 	}
 	return out
@@ -88,17 +95,19 @@ func between(low, high float64) float64 {
 	return high
 }
 
-// Cheapest is the point that wakes the leg for the fewest products of those
-// whose accuracy is at most loss below that of waking it for all. The last one
-// of a sweep always is such a point.
+// Cheapest is the point of a sweep that wakes the leg for the fewest products
+// of those whose expected loss is at most so much. The measured accuracy does
+// not choose: a fifth of a point is a handful of products among thousands, and
+// the best of many thresholds by such a handful is chance. The expectation
+// counts every product by how likely it is that the leg mends it, falls with
+// every product that is woken, and is as good as the answers are calibrated.
 func Cheapest(points []Point, loss float64) Point {
-	all := points[len(points)-1]
 	for _, p := range points {
-		if p.Accuracy >= all.Accuracy-loss-1e-12 {
+		if p.ExpectedLoss <= loss+1e-12 {
 			return p
 		}
 	}
-	return all
+	return points[len(points)-1]
 }
 
 // Result is what a gate does to some products.
@@ -107,6 +116,7 @@ type Result struct {
 	Woken         float64        `json:"woken"` // share
 	WokenInterval score.Interval `json:"wokenInterval"`
 	Accuracy      float64        `json:"accuracy"`
+	ExpectedLoss  float64        `json:"expectedLoss"` // as a Point's
 	// Change compares the leg woken for all products, A, with the gate, B.
 	Change score.Paired `json:"change"`
 }
@@ -114,7 +124,7 @@ type Result struct {
 // Apply says what a gate does.
 func Apply(cases []Case, m Measure, threshold float64) Result {
 	var all, gated []score.Answer
-	woken := 0
+	woken, loss := 0, 0.0
 	for _, c := range cases {
 		all = append(all, c.With)
 		if c.Sure[m] < threshold {
@@ -122,11 +132,12 @@ func Apply(cases []Case, m Measure, threshold float64) Result {
 			gated = append(gated, c.With)
 		} else {
 			gated = append(gated, c.Without)
+			loss += c.Loss
 		}
 	}
 	return Result{
 		Products: len(cases), Woken: float64(woken) / float64(max(1, len(cases))), WokenInterval: score.Wilson(woken, len(cases)),
-		Accuracy: score.Accuracy(gated), Change: score.Pair(all, gated),
+		Accuracy: score.Accuracy(gated), ExpectedLoss: loss / float64(max(1, len(cases))), Change: score.Pair(all, gated),
 	}
 }
 

@@ -65,11 +65,8 @@ func New(spec *composition.Composition) (*Composer, error) {
 	return c, nil
 }
 
-// candidates is how many of the fused distribution an answer lists.
-const candidates = 5
-
 // Answer answers a product again out of its stored answer, which is not
-// changed. Legs that are named without were skipped. Its gates decide as they
+// changed. Its candidates are the whole fused distribution. Legs that are named without were skipped. Its gates decide as they
 // would, but that a leg which was not asked then cannot be asked now: that is
 // an [ErrUntold].
 func (c *Composer) Answer(stored category.Result, without ...string) (category.Result, error) {
@@ -179,7 +176,7 @@ func (c *Composer) reduce(out *category.Result) {
 	}
 	fused := c.spec.Reducer.Answers(lists)
 	best := fused[0]
-	out.Candidates = fused[:min(candidates, len(fused))]
+	out.Candidates = fused
 	out.Category = &category.Category{Label: best.Label, Path: []string{best.Label}, Confidence: best.Probability}
 	if leaf, ok := c.spec.Taxonomy.Leaf(best.Label); ok {
 		out.Category.ID, out.Category.Path = leaf.ID, leaf.Path
