@@ -85,7 +85,7 @@ bench-cluster: build cluster-build ## measure the figures of a cluster, on the t
 	[ -n "$(KEEP)" ] || $(CLUSTER) down; exit $$status
 
 .PHONY: replay
-replay: prerequisites ## replay three days' traces under five ways to scale, on virtual time, and write docs/replay.* (seconds)
+replay: prerequisites ## replay three days' traces under five ways to scale and a gate, on virtual time, and write docs/replay.* (seconds)
 	go run ./hack/replay -out docs
 
 # The tag lets the engine die between writing a result and acknowledging its event.

@@ -100,7 +100,8 @@ func (a *app) runEvaluate(cmd *cobra.Command, name string, f *evaluateFlags) err
 		return err
 	}
 	t, e := newTally(), newEvaluation()
-	if isAnswers(name) {
+	answers := isAnswers(name)
+	if answers {
 		err = a.evaluateAnswers(name, f, t, e, gate)
 	} else {
 		err = a.evaluateProducts(cmd, name, f, t, e, gate)
@@ -117,6 +118,7 @@ func (a *app) runEvaluate(cmd *cobra.Command, name string, f *evaluateFlags) err
 		return fmt.Errorf("no product of %s got a category; there is nothing to measure", name)
 	}
 	r := e.report(name, f.masked, t)
+	r.Stored = answers
 	if gate != nil {
 		if r.Gate, err = a.sweep(gate, name, f); err != nil {
 			return err

@@ -189,6 +189,7 @@ type measuredBy struct {
 	When      string         `json:"when"`
 	gating.Result
 	Curve []gating.Point `json:"curve"`
+	whole []gating.Point // what Curve is thinned of
 }
 
 // curvePoints bounds how many gates of a sweep are told.
@@ -225,7 +226,7 @@ func (a *app) sweep(s *sweeper, name string, f *evaluateFlags) (*gateReport, err
 		threshold := gating.Cheapest(gating.Sweep(from, m), s.maxLoss/100).Threshold
 		points := gating.Sweep(s.cases, m)
 		r.Never, r.Always = points[0].Accuracy, points[len(points)-1].Accuracy
-		r.Gates = append(r.Gates, measuredBy{m, threshold, gating.When(s.on, m, threshold), gating.Apply(s.cases, m, threshold), gating.Thinned(points, curvePoints)})
+		r.Gates = append(r.Gates, measuredBy{m, threshold, gating.When(s.on, m, threshold), gating.Apply(s.cases, m, threshold), gating.Thinned(points, curvePoints), points})
 	}
 	slices.SortStableFunc(r.Gates, func(x, y measuredBy) int { return cmp.Compare(x.Woken, y.Woken) })
 	return r, nil
@@ -252,13 +253,13 @@ func (a *app) showGate(r *gateReport) {
 // figure is the picture of a sweep.
 func (r *gateReport) figure() curves.Figure {
 	p := curves.Panel{X: "share of the products that wake " + r.Leg, Y: "accuracy", XAxis: curves.Axis{To: 1, Percent: true},
-		Levels: []curves.Level{{Y: r.Always, Text: fmt.Sprintf("woken for all: %.4f", r.Always)}}}
+		Levels: []curves.Level{{Y: r.Always}}}
 	low, high, settled := r.Always-r.MaxLoss/100, r.Always, 0.0
-	f := curves.Figure{Title: fmt.Sprintf("A gate for %s by how sure %s is", r.Leg, r.On)}
+	f := curves.Figure{Title: fmt.Sprintf("A gate for %s by how sure %s is (woken for all: %.4f)", r.Leg, r.On, r.Always)}
 	for i, g := range r.Gates {
 		f.Legend = append(f.Legend, fmt.Sprintf("%s: %.2f %% woken, accuracy %.4f", g.When, 100*g.Woken, g.Accuracy))
 		var line []draw.Point
-		for _, q := range g.Curve {
+		for _, q := range g.whole {
 			line = append(line, draw.At(q.Woken, q.Accuracy))
 			low, high = min(low, q.Accuracy), max(high, q.Accuracy)
 			if q.Accuracy != r.Always {

@@ -12,7 +12,10 @@ import (
 
 func (a *app) showReport(r report, t *tally) {
 	titles := "whole titles"
-	if r.Masked {
+	switch {
+	case r.Stored:
+		titles = "stored answers"
+	case r.Masked:
 		titles = "titles without the words of the class names"
 	}
 	a.out.Printf("%s: %s\n\n", screen.Clean(r.File), titles)

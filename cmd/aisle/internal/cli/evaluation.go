@@ -107,6 +107,7 @@ func figuresOf(answers []score.Answer) figures {
 type report struct {
 	File       string             `json:"file"`
 	Masked     bool               `json:"masked"`
+	Stored     bool               `json:"stored,omitempty"` // nobody was asked
 	Products   int                `json:"products"`
 	Empty      int                `json:"empty,omitempty"` // the mask left nothing to read
 	Failed     int                `json:"failed"`
