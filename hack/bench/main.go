@@ -55,6 +55,7 @@ var figures = []figure{
 	{"broker-hop", "what the broker adds between an event and its reply event", brokerHop, always},
 	{"bound", "a floor is set by hand: until its pod's process is started", bound, always},
 	{"schedules", "what it costs that one of 10,000 schedules changes", oneChange, always},
+	{"feed", "the reader of Heureka's XML: MB/s against encoding/xml, and memory over 5 GB", readFeed, always},
 	{"openings", "simulated openings by schedule: ready in time, and how long before", openings, always},
 	{"first", "make run ONCE=1, caches warm: seconds to the first category", first, always},
 	{"controller", "the cluster's controller with 1 and 1,000 schedules, API server without pods: memory, CPU", controllerMemory, always},
