@@ -33,6 +33,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,13 +62,9 @@ type Options struct {
 
 // Composer answers products by one composition.
 type Composer struct {
-	spec    *composition.Composition
-	source  string
-	legs    []*leg
-	slots   chan struct{} // one token per product in flight
-	bodies  *serve.Budget
-	log     *slog.Logger
-	metrics *instruments
+	spec *composition.Composition
+	legs []*leg
+	*process
 
 	last     int  // the last leg that is no shadow
 	shadowed bool // some leg is one
@@ -76,6 +73,19 @@ type Composer struct {
 	named    map[string][]string // by the taxonomy's names, for rules: the labels that each stands for
 
 	expressive bool // some leg has a gate, or there are rules
+}
+
+// process is what a composer shares with the one that takes its place when the
+// composition changes.
+type process struct {
+	options  Options
+	source   string
+	closures *closures
+	slots    chan struct{} // one token per product in flight
+	bodies   *serve.Budget
+	log      *slog.Logger
+	metrics  *instruments
+	file     *reloads // nil: the composition never changes
 
 	// What lives longer than a product: the requests that wake services, and
 	// those to shadow legs.
@@ -121,13 +131,30 @@ func New(o Options) (*Composer, error) {
 	if o.Metrics == nil {
 		o.Metrics = metrics.New()
 	}
-	c := &Composer{spec: o.Composition, source: o.Source, slots: make(chan struct{}, o.MaxInFlight), bodies: serve.NewBudget(bodyBudget), log: o.Logger,
+	p := &process{options: o, source: o.Source, slots: make(chan struct{}, o.MaxInFlight), bodies: serve.NewBudget(bodyBudget), log: o.Logger,
 		kept: semaphore.NewWeighted(wakeBudget), shadows: semaphore.NewWeighted(shadowBudget)}
-	closures := newClosures(o.Closures, o.Logger)
-	for i, s := range o.Composition.Legs {
-		l, err := newLeg(s, &o, closures)
+	p.closures = newClosures(o.Closures, o.Logger)
+	p.metrics = newInstruments(o.Metrics, p)
+	p.life, p.end = context.WithCancel(context.Background())
+	c, err := p.composer(o.Composition, nil)
+	if err != nil {
+		return nil, err
+	}
+	c.metrics.follow(c.legs, nil)
+	return c, nil
+}
+
+// composer makes one for a composition. What is known of the services that a
+// leg of before, of the same name, asks at the same address is kept.
+func (p *process) composer(spec *composition.Composition, before []*leg) (*Composer, error) {
+	c := &Composer{spec: spec, process: p}
+	for i, s := range spec.Legs {
+		l, err := newLeg(s, &p.options, p.closures)
 		if err != nil {
 			return nil, err
+		}
+		if at := slices.IndexFunc(before, func(o *leg) bool { return o.Name == l.Name }); at >= 0 {
+			l.inherit(before[at])
 		}
 		c.legs = append(c.legs, l)
 		c.expressive = c.expressive || s.When != nil
@@ -136,10 +163,8 @@ func New(o Options) (*Composer, error) {
 			c.last = i
 		}
 	}
-	c.rules, c.named = newRules(o.Composition)
+	c.rules, c.named = newRules(spec)
 	c.expressive = c.expressive || len(c.rules) > 0
-	c.metrics = newInstruments(o.Metrics, c, closures)
-	c.life, c.end = context.WithCancel(context.Background())
 	return c, nil
 }
 

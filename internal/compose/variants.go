@@ -38,7 +38,11 @@ type leg struct {
 	*service          // its one; with variants, the GPU one
 	cpu      *service // the CPU variant; nil: the leg has one service
 
-	// The rest is of a leg with variants: what is known of the GPU service.
+	*readiness // of a leg with variants
+}
+
+// readiness is what is known of a leg's GPU service.
+type readiness struct {
 	mu      sync.Mutex
 	seen    time.Time     // guarded by mu; when it answered last; zero: not since it failed, or was too slow
 	fastest time.Duration // guarded by mu; of its answers, starts of pods not counted; 0: none yet
@@ -46,7 +50,7 @@ type leg struct {
 }
 
 func newLeg(spec composition.Leg, o *Options, closures *closures) (*leg, error) {
-	l := &leg{Leg: spec}
+	l := &leg{Leg: spec, readiness: new(readiness)}
 	names := spec.Services()
 	var err error
 	if l.service, err = newService(spec, names[0], o, closures); err != nil || spec.Variants == nil {

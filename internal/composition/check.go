@@ -25,7 +25,7 @@ var dnsLabel = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 func IsName(text string) bool { return dnsLabel.MatchString(text) }
 
 // Parse checks a composition. The files that it names are in dir. Its error is
-// [Problems], unless the file is not YAML.
+// [Problems].
 func Parse(raw []byte, dir fs.FS) (*Composition, error) {
 	r := &reader{}
 	doc, err := r.document(raw)
@@ -165,6 +165,15 @@ func (c *Composition) legs(v value, b *beside) {
 	}
 }
 
+// names are those of the legs that count.
+func (c *Composition) names() []string {
+	var out []string
+	for _, i := range c.Counted() {
+		out = append(out, c.Legs[i].Name)
+	}
+	return out
+}
+
 // readVariants reads two services, of which the GPU one may be waited for
 // while less than limit.
 func readVariants(v value, limit time.Duration) *Variants {
@@ -243,10 +252,6 @@ func (c *Composition) reducer(v value, b *beside) {
 		}
 	}
 	c.calibration(f("calibration"))
-	counted := make([]string, 0, len(c.Legs))
-	for _, i := range c.Counted() {
-		counted = append(counted, c.Legs[i].Name)
-	}
 	switch c.Fusion.Type {
 	case "logpool":
 		c.Reducer = *pool
@@ -260,7 +265,7 @@ func (c *Composition) reducer(v value, b *beside) {
 			model.wrong("%q: want the folder of a stack below the composition's, as `aisle compose fit` writes it", c.Fusion.Model)
 			return
 		}
-		s, digest, err := reduce.LoadStack(b.dir, c.Fusion.Model, counted)
+		s, digest, err := reduce.LoadStack(b.dir, c.Fusion.Model, c.names())
 		if err != nil {
 			model.wrong("%v", err)
 			return
@@ -276,8 +281,8 @@ func (c *Composition) reducer(v value, b *beside) {
 // calibration reads the temperatures of patterns of legs.
 func (c *Composition) calibration(v value) {
 	index := map[string]int{}
-	for i, leg := range c.Counted() {
-		index[c.Legs[leg].Name] = i
+	for i, leg := range c.names() {
+		index[leg] = i
 	}
 	lines := map[string]int{}
 	for _, item := range v.items(reduce.MaxPatterns) {
@@ -354,14 +359,10 @@ func (c *Composition) backoff(v value) {
 }
 
 func (c *Composition) rules(v value, b *beside) {
-	seen := map[string]bool{}
-	var legs []string // all that are no shadows, which are not waited for
-	for _, i := range c.Counted() {
-		legs = append(legs, c.Legs[i].Name)
-	}
+	seen, names := map[string]bool{}, c.names()
 	for _, item := range v.items(MaxRules) {
 		f := item.fields("name", "when", "forbid", "prior")
-		rule := Rule{Name: name(f("name")), When: expression(f("when"), legs)}
+		rule := Rule{Name: name(f("name")), When: expression(f("when"), names)}
 		if seen[rule.Name] && rule.Name != "" {
 			f("name").wrong("%q is another rule's name too; answers name rules", rule.Name)
 		}

@@ -146,8 +146,10 @@ type Fusion struct {
 }
 
 // Load reads the composition at path, and the files beside it that it names.
-func Load(path string) (*Composition, error) {
-	dir := os.DirFS(filepath.Dir(path))
+func Load(path string) (*Composition, error) { return load(os.DirFS(filepath.Dir(path)), path) }
+
+// load reads the composition at path, of which dir is the folder.
+func load(dir fs.FS, path string) (*Composition, error) {
 	raw, err := ReadFile(dir, filepath.Base(path), MaxFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the composition (COMPOSITION names it): %w", err)

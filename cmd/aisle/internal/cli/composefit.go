@@ -18,7 +18,7 @@ import (
 	"aisle.dev/aisle/cmd/aisle/internal/delivery"
 	"aisle.dev/aisle/cmd/aisle/internal/labelled"
 	"aisle.dev/aisle/cmd/aisle/internal/screen"
-	"aisle.dev/aisle/internal/compose"
+	"aisle.dev/aisle/internal/composition"
 	"aisle.dev/aisle/internal/feed"
 	"aisle.dev/aisle/internal/fit"
 	"aisle.dev/aisle/internal/mask"
@@ -69,11 +69,11 @@ few products: fit them with a composition without gates.`,
 			}
 			var prior map[string]float64
 			if f.composition != "" {
-				c, err := compose.Load(f.composition)
+				c, err := composition.Load(f.composition)
 				if err != nil {
 					return err
 				}
-				prior = c.Pool.Prior
+				prior = c.Fusion.Pool.Prior
 			}
 			answers, err := a.labelled(cmd, args, &f)
 			if err != nil {
