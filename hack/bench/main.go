@@ -49,6 +49,7 @@ var figures = []figure{
 	{"cold", "cold start, everything at zero, request to answer: title, photo, composed", coldStart, always},
 	{"overhead", "warm, sequential: the engine's proxy over the pod alone", overhead, always},
 	{"throughput", "aisle send --wait against an in-process loop of the same work", throughput, always},
+	{"compose", "the composer against trivial legs: its own cost for a product, and products/s", composeCost, always},
 	{"idle", "engine with everything at zero: memory and CPU", idle, always},
 	{"many", "engines with 2, 100 and 1,000 services at zero: start, memory, CPU, and a wake", many, always},
 	{"ingress", "events of 1 KB that the broker accepts: rate and latency", ingress, always},
