@@ -96,7 +96,7 @@ func ungated(spec *composition.Composition, leg string) *composition.Composition
 	out.Legs = slices.Clone(spec.Legs)
 	for i := range out.Legs {
 		if out.Legs[i].Name == leg {
-			out.Legs[i].When = ""
+			out.Legs[i].When, out.Legs[i].After = nil, nil
 		}
 	}
 	return &out
@@ -117,14 +117,16 @@ func (a *app) composition(ctx context.Context, path string) (*composition.Compos
 	}
 	var found *composition.Composition
 	for _, s := range services {
-		c, _, err := compositionOf(ctx, p, s)
+		file, err := compositionOf(ctx, p, s)
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("read the composition of %s: %w", s.Name, err)
-		case c != nil && found != nil:
+		case file != nil && found != nil:
 			return nil, usagef("there are several composers in namespace %s: give the composition with --composition FILE", a.named(p))
-		case c != nil:
-			found = c
+		case file != nil:
+			if found, err = file.parse(); err != nil {
+				return nil, fmt.Errorf("read the composition of %s: %w", s.Name, err)
+			}
 		}
 	}
 	if found == nil {
