@@ -96,7 +96,7 @@ func ungated(spec *composition.Composition, leg string) *composition.Composition
 	out.Legs = slices.Clone(spec.Legs)
 	for i := range out.Legs {
 		if out.Legs[i].Name == leg {
-			out.Legs[i].When = nil
+			out.Legs[i].When, out.Legs[i].After = nil, nil
 		}
 	}
 	return &out
@@ -118,17 +118,15 @@ func (a *app) composition(ctx context.Context, path string) (*composition.Compos
 	var found *composition.Composition
 	for _, s := range services {
 		file, err := compositionOf(ctx, p, s)
-		if file == nil && err == nil {
-			continue
-		}
-		if found != nil {
-			return nil, usagef("there are several composers in namespace %s: give the composition with --composition FILE", a.named(p))
-		}
-		if err == nil {
-			found, err = file.parse()
-		}
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, fmt.Errorf("read the composition of %s: %w", s.Name, err)
+		case file != nil && found != nil:
+			return nil, usagef("there are several composers in namespace %s: give the composition with --composition FILE", a.named(p))
+		case file != nil:
+			if found, err = file.parse(); err != nil {
+				return nil, fmt.Errorf("read the composition of %s: %w", s.Name, err)
+			}
 		}
 	}
 	if found == nil {

@@ -60,7 +60,11 @@ func (a *app) showReport(r report, t *tally) {
 	screen.Write(a.out, columns, rows)
 	a.out.Printf("\nCoverage: the share that may be answered so that so many are right, and from which confidence on\n")
 	screen.Write(a.out, left("WHO", ">AT 95 %", "95 %", ">FROM", ">AT 99 %", "95 %", ">FROM"), covered)
-	a.out.Printf("\n%s\n", t.sentence())
+	if r.Stored {
+		a.out.Printf("\n%s\n", plural(t.Products, "stored answer"))
+	} else {
+		a.out.Printf("\n%s\n", t.sentence())
+	}
 	if r.Empty > 0 {
 		a.out.Printf("%s had no picture and nothing left in the title; they are in no figure\n", plural(r.Empty, "product"))
 	}

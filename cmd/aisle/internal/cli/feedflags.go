@@ -21,7 +21,8 @@ import (
 
 // fileFlags say how a file of products is read and sent.
 type fileFlags struct {
-	format, delimiter        string
+	format, charset          string
+	delimiter                string
 	columns                  feed.Columns
 	attributes               []string
 	images                   string
@@ -40,7 +41,8 @@ const defaultConcurrency = 32
 func (f *fileFlags) flags(cmd *cobra.Command, categories bool) {
 	s := cmd.Flags()
 	s.StringVar(&f.to, "to", "", "the composer's URL (default: of the engine that runs, or as the cluster says)")
-	s.StringVar(&f.format, "format", "", "csv or ndjson (default: seen from the file)")
+	s.StringVar(&f.format, "format", "", strings.Join(feed.Formats(), ", ")+" (default: seen from the file)")
+	s.StringVar(&f.charset, "charset", "", "such as windows-1250 (default: what the file says, or looks like)")
 	s.StringVar(&f.delimiter, "delimiter", "", "of CSV (default: comma, semicolon, tab or bar, seen from the header)")
 	s.StringVar(&f.columns.ID, "id", "", "column of the id (default id)")
 	s.StringVar(&f.columns.Title, "title", "", "column of the title (default title)")
@@ -57,13 +59,13 @@ func (f *fileFlags) flags(cmd *cobra.Command, categories bool) {
 	s.IntVar(&f.concurrency, "concurrency", defaultConcurrency, "products in flight")
 	s.IntVar(&f.attempts, "attempts", 6, "at most, where the service is full or the connection breaks")
 	s.DurationVar(&f.timeout, "timeout", time.Minute, "for one product, all attempts together")
-	_ = cmd.MarkFlagDirname("images")                                                                                                   // fails only for a flag that is not there
-	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{"csv", "ndjson"}, cobra.ShellCompDirectiveNoFileComp)) // likewise
+	_ = cmd.MarkFlagDirname("images")                                                                                        // fails only for a flag that is not there
+	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(feed.Formats(), cobra.ShellCompDirectiveNoFileComp)) // likewise
 	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		return []string{"csv", "tsv", "ndjson", "jsonl"}, cobra.ShellCompDirectiveFilterFileExt
+		return []string{"csv", "tsv", "ndjson", "jsonl", "xml", "gz", "zip"}, cobra.ShellCompDirectiveFilterFileExt
 	}
 }
 
@@ -78,8 +80,10 @@ func (f *fileFlags) check() error {
 		return usagef("--limit and --skip count products: use 0 or more")
 	case f.timeout <= 0:
 		return usagef("--timeout %v: use a duration such as 30s", f.timeout)
-	case f.format != "" && f.format != string(feed.CSV) && f.format != string(feed.NDJSON):
-		return usagef("--format %q: use csv or ndjson", f.format)
+	case f.format != "" && !slices.Contains(feed.Formats(), f.format):
+		return usagef("--format %q: use %s", f.format, strings.Join(feed.Formats(), ", "))
+	case f.charset != "" && !slices.Contains(feed.Charsets(), f.charset):
+		return usagef("--charset %q: use %s", f.charset, strings.Join(feed.Charsets(), ", "))
 	}
 	f.columns.Attributes = map[string]string{}
 	for _, text := range f.attributes {
@@ -143,7 +147,7 @@ func (a *app) open(ctx context.Context, name string, f *fileFlags, category bool
 	if err != nil {
 		return nil, err
 	}
-	opts := feed.Options{Name: name, Format: feed.Format(f.format), Delimiter: delimiter, Columns: f.columns, Category: category, Images: f.images != ""}
+	opts := feed.Options{Name: name, Format: feed.Format(f.format), Delimiter: delimiter, Charset: f.charset, Columns: f.columns, Category: category, Images: f.images != ""}
 	out := &file{path: name, name: name, size: -1, stop: func() {}, close: func() error { return nil }}
 	var in io.Reader
 	beside := "."
@@ -162,7 +166,7 @@ func (a *app) open(ctx context.Context, name string, f *fileFlags, category bool
 		}
 		info, err := opened.Stat()
 		if err == nil && info.IsDir() {
-			err = fmt.Errorf("%s is a folder; give a CSV or NDJSON file", name)
+			err = fmt.Errorf("%s is a folder; give a file of products", name)
 		}
 		if err != nil {
 			_ = opened.Close() // nothing was read

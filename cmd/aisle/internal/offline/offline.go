@@ -24,8 +24,7 @@ import (
 // Composer answers again.
 type Composer struct {
 	spec    *composition.Composition
-	counted []int        // indices of the legs that count
-	gates   []*gate.Gate // of the legs that count; nil: none
+	counted []int // indices of the legs that count
 }
 
 // ErrUntold is in the chain of the error of a product of which the stored
@@ -41,16 +40,15 @@ func New(spec *composition.Composition) (*Composer, error) {
 		return nil, fmt.Errorf("the composition %s has rules, which are about products, and stored answers hold none: give the URL of a composer that runs it", spec.Name)
 	}
 	c := &Composer{spec: spec, counted: spec.Counted()}
-	c.gates = make([]*gate.Gate, len(c.counted))
-	for k, i := range c.counted {
+	for _, i := range c.counted {
 		l := spec.Legs[i]
 		switch {
 		case l.Labels != "":
 			return nil, fmt.Errorf("leg %s of the composition %s maps its labels, and stored answers have them as they are after that: give the URL of a composer that runs it", l.Name, spec.Name)
 		case l.When != nil && beyond.MatchString(l.When.String()):
 			return nil, fmt.Errorf("the gate of leg %s is about the product, which stored answers do not hold: give the URL of a composer that runs the composition", l.Name)
-		default:
-			c.gates[k] = l.When
+		case slices.ContainsFunc(l.After, func(other int) bool { return spec.Legs[other].Shadow }):
+			return nil, fmt.Errorf("the gate of leg %s is about a shadow leg: give the URL of a composer that runs the composition", l.Name)
 		}
 	}
 	return c, nil
@@ -65,39 +63,26 @@ func (c *Composer) Answer(stored category.Result, without ...string) (category.R
 	out.Legs = make([]category.Leg, len(c.counted))
 	out.Composition = category.Composition{Name: c.spec.Name, Digest: c.spec.Digest}
 	known := make(map[string]gate.Leg, len(c.counted))
-	for left := len(c.counted); left > 0; {
-		before := left
+	for len(known) < len(c.counted) { // a composition's legs do not wait for each other in a circle
 		for k, i := range c.counted {
-			name := c.spec.Legs[i].Name
-			if _, done := known[name]; done || !c.ready(k, known) {
+			spec := &c.spec.Legs[i]
+			waits := func(other int) bool { _, ok := known[c.spec.Legs[other].Name]; return !ok }
+			if _, done := known[spec.Name]; done || slices.ContainsFunc(spec.After, waits) {
 				continue
 			}
-			leg, err := c.leg(k, stored, known, slices.Contains(without, name))
+			leg, err := answered(spec, stored, known, slices.Contains(without, spec.Name))
 			if err != nil {
 				return out, fmt.Errorf("product %s: %w", stored.ID, err)
 			}
-			out.Legs[k], known[name] = leg, seen(leg)
-			left--
-		}
-		if left == before {
-			return out, fmt.Errorf("the gates of the composition %s wait for each other", c.spec.Name)
+			out.Legs[k], known[spec.Name] = leg, seen(leg)
 		}
 	}
 	c.reduce(&out)
 	return out, nil
 }
 
-// ready is whether all legs are known that a leg's gate mentions.
-func (c *Composer) ready(k int, known map[string]gate.Leg) bool {
-	if c.gates[k] == nil {
-		return true
-	}
-	return !slices.ContainsFunc(c.gates[k].Mentions(), func(name string) bool { _, ok := known[name]; return !ok })
-}
-
-// leg is what becomes of a leg.
-func (c *Composer) leg(k int, stored category.Result, known map[string]gate.Leg, without bool) (category.Leg, error) {
-	spec := c.spec.Legs[c.counted[k]]
+// answered is what becomes of a leg.
+func answered(spec *composition.Leg, stored category.Result, known map[string]gate.Leg, without bool) (category.Leg, error) {
 	at := slices.IndexFunc(stored.Legs, func(l category.Leg) bool { return l.Name == spec.Name })
 	if at < 0 {
 		return category.Leg{}, fmt.Errorf("%w: it has no leg %s; another composition gave it", ErrUntold, spec.Name)
@@ -106,15 +91,15 @@ func (c *Composer) leg(k int, stored category.Result, known map[string]gate.Leg,
 	l.Weight, l.Shadow = spec.Weight, false
 	asked := !without
 	var faulty error
-	if g := c.gates[k]; g != nil && asked {
+	if g := spec.When; g != nil && asked {
 		asked, faulty = g.Eval(gate.Input{Legs: known})
 		asked = asked || faulty != nil // as in a composer
 	}
 	switch {
 	case !asked:
 		skipped := category.Leg{Name: l.Name, Service: l.Service, Outcome: category.Skipped, Weight: l.Weight}
-		if g := c.gates[k]; g != nil && !without {
-			skipped.Gate = g.String()
+		if spec.When != nil && !without {
+			skipped.Gate = spec.When.String()
 		}
 		return skipped, nil
 	case faulty != nil:
