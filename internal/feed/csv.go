@@ -21,8 +21,11 @@ type csvSource struct {
 	attrs  []attribute
 }
 
-func newCSV(buf *bufio.Reader, head []byte, opts Options) (*csvSource, []string, error) {
+func newCSV(buf *bufio.Reader, head []byte, opts Options, format Format) (*csvSource, []string, error) {
 	delimiter := opts.Delimiter
+	if format == TSV {
+		delimiter = '\t'
+	}
 	if delimiter == 0 {
 		delimiter = sniff(bytes.TrimLeft(head, "\r\n"))
 	}
@@ -31,6 +34,7 @@ func newCSV(buf *bufio.Reader, head []byte, opts Options) (*csvSource, []string,
 	r.Comma = delimiter
 	r.FieldsPerRecord = -1 // checked here, with a better sentence
 	r.ReuseRecord = true
+	r.LazyQuotes = format == TSV
 	record, err := r.Read()
 	switch {
 	case errors.Is(err, errTooLong):

@@ -1,5 +1,6 @@
-// Package feed reads files of products: CSV with a header, or NDJSON with one
-// product a line.
+// Package feed reads files of products: CSV or TSV with a header, NDJSON with one
+// product a line, Heureka's XML; as they are, in gzip or in a zip archive, in UTF-8
+// or another charset.
 //
 // A [Reader] holds one record at a time, whatever the file's size, and every
 // record is bounded. What is wrong with one record is that [Item]'s Err, which
@@ -34,16 +35,22 @@ const maxIDs = 4 << 20
 type Format string
 
 const (
-	Auto   Format = ""       // NDJSON when the first character is a brace, else CSV
+	Auto   Format = ""       // by the first character: NDJSON is {, XML is <, else CSV
 	CSV    Format = "csv"    // a header line; comma, semicolon, tab or bar
+	TSV    Format = "tsv"    // a header line; tabs, and a quote within a field is a character like any other
 	NDJSON Format = "ndjson" // one JSON object a line
+	XML    Format = "xml"    // Heureka's: SHOPITEMs within SHOP
 )
+
+// Formats names what a Format may be.
+func Formats() []string { return []string{string(CSV), string(TSV), string(NDJSON), string(XML)} }
 
 // Options say how to read a file.
 type Options struct {
 	Name      string // of the file, for messages
 	Format    Format
-	Delimiter rune // of CSV; 0 finds it in the header
+	Delimiter rune   // of CSV; 0 finds it in the header
+	Charset   string // one of [Charsets]; "" finds it
 	Columns   Columns
 	Category  bool // every record must have a category
 	Images    bool // pictures lie in a folder by id: records need an id, and neither title nor image
@@ -70,6 +77,7 @@ type Reader struct {
 	source source
 	n      int
 	notes  []string
+	ended  bool
 	seed   maphash.Seed
 	lines  map[uint64]int // hash of an id -> its line
 }
@@ -79,6 +87,9 @@ type Reader struct {
 type source interface {
 	next() (Item, error)
 }
+
+// noter is a source that knows only at the end what was not used.
+type noter interface{ notes() []string }
 
 // recordError is what is wrong with one record.
 type recordError struct {
@@ -93,37 +104,52 @@ func (e *recordError) Unwrap() error { return e.err }
 // a file of products, or which columns it has instead of the wanted ones.
 func New(r io.Reader, opts Options) (*Reader, error) {
 	in := &counter{r: r}
-	buf := bufio.NewReaderSize(in, 64<<10)
 	fr := &Reader{opts: opts, in: in, seed: maphash.MakeSeed(), lines: map[uint64]int{}}
+	buf, err := unpacked(opts.Name, bufio.NewReaderSize(in, window))
+	if err != nil {
+		return nil, err
+	}
 	head, err := peekLine(buf)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read %s: %w", opts.Name, err)
 	}
 	if len(bytes.TrimSpace(head)) == 0 && err != nil {
-		return nil, fmt.Errorf("%s is empty; it should hold a header line and products, or one JSON product a line", opts.Name)
+		return nil, fmt.Errorf("%s is empty; it should hold a header line and products, one JSON product a line, or XML", opts.Name)
 	}
-	if err := refuse(opts.Name, head); err != nil {
+	buf, note, err := decoded(opts.Name, opts.Charset, buf, head)
+	if err != nil {
 		return nil, err
 	}
-	if bytes.HasPrefix(head, []byte("\xef\xbb\xbf")) {
-		_, _ = buf.Discard(3) // peeked: it is there
+	if head, err = peekLine(buf); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read %s: %w", opts.Name, err)
+	}
+	if bytes.IndexByte(head, 0) >= 0 {
+		return nil, fmt.Errorf("%s is not text; it should be CSV with a header line, NDJSON or XML", opts.Name)
 	}
 	format := opts.Format
 	if format == Auto {
 		format = CSV
-		if first := bytes.TrimSpace(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf"))); len(first) > 0 && first[0] == '{' {
+		switch first := bytes.TrimSpace(head); {
+		case bytes.HasPrefix(first, []byte("{")):
 			format = NDJSON
-		} else if len(first) > 0 && first[0] == '[' {
+		case bytes.HasPrefix(first, []byte("<")):
+			format = XML
+		case bytes.HasPrefix(first, []byte("[")):
 			return nil, fmt.Errorf("%s is a JSON array; write one product a line instead: jq -c '.[]' %s", opts.Name, opts.Name)
 		}
 	}
 	switch format {
-	case CSV:
-		fr.source, fr.notes, err = newCSV(buf, head, opts)
+	case CSV, TSV:
+		fr.source, fr.notes, err = newCSV(buf, head, opts, format)
 	case NDJSON:
 		fr.source, err = newNDJSON(buf, opts)
+	case XML:
+		fr.source, err = newXML(buf, opts)
 	default:
-		err = fmt.Errorf("format %q is not known; use csv or ndjson", format)
+		err = fmt.Errorf("format %q is not known; use %s", format, strings.Join(Formats(), ", "))
+	}
+	if note != "" {
+		fr.notes = append(fr.notes, note)
 	}
 	if err != nil {
 		return nil, err
@@ -143,32 +169,14 @@ func peekLine(buf *bufio.Reader) ([]byte, error) {
 	}
 }
 
-// refuse knows the files that are often given instead of CSV.
-func refuse(name string, head []byte) error {
-	for _, k := range []struct{ magic, is, instead string }{
-		{"\x1f\x8b", "compressed with gzip", "unpack it: gunzip -c " + name + " | aisle send -"},
-		{"PK\x03\x04", "a zip archive, perhaps an Excel workbook", "export it as CSV first"},
-		{"\xff\xfe", "UTF-16", "convert it: iconv -f utf-16 -t utf-8 " + name},
-		{"\xfe\xff", "UTF-16", "convert it: iconv -f utf-16 -t utf-8 " + name},
-	} {
-		if bytes.HasPrefix(head, []byte(k.magic)) {
-			return fmt.Errorf("%s is %s; %s", name, k.is, k.instead)
-		}
-	}
-	if bytes.IndexByte(head, 0) >= 0 {
-		return fmt.Errorf("%s is not text; it should be CSV with a header line, or NDJSON", name)
-	}
-	return nil
-}
-
 // Next returns the next record, or io.EOF after the last one.
 func (r *Reader) Next() (Item, error) {
 	item, err := r.source.next()
 	if bad, ok := errors.AsType[*recordError](err); ok {
 		item.Line, item.Err = bad.line, fmt.Errorf("line %d: %w", bad.line, bad.err)
 	} else if err != nil {
-		if n, ok := r.source.(*ndjsonSource); ok && errors.Is(err, io.EOF) {
-			r.notes = n.notes()
+		if n, ok := r.source.(noter); ok && errors.Is(err, io.EOF) && !r.ended {
+			r.ended, r.notes = true, append(r.notes, n.notes()...)
 		}
 		return Item{}, err
 	}
@@ -200,13 +208,13 @@ func (r *Reader) check(item Item) error {
 func (r *Reader) Offset() int64 { return r.in.n.Load() }
 
 // Notes says what of the file is not used: columns and members that nothing
-// was mapped to. For NDJSON it is complete at the end of the file.
+// was mapped to. For NDJSON and XML it is complete at the end of the file.
 func (r *Reader) Notes() []string { return r.notes }
 
 // validText refuses what is no text, with what to do about it.
 func validText(name, text string) error {
 	if !utf8.ValidString(text) {
-		return fmt.Errorf("the %s is not valid UTF-8; if the file is Latin-1, convert it: iconv -f latin1 -t utf-8", name)
+		return fmt.Errorf("the %s is not valid UTF-8; if the file is in another charset, say so: --charset windows-1250", name)
 	}
 	return nil
 }
