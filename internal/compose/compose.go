@@ -65,6 +65,8 @@ type Composer struct {
 	source  string
 	legs    []*leg
 	slots   chan struct{} // one token per product in flight
+	bulk    chan struct{} // one per product of a stream; half as many as slots
+	streams chan struct{} // one per stream of products
 	bodies  *serve.Budget
 	log     *slog.Logger
 	metrics *instruments
@@ -111,7 +113,8 @@ func New(o Options) (*Composer, error) {
 	if o.Metrics == nil {
 		o.Metrics = metrics.New()
 	}
-	c := &Composer{spec: o.Composition, source: o.Source, slots: make(chan struct{}, o.MaxInFlight), bodies: serve.NewBudget(bodyBudget), log: o.Logger, kept: semaphore.NewWeighted(wakeBudget)}
+	c := &Composer{spec: o.Composition, source: o.Source, slots: make(chan struct{}, o.MaxInFlight),
+		bulk: make(chan struct{}, max(1, o.MaxInFlight/2)), streams: make(chan struct{}, maxStreams), bodies: serve.NewBudget(bodyBudget), log: o.Logger, kept: semaphore.NewWeighted(wakeBudget)}
 	closures := newClosures(o.Closures, o.Logger)
 	for _, s := range o.Composition.Legs {
 		l, err := newLeg(s, &o, closures)
