@@ -118,6 +118,11 @@ func (c *control) refresh() error {
 	c.settings, c.deciders = set.Settings, deciders
 	src := c.known().Sources()
 	c.sources.Store(&src)
+	for _, s := range c.services {
+		for _, r := range s.running {
+			r.refresh()
+		}
+	}
 	if before == nil || maps.Equal(before.Autoscaler(), c.settings.Autoscaler()) {
 		return nil
 	}

@@ -156,6 +156,7 @@ func (r *revision) tend(p *podState) string {
 	r.mu.Lock()
 	p.process, p.pid, p.address, p.started = process, process.PID(), process.Address, process.Started
 	r.mu.Unlock()
+	r.refresh() // with what has changed since t was made
 	r.log.Debug("pod started", "pod", p.name, "pid", process.PID(), "address", process.Address)
 	r.event <- event{p, podStarted, ""}
 
@@ -271,10 +272,43 @@ func (r *revision) podSpec(name string, t *manifest.Template, gpus []string) pod
 		pod.EnvVar{Name: "K_CONFIGURATION", Value: r.spec.Service},
 		pod.EnvVar{Name: "K_REVISION", Value: r.name})
 	s.Env = append(s.Env, r.visible(gpus)...)
-	for _, m := range t.Mounts {
-		s.Mounts = append(s.Mounts, pod.Mount(m))
-	}
+	s.Mounts = podMounts(t)
 	return s
+}
+
+func podMounts(t *manifest.Template) []pod.Mount {
+	var out []pod.Mount
+	for _, m := range t.Mounts {
+		out = append(out, pod.Mount(m))
+	}
+	return out
+}
+
+// refresh writes what ConfigMaps and Secrets hold now into the volumes of the
+// pods that run, as kubelet does. Where something that is needed has gone, they
+// keep what they have.
+func (r *revision) refresh() {
+	var live []*pod.Pod
+	r.mu.Lock()
+	for _, p := range r.pods {
+		if p.process != nil {
+			live = append(live, p.process)
+		}
+	}
+	r.mu.Unlock()
+	if len(live) == 0 {
+		return
+	}
+	t, err := r.template()
+	if err != nil {
+		r.log.Warn("pods keep the files that they have", "err", err)
+		return
+	}
+	for _, p := range live {
+		if err := p.Refresh(podMounts(t)); err != nil {
+			r.log.Error("a pod keeps some files that it has", "err", err)
+		}
+	}
 }
 
 // show puts the pods that have changed into the store, as Kubernetes' Pods.

@@ -2,11 +2,12 @@
 // classifiers of a composition and reduces what they answer. See
 // internal/compose.
 //
-// Environment: PORT (8080), COMPOSITION (path of the composition file;
-// required), LEG_URL (template of a leg's address), NAMESPACE (of legs that
-// name none; default), SOURCE (of its events; /aisle/composer), MAX_INFLIGHT
-// (products at once; 128), CLOSURES (path of the file that says when services
-// are closed, which may be missing), LOG_LEVEL (info).
+// Environment: PORT (8080), COMPOSITION (path of the composition file, which
+// may be replaced while the composer runs; required), LEG_URL (template of a
+// leg's address), NAMESPACE (of legs that name none; default), SOURCE (of its
+// events; /aisle/composer), MAX_INFLIGHT (products at once; 128), CLOSURES
+// (path of the file that says when services are closed, which may be missing),
+// LOG_LEVEL (info).
 package main
 
 import (
@@ -56,13 +57,8 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 	if path == "" {
 		return errors.New("COMPOSITION is not set: it names the composition file, such as manifests/base/composition.yaml")
 	}
-	spec, err := composition.Load(path)
-	if err != nil {
-		return err
-	}
 	set := metrics.New()
-	c, err := compose.New(compose.Options{
-		Composition: spec,
+	c, err := compose.Open(path, compose.Options{
 		LegURL:      getenv("LEG_URL"),
 		Namespace:   getenv("NAMESPACE"),
 		Source:      getenv("SOURCE"),
@@ -76,10 +72,10 @@ func run(ctx context.Context, getenv func(string) string, stderr io.Writer) erro
 	}
 	defer c.Close() // no product is on its way any more
 	return serve.Run(ctx, serve.Options{
-		Host: getenv("HOST"), Port: getenv("PORT"), Handler: c.Handler(), Metrics: set, Logger: log,
-		Grace: spec.Deadline + 20*time.Second, // a product may still be on its way in
+		Host: getenv("HOST"), Port: getenv("PORT"), Handler: c, Metrics: set, Logger: log,
+		Grace: composition.MaxDeadline + 20*time.Second, // a product has a deadline, and may still be on its way in
 		Listening: func(a net.Addr) {
-			log.Info("ready", "address", a.String(), "composition", spec.Name, "legs", len(spec.Legs), "digest", spec.Digest)
+			log.Info("ready", "address", a.String(), "composition", c.Composition().Name, "digest", c.Composition().Digest)
 		},
 	})
 }

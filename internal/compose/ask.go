@@ -25,8 +25,7 @@ import (
 )
 
 const (
-	maxTries    = 3                      // of one service and product
-	firstPause  = 100 * time.Millisecond // before the second try; doubled before the third; jittered by half
+	firstPause  = 100 * time.Millisecond // the longest before the second try; doubled before each further one
 	tripsAfter  = 5                      // failures in a row open a service's circuit breaker
 	openFor     = 3 * time.Second        // then one request is let through
 	maxPatience = 30 * time.Second       // what a Retry-After of ours says at most of legs that failed
@@ -46,6 +45,7 @@ type service struct {
 	reads     reads
 	breaker   circuitbreaker.CircuitBreaker[any]
 	lastError atomic.Pointer[string] // why the breaker last counted a failure
+	tries     int                    // of one product, at most
 	closures  *closures
 }
 
@@ -63,6 +63,7 @@ func newService(l composition.Leg, name string, o *Options, closures *closures) 
 		},
 		reads:    reads{declared: l.Reads},
 		breaker:  circuitbreaker.NewBuilder[any]().WithFailureThreshold(tripsAfter).WithSuccessThreshold(1).WithDelay(openFor).Build(),
+		tries:    1 + l.Retries,
 		closures: closures,
 	}, nil
 }
@@ -105,16 +106,16 @@ func (s *service) ask(ctx context.Context, p Product) (r result) {
 				if last := s.lastError.Load(); last != nil {
 					why = *last
 				}
-				r.fail("%s is not asked for up to %s, since its last requests failed (%s)", s.name, openFor, why)
+				r.fail(category.CircuitOpen, "%s is not asked for up to %s, since its last requests failed (%s)", s.name, openFor, why)
 			}
-			r.Outcome = category.LegFailed
+			r.Outcome = category.LegFailed // at a second try it keeps the reason of the first
 			r.patience = max(r.patience, s.breaker.RemainingDelay())
 			return r
 		}
 		load, err := payloadFor(p.Product, p.JSON, s.reads.known())
 		if err != nil {
 			s.breaker.RecordSuccess()
-			r.fail("the product cannot be written: %v", err)
+			r.fail(category.Internal, "the product cannot be written: %v", err)
 			return r
 		}
 		r.Attempts++
@@ -133,10 +134,10 @@ func (s *service) ask(ctx context.Context, p Product) (r result) {
 			}
 			return r
 		}
-		if !again || r.Attempts >= maxTries {
+		if !again || r.Attempts >= s.tries {
 			return r
 		}
-		wait := max(r.patience, pause/2+rand.N(pause))
+		wait := r.patience + rand.N(pause) // full jitter: those that failed together come back apart
 		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
 			r.Reason += fmt.Sprintf("; there was no time to try again in %s", wait.Round(time.Millisecond))
 			return r
@@ -216,8 +217,8 @@ func (s *service) judge(ctx context.Context, r *result, got reply) (again bool) 
 	}
 	r.patience = retryAfter(got.header, time.Now())
 	alive := s.breaker.RecordSuccess
-	dead := func(format string, args ...any) {
-		r.fail(format, args...)
+	dead := func(how category.Failure, format string, args ...any) {
+		r.fail(how, format, args...)
 		why := r.Reason
 		s.lastError.Store(&why)
 		s.breaker.RecordFailure()
@@ -229,18 +230,22 @@ func (s *service) judge(ctx context.Context, r *result, got reply) (again bool) 
 		if s.breaker.IsHalfOpen() {
 			s.breaker.RecordFailure()
 		}
-		r.fail("the request was given up by its sender")
+		r.fail(category.Internal, "the request was given up by its sender")
 		return false
 	case errors.Is(got.err, errLong):
-		dead("%s gave no usable answer: %v", s.name, got.err)
+		dead(category.BadAnswer, "%s gave no usable answer: %v", s.name, got.err)
 		return false
 	case got.err != nil:
-		dead("%s", s.explain(ctx, got.err))
+		how := category.Unreachable
+		if ctx.Err() != nil || errors.Is(got.err, context.DeadlineExceeded) {
+			how = category.Timeout
+		}
+		dead(how, "%s", s.explain(ctx, got.err))
 		return ctx.Err() == nil
 	case got.status == http.StatusOK:
 		answer, err := parseAnswer(got.body)
 		if err != nil {
-			dead("%s gave no usable answer: %v", s.name, err)
+			dead(category.BadAnswer, "%s gave no usable answer: %v", s.name, err)
 			return false
 		}
 		alive()
@@ -267,22 +272,25 @@ func (s *service) judge(ctx context.Context, r *result, got reply) (again bool) 
 		return false
 	case isInputFault(got.status, typ):
 		alive()
-		r.fail("%s", said)
+		r.fail(category.Refused, "%s", said)
 		r.refused = problem.New(http.StatusUnprocessableEntity, "leg %s cannot classify this product: %s", s.leg, cmp.Or(detail, said))
 		return false
 	case got.status == http.StatusNotFound, got.status == http.StatusMisdirectedRequest:
 		alive() // whoever said this lives, and says it at once
-		r.fail("there is no service %q in namespace %q that classifies (%s)", s.name, s.namespace, said)
+		r.fail(category.Unreachable, "there is no service %q in namespace %q that classifies (%s)", s.name, s.namespace, said)
 		return false
 	case got.status == http.StatusTooManyRequests, got.status == http.StatusServiceUnavailable && r.patience > 0:
 		alive() // busy, not broken
-		r.fail("%s", said)
+		r.fail(category.Overloaded, "%s", said)
 		return true
-	case got.status >= 500 && got.status != http.StatusNotImplemented:
-		dead("%s", said)
+	case got.status == http.StatusServiceUnavailable:
+		dead(category.Overloaded, "%s", said)
+		return true
+	case got.status == http.StatusBadGateway, got.status == http.StatusGatewayTimeout:
+		dead(category.Unreachable, "%s", said) // says a proxy
 		return true
 	}
-	dead("%s", said)
+	dead(category.Refused, "%s", said) // a 500 is what this product does to it, and would again
 	return false
 }
 
@@ -314,13 +322,13 @@ func (s *service) result() result {
 
 func (r *result) answer(a prediction.Result) {
 	top := best(a.Predictions)
-	r.Outcome, r.Reason = category.Answered, ""
+	r.Outcome, r.Failure, r.Reason = category.Answered, "", ""
 	r.Label, r.Confidence, r.Model = top.Label, top.Probability, &a.Model
 	r.predictions = a.Predictions
 }
 
 func (r *result) skip(fields []string) {
-	r.Outcome = category.Skipped
+	r.Outcome, r.Failure = category.Skipped, ""
 	r.Reason = "the product has nothing that it reads"
 	if len(fields) > 0 {
 		r.Reason += fmt.Sprintf(" (%s)", strings.Join(fields, ", "))
@@ -330,7 +338,8 @@ func (r *result) skip(fields []string) {
 // close says that a schedule keeps the service closed, until opens if that is
 // known.
 func (r *result) close(now, opens time.Time) {
-	r.Outcome, r.Reason, r.patience = category.Closed, r.Service+" is closed by a schedule", closedPatience
+	r.Outcome, r.Failure, r.patience = category.Closed, "", closedPatience
+	r.Reason = r.Service + " is closed by a schedule"
 	if !opens.IsZero() {
 		r.Opens = opens.UTC().Round(time.Second)
 		r.Reason += " until " + r.Opens.Format(time.RFC3339)
@@ -338,8 +347,8 @@ func (r *result) close(now, opens time.Time) {
 	}
 }
 
-func (r *result) fail(format string, args ...any) {
-	r.Outcome, r.Reason = category.LegFailed, fmt.Sprintf(format, args...)
+func (r *result) fail(how category.Failure, format string, args ...any) {
+	r.Outcome, r.Failure, r.Reason = category.LegFailed, how, fmt.Sprintf(format, args...)
 }
 
 func ms(d time.Duration) float64 {

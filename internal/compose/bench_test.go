@@ -36,7 +36,11 @@ func answerOf(name string, n int) []byte {
 	for i := range n {
 		p := rest * (0.3 + 0.5*rng.Float64())
 		rest -= p
-		r.Predictions = append(r.Predictions, prediction.Prediction{Label: fmt.Sprintf("Article Type %d", i), Probability: p})
+		label := fmt.Sprintf("Article Type %d", i)
+		if i == 0 {
+			label = "Shirts" // which the taxonomy knows
+		}
+		r.Predictions = append(r.Predictions, prediction.Prediction{Label: label, Probability: p})
 	}
 	buf, _ := json.Marshal(r)
 	return buf

@@ -33,6 +33,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,21 +62,40 @@ type Options struct {
 
 // Composer answers products by one composition.
 type Composer struct {
-	spec    *composition.Composition
-	source  string
-	legs    []*leg
-	slots   chan struct{} // one token per product in flight
-	bulk    chan struct{} // one per product of a stream; half as many as slots
-	streams chan struct{} // one per stream of products
-	bodies  *serve.Budget
-	log     *slog.Logger
-	metrics *instruments
+	spec *composition.Composition
+	legs []*leg
+	*process
 
-	// What lives longer than a product: the requests that wake services.
+	last     int  // the last leg that is no shadow
+	shadowed bool // some leg is one
+	waits    bool // some leg waits for another
+	rules    []rule
+	named    map[string][]string // by the taxonomy's names, for rules: the labels that each stands for
+
+	expressive bool // some leg has a gate, or there are rules
+}
+
+// process is what a composer shares with the one that takes its place when the
+// composition changes.
+type process struct {
+	options  Options
+	source   string
+	closures *closures
+	slots    chan struct{} // one token per product in flight
+	bulk     chan struct{} // one per product of a stream; half as many as slots
+	streams  chan struct{} // one per stream of products
+	bodies   *serve.Budget
+	log      *slog.Logger
+	metrics  *instruments
+	file     *reloads // nil: the composition never changes
+
+	// What lives longer than a product: the requests that wake services, and
+	// those to shadow legs.
 	life       context.Context
 	end        context.CancelFunc
 	background sync.WaitGroup
-	kept       *semaphore.Weighted // bytes of the products in them
+	kept       *semaphore.Weighted // bytes of the products in the first
+	shadows    *semaphore.Weighted // bytes of the products in the second
 }
 
 // New returns a composer. It opens no connection. Whoever made it calls Close.
@@ -113,22 +133,46 @@ func New(o Options) (*Composer, error) {
 	if o.Metrics == nil {
 		o.Metrics = metrics.New()
 	}
-	c := &Composer{spec: o.Composition, source: o.Source, slots: make(chan struct{}, o.MaxInFlight),
-		bulk: make(chan struct{}, max(1, o.MaxInFlight/2)), streams: make(chan struct{}, maxStreams), bodies: serve.NewBudget(bodyBudget), log: o.Logger, kept: semaphore.NewWeighted(wakeBudget)}
-	closures := newClosures(o.Closures, o.Logger)
-	for _, s := range o.Composition.Legs {
-		l, err := newLeg(s, &o, closures)
-		if err != nil {
-			return nil, err
-		}
-		c.legs = append(c.legs, l)
+	p := &process{options: o, source: o.Source, slots: make(chan struct{}, o.MaxInFlight),
+		bulk: make(chan struct{}, max(1, o.MaxInFlight/2)), streams: make(chan struct{}, maxStreams), bodies: serve.NewBudget(bodyBudget), log: o.Logger,
+		kept: semaphore.NewWeighted(wakeBudget), shadows: semaphore.NewWeighted(shadowBudget)}
+	p.closures = newClosures(o.Closures, o.Logger)
+	p.metrics = newInstruments(o.Metrics, p)
+	p.life, p.end = context.WithCancel(context.Background())
+	c, err := p.composer(o.Composition, nil)
+	if err != nil {
+		return nil, err
 	}
-	c.metrics = newInstruments(o.Metrics, c, closures)
-	c.life, c.end = context.WithCancel(context.Background())
+	c.metrics.follow(c.legs, nil)
 	return c, nil
 }
 
-// Close ends the requests that still wake services, and waits for them. It is
+// composer makes one for a composition. What is known of the services that a
+// leg of before, of the same name, asks at the same address is kept.
+func (p *process) composer(spec *composition.Composition, before []*leg) (*Composer, error) {
+	c := &Composer{spec: spec, process: p}
+	for i, s := range spec.Legs {
+		l, err := newLeg(s, &p.options, p.closures)
+		if err != nil {
+			return nil, err
+		}
+		if at := slices.IndexFunc(before, func(o *leg) bool { return o.Name == l.Name }); at >= 0 {
+			l.inherit(before[at])
+		}
+		c.legs = append(c.legs, l)
+		c.expressive = c.expressive || s.When != nil
+		c.waits = c.waits || len(s.After) > 0
+		if c.shadowed = c.shadowed || s.Shadow; !s.Shadow {
+			c.last = i
+		}
+	}
+	c.rules, c.named = newRules(spec)
+	c.expressive = c.expressive || len(c.rules) > 0
+	return c, nil
+}
+
+// Close ends the requests that still wake services or ask shadow legs, and
+// waits for them. It is
 // for when no product is on its way any more.
 func (c *Composer) Close() {
 	c.end()
@@ -138,40 +182,47 @@ func (c *Composer) Close() {
 // Product is a product on its way to the legs.
 type Product struct {
 	product.Product
-	JSON        []byte      // as it came, for legs that are to get all of it; nil: written anew
-	Header      http.Header // trace context for the legs
-	Predictions int         // how many of each leg's the answer is to list, or [AllPredictions]; and of the fused ones, where that is more than usual
+	JSON   []byte            // as it came, for legs that are to get all of it; nil: written anew
+	Header http.Header       // trace context for the legs
+	Event  map[string]string // attributes of the event that brought it; nil: none did
+	// Predictions is how many of each leg's the answer is to list, and of the
+	// fused ones where that is more than usual; or [AllPredictions]. Whoever
+	// wants them compares: shadow legs are waited for.
+	Predictions int
 }
 
-// Compose asks all legs about one valid product and reduces what they
+// Compose asks the legs about one valid product and reduces what they
 // answer. Its errors are *problem.Error: 422 when a leg found the product at
 // fault or none has anything to read, 503 when legs failed and there is no
 // category. The result is valid with a 503 too.
 func (c *Composer) Compose(ctx context.Context, p Product) (category.Result, error) {
 	start := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, c.spec.Deadline)
+	ctx, cancel := context.WithTimeout(ctx, c.spec.Deadline-c.spec.Margin)
 	defer cancel()
 
-	results := make([]result, len(c.legs))
-	var wg sync.WaitGroup
-	for i, l := range c.legs {
-		ask := func() {
-			results[i] = c.leg(ctx, l, p)
-			c.metrics.observe(&results[i])
-		}
-		if i == len(c.legs)-1 {
-			ask() // the last one needs no goroutine
-		} else {
-			wg.Go(ask)
-		}
-	}
-	wg.Wait()
-
-	out, err := c.reduce(p, results)
+	r := c.start(ctx, p)
+	out, err := c.reduce(p, r.snapshot())
+	r.decide(out)
 	elapsed := time.Since(start)
 	out.DurationMs = ms(elapsed)
 	c.metrics.duration.Observe(elapsed.Seconds())
 	return out, err
+}
+
+// known makes an answer with no label that the taxonomy knows the leg's failure.
+func (c *Composer) known(l *leg, r *result) {
+	if c.spec.Taxonomy == nil || r.Outcome != category.Answered {
+		return
+	}
+	for _, p := range r.predictions {
+		if _, ok := c.spec.Taxonomy.Leaf(p.Label); ok {
+			return
+		}
+	}
+	said := r.Label
+	*r = result{Leg: r.Leg, patience: r.patience}
+	r.Label, r.Confidence = "", 0
+	r.fail(category.BadAnswer, "%s gives no label that the taxonomy knows, such as %.80q; has the leg labels: to map them?", r.Service, said)
 }
 
 // leg asks one leg about a product. It returns by ctx's deadline.
@@ -196,7 +247,7 @@ func (c *Composer) guarded(ctx context.Context, s *service, p Product) (r result
 			s.breaker.RecordFailure() // it holds a permit
 			r = s.result()
 			r.LatencyMs = ms(time.Since(start))
-			r.fail("internal error; the composer's log says more")
+			r.fail(category.Internal, "internal error; the composer's log says more")
 		}
 	}()
 	return s.ask(ctx, p)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	ce "github.com/cloudevents/sdk-go/v2/event"
+	"github.com/cloudevents/sdk-go/v2/types"
 
 	"aisle.dev/aisle/internal/category"
 	"aisle.dev/aisle/internal/event"
@@ -38,7 +39,7 @@ func (c *Composer) event(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	res, err := c.Compose(r.Context(), Product{Product: p, JSON: in.Data(), Header: trace(r.Header, in.Extensions())})
+	res, err := c.Compose(r.Context(), Product{Product: p, JSON: in.Data(), Header: trace(r.Header, in.Extensions()), Event: c.attributes(in)})
 	if err != nil {
 		return err
 	}
@@ -68,7 +69,7 @@ func (c *Composer) reply(in ce.Event, res category.Result, now time.Time) (ce.Ev
 	out.SetExtension(extCausation, in.ID())
 	var failed []string
 	for _, l := range res.Legs {
-		if l.Outcome == category.LegFailed {
+		if l.Outcome == category.LegFailed && !l.Shadow {
 			failed = append(failed, l.Name)
 		}
 	}
@@ -84,6 +85,29 @@ func (c *Composer) reply(in ce.Event, res category.Result, now time.Time) (ce.Ev
 	return out, nil
 }
 
+// attributes are those of an event that expressions may be about; nil when
+// there are no expressions.
+func (c *Composer) attributes(in ce.Event) map[string]string {
+	if !c.expressive {
+		return nil
+	}
+	out := map[string]string{"id": in.ID(), "source": in.Source(), "type": in.Type(), "specversion": in.SpecVersion()}
+	for name, value := range map[string]string{"subject": in.Subject(), "dataschema": in.DataSchema(), "datacontenttype": in.DataContentType()} {
+		if value != "" {
+			out[name] = value
+		}
+	}
+	if t := in.Time(); !t.IsZero() {
+		out["time"] = t.Format(time.RFC3339Nano)
+	}
+	for name, value := range in.Extensions() {
+		if text, err := types.Format(value); err == nil {
+			out[name] = text
+		}
+	}
+	return out
+}
+
 // replyID depends on the input's source and id, the composition and the
 // models that answered: a redelivery that gets the same answer is a
 // duplicate, and one that gets a better answer is not.
@@ -91,7 +115,7 @@ func replyID(in ce.Event, res category.Result) string {
 	legs := slices.SortedFunc(slices.Values(res.Legs), func(a, b category.Leg) int { return cmp.Compare(a.Name, b.Name) })
 	parts := []string{in.Source(), in.ID(), res.Composition.Digest}
 	for _, l := range legs {
-		if l.Outcome == category.Answered {
+		if l.Outcome == category.Answered && !l.Shadow {
 			parts = append(parts, l.Name, l.Model.Digest)
 		}
 	}

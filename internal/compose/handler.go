@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"aisle.dev/aisle/internal/category"
+	"aisle.dev/aisle/internal/composition"
 	"aisle.dev/aisle/internal/event"
 	"aisle.dev/aisle/internal/problem"
 	"aisle.dev/aisle/internal/product"
@@ -46,11 +47,12 @@ const bodyBudget = 32 << 20
 // answer's first (compose). Refusals are problem+json (internal/problem).
 func (c *Composer) Handler() http.Handler {
 	routes := map[string]map[string]func(http.ResponseWriter, *http.Request) error{
-		"/category/predict": {http.MethodPost: c.predictAny},
-		"/v1/feeds":         {http.MethodPost: c.feed},
-		"/":                 {http.MethodPost: c.limited(c.event), http.MethodGet: c.about},
-		product.SchemaPath:  {http.MethodGet: schema(product.Schema())},
-		category.SchemaPath: {http.MethodGet: schema(category.Schema())},
+		"/category/predict":    {http.MethodPost: c.predictAny},
+		"/v1/feeds":            {http.MethodPost: c.feed},
+		"/":                    {http.MethodPost: c.limited(c.event), http.MethodGet: c.about},
+		product.SchemaPath:     {http.MethodGet: schema(product.Schema())},
+		category.SchemaPath:    {http.MethodGet: schema(category.Schema())},
+		composition.SchemaPath: {http.MethodGet: schema(composition.Schema())},
 	}
 	return problem.Handler(func(w http.ResponseWriter, r *http.Request) error {
 		methods, ok := routes[r.URL.Path]
@@ -243,14 +245,20 @@ func (c *Composer) about(w http.ResponseWriter, _ *http.Request) error {
 		all[0].Ready, all[0].Waking = &ready, waking
 		legs[i].Variants = all
 	}
-	buf, err := json.Marshal(map[string]any{
+	about := map[string]any{
 		"composition": category.Composition{Name: c.spec.Name, Digest: c.spec.Digest},
 		"deadline":    c.spec.Deadline.String(),
 		"reducer":     map[string]any{"type": c.spec.Fusion.Type, "temperature": c.spec.Fusion.Pool.Temperature, "priorWeight": c.spec.Fusion.Pool.PriorWeight},
 		"legs":        legs,
 		"post":        map[string]string{"/category/predict": "a product as JSON, an array of them, or one a line as application/x-ndjson", "/v1/feeds": "a file of products: CSV, TSV, NDJSON or Heureka's XML; plain, gzip or zip", "/": "a CloudEvent of type " + event.TypeProduct},
-		"schemas":     []string{product.SchemaPath, category.SchemaPath},
-	})
+		"schemas":     []string{product.SchemaPath, category.SchemaPath, composition.SchemaPath},
+	}
+	if c.file != nil {
+		if broken := c.file.broken.Load(); broken != nil {
+			about["broken"] = *broken // the file, which differs from the composition that runs
+		}
+	}
+	buf, err := json.Marshal(about)
 	if err != nil {
 		return err
 	}

@@ -293,7 +293,7 @@ func TestPredictionsOnRequest(t *testing.T) {
 		t.Run(tt.query, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, twoLegs)
-				w.title.says = says("a", 0.05, "b", 0.05, "c", 0.5, "d", 0.1, "e", 0.1, "f", 0.1, "g", 0.1)
+				w.title.says = says("a", 0.05, "b", 0.05, "c", 0.5, "d", 0.1, "e", 0.1, "f", 0.1, "Shoes", 0.1)
 				w.photo.says = w.title.says
 				rec := httptest.NewRecorder()
 				w.Handler().ServeHTTP(rec, httptest.NewRequest(http.MethodPost, "/category/predict"+tt.query, strings.NewReader(`{"title":"red shirt","images":[{"data":"iVBORw0KGgoAAAAAAAAA"}]}`)))

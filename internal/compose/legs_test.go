@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"testing/fstest"
 
 	"aisle.dev/aisle/internal/composition"
+	"aisle.dev/aisle/internal/metrics"
 	"aisle.dev/aisle/internal/prediction"
 	"aisle.dev/aisle/internal/problem"
 	"aisle.dev/aisle/internal/product"
@@ -242,7 +244,10 @@ type world struct {
 	stopTitle, stopPhoto func()
 }
 
-func newWorld(t *testing.T, text string) *world {
+func newWorld(t *testing.T, text string) *world { return newWorldWith(t, text, nil) }
+
+// newWorldWith is newWorld with metrics that are looked at.
+func newWorldWith(t *testing.T, text string, set *metrics.Set) *world {
 	w := &world{network: newNetwork(t),
 		title: &classifier{name: "title", reads: []string{"title", "attributes.colour"}, says: says("Shirts", 0.9, "Shoes", 0.1)},
 		photo: &classifier{name: "photo", reads: []string{"images"}, says: says("Shirts", 0.6, "Shoes", 0.4)},
@@ -250,7 +255,7 @@ func newWorld(t *testing.T, text string) *world {
 	w.stopTitle = w.serve("title", w.title)
 	w.stopPhoto = w.serve("photo", w.photo)
 	var err error
-	w.Composer, err = New(Options{Composition: parsed(t, text), Transport: w.transport})
+	w.Composer, err = New(Options{Composition: parsed(t, text), Transport: w.transport, Metrics: set})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,4 +268,11 @@ var png = append([]byte("\x89PNG\r\n\x1a\n"), make([]byte, 32)...)
 
 func both() Product {
 	return Product{Product: product.Product{ID: "p1", Title: "red shirt", Images: []product.Image{{Data: png}}}}
+}
+
+// exposed is what a scrape of metrics gives.
+func exposed(set *metrics.Set) string {
+	w := httptest.NewRecorder()
+	set.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	return w.Body.String()
 }

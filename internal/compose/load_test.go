@@ -66,6 +66,7 @@ func TestOverload(t *testing.T) {
 		want := map[string]float64{
 			"aisle_composer_products_total complete":           1,
 			"aisle_composer_products_total overload":           1,
+			"aisle_composition_file_differs":                   0,
 			"aisle_composer_product_duration_seconds":          1,
 			"aisle_composer_leg_requests_total title answered": 1,
 			"aisle_composer_leg_requests_total photo answered": 1,

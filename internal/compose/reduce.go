@@ -57,7 +57,7 @@ func (c *Composer) reduce(p Product, results []result) (category.Result, error) 
 		Legs:        make([]category.Leg, len(results)),
 		Composition: category.Composition{Name: c.spec.Name, Digest: c.spec.Digest},
 	}
-	lists := make([][]prediction.Prediction, len(results))
+	lists := make([][]prediction.Prediction, 0, len(results)) // of the legs that count
 	var answered, failed int
 	var refused *problem.Error
 	for i := range results {
@@ -65,10 +65,13 @@ func (c *Composer) reduce(p Product, results []result) (category.Result, error) 
 		out.Legs[i] = r.Leg
 		out.Legs[i].Weight = c.legs[i].Weight
 		out.Legs[i].Predictions = likeliest(r.predictions, p.Predictions)
+		if r.Shadow {
+			continue
+		}
+		lists = append(lists, r.predictions)
 		switch r.Outcome {
 		case category.Answered:
 			answered++
-			lists[i] = r.predictions
 		case category.LegFailed:
 			failed++
 			if r.refused != nil && refused == nil {
@@ -91,7 +94,11 @@ func (c *Composer) reduce(p Product, results []result) (category.Result, error) 
 	if failed > 0 {
 		out.Status = category.Partial
 	}
-	pooled := c.spec.Reducer.Answers(lists)
+	pooled, rules, err := c.fuse(p, results, lists)
+	out.Rules = rules
+	if err != nil {
+		return out, err
+	}
 	out.Candidates = pooled[:min(max(candidates, p.Predictions), len(pooled))]
 	out.Category = &category.Category{Label: pooled[0].Label, Path: []string{pooled[0].Label}, Confidence: pooled[0].Probability}
 	if leaf, ok := c.spec.Taxonomy.Leaf(pooled[0].Label); ok {
@@ -106,10 +113,12 @@ func (c *Composer) lacks(results []result, answered int) *problem.Error {
 	var failed, closed, missing []*result // missing: those of both that are required
 	for i := range results {
 		r := &results[i]
-		switch r.Outcome {
-		case category.LegFailed:
+		switch {
+		case r.Shadow:
+			continue
+		case r.Outcome == category.LegFailed:
 			failed = append(failed, r)
-		case category.Closed:
+		case r.Outcome == category.Closed:
 			closed = append(closed, r)
 		default:
 			continue
@@ -118,8 +127,12 @@ func (c *Composer) lacks(results []result, answered int) *problem.Error {
 			missing = append(missing, r)
 		}
 	}
-	if len(missing) == 0 && answered > 0 {
+	if len(missing) == 0 && answered >= c.spec.Quorum {
 		return nil
+	}
+	few := "no leg answered"
+	if answered > 0 {
+		few = fmt.Sprintf("%d legs answered, of which the composition wants %d", answered, c.spec.Quorum)
 	}
 	latest := func(rs []*result) time.Duration {
 		return slices.MaxFunc(rs, func(a, b *result) int { return cmp.Compare(a.wait(), b.wait()) }).wait()
@@ -136,16 +149,24 @@ func (c *Composer) lacks(results []result, answered int) *problem.Error {
 		}
 		e.Detail = fmt.Sprintf("there is no category without leg %s; %s", strings.Join(names, ", "), reasons(results))
 		e.RetryAfter = latest(missing)
+	case answered+len(failed)+len(closed) < c.spec.Quorum || len(failed)+len(closed) == 0:
+		// Those that were skipped would be skipped again.
+		what := fmt.Sprintf("only %d legs are for the product, of which the composition wants %d", answered+len(failed)+len(closed), c.spec.Quorum)
+		if answered+len(failed)+len(closed) == 0 {
+			what = "the product has nothing that any leg reads"
+		}
+		e = problem.New(http.StatusUnprocessableEntity, "%s; %s", what, reasons(results))
+		e.Type = problem.TypeNothingToRead
 	case len(failed) > 0:
 		e.Type = ""
-		e.Detail = "no leg answered; " + reasons(results)
+		e.Detail = few + "; " + reasons(results)
 		e.RetryAfter = latest(failed)
 	case len(closed) > 0:
-		e.Detail = "no leg is open that reads something of the product; " + reasons(results)
+		if answered == 0 {
+			few = "no leg is open that reads something of the product"
+		}
+		e.Detail = few + "; " + reasons(results)
 		e.RetryAfter = slices.MinFunc(closed, func(a, b *result) int { return cmp.Compare(a.wait(), b.wait()) }).wait()
-	default:
-		e = problem.New(http.StatusUnprocessableEntity, "the product has nothing that any leg reads; %s", reasons(results))
-		e.Type = problem.TypeNothingToRead
 	}
 	return e
 }
@@ -162,7 +183,7 @@ func (r *result) wait() time.Duration {
 func reasons(legs []result) string {
 	var out []string
 	for _, l := range legs {
-		if l.Reason != "" && l.Outcome != category.Answered {
+		if l.Reason != "" && !l.Shadow && l.Outcome != category.Answered {
 			out = append(out, l.Name+": "+l.Reason)
 		}
 	}

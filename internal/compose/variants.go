@@ -38,7 +38,11 @@ type leg struct {
 	*service          // its one; with variants, the GPU one
 	cpu      *service // the CPU variant; nil: the leg has one service
 
-	// The rest is of a leg with variants: what is known of the GPU service.
+	*readiness // of a leg with variants
+}
+
+// readiness is what is known of a leg's GPU service.
+type readiness struct {
 	mu      sync.Mutex
 	seen    time.Time     // guarded by mu; when it answered last; zero: not since it failed, or was too slow
 	fastest time.Duration // guarded by mu; of its answers, starts of pods not counted; 0: none yet
@@ -46,7 +50,7 @@ type leg struct {
 }
 
 func newLeg(spec composition.Leg, o *Options, closures *closures) (*leg, error) {
-	l := &leg{Leg: spec}
+	l := &leg{Leg: spec, readiness: new(readiness)}
 	names := spec.Services()
 	var err error
 	if l.service, err = newService(spec, names[0], o, closures); err != nil || spec.Variants == nil {
@@ -184,7 +188,7 @@ func (c *Composer) either(ctx context.Context, l *leg, p Product) (r result) {
 			}
 		case <-ctx.Done():
 			r = l.result()
-			r.fail("%s", l.explain(ctx, ctx.Err()))
+			r.fail(category.Timeout, "%s", l.explain(ctx, ctx.Err()))
 			switch {
 			case cpu == nil:
 				return r
@@ -311,7 +315,7 @@ func neither(cpu, gpu result, why category.StandIn) result {
 	case gpu.Outcome != cpu.Outcome: // when the failed one is to be asked again
 		r.Outcome, r.Opens = category.LegFailed, time.Time{}
 		if gpu.Outcome == category.LegFailed {
-			r.patience = gpu.patience
+			r.Failure, r.patience = gpu.Failure, gpu.patience
 		}
 	case cpu.Outcome == category.LegFailed:
 		r.patience = max(gpu.patience, cpu.patience)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"aisle.dev/aisle/internal/category"
+	"aisle.dev/aisle/internal/composition"
 	"aisle.dev/aisle/internal/metrics"
 	"aisle.dev/aisle/internal/problem"
 	"aisle.dev/aisle/internal/product"
@@ -191,7 +192,7 @@ func TestNever(t *testing.T) {
 			w.gpu.before = starts(time.Hour)
 			for range 2 * tripsAfter {
 				l := w.photoLeg(t)
-				if is(t, l, category.GPU, "", category.LegFailed); l.Reason != "photo-gpu did not answer in time" || l.LatencyMs != 10_000 {
+				if is(t, l, category.GPU, "", category.LegFailed); l.Reason != "photo-gpu did not answer in time" || l.LatencyMs != 9_900 {
 					t.Fatalf("%+v", l)
 				}
 			}
@@ -212,7 +213,7 @@ func TestNever(t *testing.T) {
 					t.Errorf("%+v", l)
 				}
 			}
-			if n := w.dialled("photo-gpu"); n > maxTries {
+			if n := w.dialled("photo-gpu"); n > (1 + composition.DefaultRetries) {
 				t.Errorf("20 products at once dialled the dead service %d times", n)
 			}
 		})

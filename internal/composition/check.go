@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -26,7 +25,7 @@ var dnsLabel = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 func IsName(text string) bool { return dnsLabel.MatchString(text) }
 
 // Parse checks a composition. The files that it names are in dir. Its error is
-// [Problems], unless the file is not YAML.
+// [Problems].
 func Parse(raw []byte, dir fs.FS) (*Composition, error) {
 	r := &reader{}
 	doc, err := r.document(raw)
@@ -109,16 +108,19 @@ func temperature(v value) float64 {
 		fmt.Sprintf("a number from %v to %d", reduce.MinTemperature, reduce.MaxTemperature))
 }
 
+var legFields = []string{"name", "service", "variants", "namespace", "weight", "deadline", "required", "retries", "reads", "when", "shadow", "labels"}
+
 func (c *Composition) legs(v value, b *beside) {
+	var when []value
 	items := v.items(MaxLegs)
 	if len(items) == 0 && (!v.there || v.node.Kind == yaml.SequenceNode && len(v.node.Content) == 0) {
 		v.wrong("it is empty: which classifiers are to be asked?")
 	}
 	seen := map[string]int{}
 	for i, item := range items {
-		f := item.fields("name", "service", "variants", "namespace", "weight", "deadline", "required", "retries", "reads", "when", "shadow", "labels")
+		f := item.fields(legFields...)
 		l := Leg{
-			Name: name(f("name")), Required: f("required").flag(), Shadow: f("shadow").flag(), When: expression(f("when")),
+			Name: name(f("name")), Required: f("required").flag(), Shadow: f("shadow").flag(),
 			Deadline: f("deadline").duration(0, time.Millisecond, MaxDeadline), Retries: f("retries").whole(DefaultRetries, 0, MaxRetries),
 		}
 		if l.Deadline > c.Deadline {
@@ -155,11 +157,21 @@ func (c *Composition) legs(v value, b *beside) {
 			l.Labels, _ = labels.text()
 			b.read(labels)
 		}
-		c.Legs = append(c.Legs, l)
+		c.Legs, when = append(c.Legs, l), append(when, f("when"))
 	}
+	c.gates(when)
 	if len(items) > 0 && len(c.Fusion.Pool.Weights) == 0 {
 		v.wrong("all legs are shadows: want one that counts")
 	}
+}
+
+// names are those of the legs that count.
+func (c *Composition) names() []string {
+	var out []string
+	for _, i := range c.Counted() {
+		out = append(out, c.Legs[i].Name)
+	}
+	return out
 }
 
 // readVariants reads two services, of which the GPU one may be waited for
@@ -209,15 +221,6 @@ func readField(v value) string {
 	return text
 }
 
-// expression reads a CEL expression.
-func expression(v value) string {
-	text, ok := v.text()
-	if text = strings.TrimSpace(text); ok && text == "" {
-		v.wrong("it is empty: want a CEL expression, such as legs.title.confidence < 0.9, or leave it out")
-	}
-	return text
-}
-
 // reducers are the types of reducers, each with the fields that are its own.
 var reducers = map[string][]string{"logpool": {"temperature", "prior"}, "linpool": nil, "vote": nil, "stack": {"model"}}
 
@@ -249,10 +252,6 @@ func (c *Composition) reducer(v value, b *beside) {
 		}
 	}
 	c.calibration(f("calibration"))
-	counted := make([]string, 0, len(c.Legs))
-	for _, i := range c.Counted() {
-		counted = append(counted, c.Legs[i].Name)
-	}
 	switch c.Fusion.Type {
 	case "logpool":
 		c.Reducer = *pool
@@ -266,7 +265,7 @@ func (c *Composition) reducer(v value, b *beside) {
 			model.wrong("%q: want the folder of a stack below the composition's, as `aisle compose fit` writes it", c.Fusion.Model)
 			return
 		}
-		s, digest, err := reduce.LoadStack(b.dir, c.Fusion.Model, counted)
+		s, digest, err := reduce.LoadStack(b.dir, c.Fusion.Model, c.names())
 		if err != nil {
 			model.wrong("%v", err)
 			return
@@ -282,8 +281,8 @@ func (c *Composition) reducer(v value, b *beside) {
 // calibration reads the temperatures of patterns of legs.
 func (c *Composition) calibration(v value) {
 	index := map[string]int{}
-	for i, leg := range c.Counted() {
-		index[c.Legs[leg].Name] = i
+	for i, leg := range c.names() {
+		index[leg] = i
 	}
 	lines := map[string]int{}
 	for _, item := range v.items(reduce.MaxPatterns) {
@@ -360,10 +359,10 @@ func (c *Composition) backoff(v value) {
 }
 
 func (c *Composition) rules(v value, b *beside) {
-	seen := map[string]bool{}
+	seen, names := map[string]bool{}, c.names()
 	for _, item := range v.items(MaxRules) {
 		f := item.fields("name", "when", "forbid", "prior")
-		rule := Rule{Name: name(f("name")), When: expression(f("when"))}
+		rule := Rule{Name: name(f("name")), When: expression(f("when"), names)}
 		if seen[rule.Name] && rule.Name != "" {
 			f("name").wrong("%q is another rule's name too; answers name rules", rule.Name)
 		}

@@ -23,6 +23,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"aisle.dev/aisle/internal/gate"
 	"aisle.dev/aisle/internal/reduce"
 	"aisle.dev/aisle/internal/taxonomy"
 )
@@ -82,7 +83,8 @@ type Leg struct {
 	Required  bool          // without this leg's answer there is no category, unless it had nothing to read
 	Retries   int           // after the first try
 	Reads     []string      // the product's fields that it reads; nil: its first answer tells
-	When      string        // a CEL expression: whether the leg is asked; empty: always
+	When      *gate.Gate    // whether the leg is asked; nil: always
+	After     []int         // indices of the legs that its gate mentions: it waits for them
 	Shadow    bool          // asked and told of, never counted nor waited for
 	Labels    string        // the file that maps its labels to the taxonomy's; empty: they are equal
 }
@@ -122,9 +124,9 @@ func (c *Composition) Counted() []int {
 // or Prior.
 type Rule struct {
 	Name   string
-	When   string   // a CEL expression: whether it applies; empty: always
-	Forbid []string // labels or ids of categories that cannot be the answer
-	Prior  *Prior   // one more opinion, weighed like a leg's
+	When   *gate.Gate // whether it applies; nil: always
+	Forbid []string   // labels or ids of categories that cannot be the answer
+	Prior  *Prior     // one more opinion, weighed like a leg's
 }
 
 // Prior takes the product's own category for an opinion.
@@ -144,8 +146,10 @@ type Fusion struct {
 }
 
 // Load reads the composition at path, and the files beside it that it names.
-func Load(path string) (*Composition, error) {
-	dir := os.DirFS(filepath.Dir(path))
+func Load(path string) (*Composition, error) { return load(os.DirFS(filepath.Dir(path)), path) }
+
+// load reads the composition at path, of which dir is the folder.
+func load(dir fs.FS, path string) (*Composition, error) {
 	raw, err := ReadFile(dir, filepath.Base(path), MaxFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the composition (COMPOSITION names it): %w", err)

@@ -2,6 +2,7 @@ package composition
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -298,12 +299,16 @@ func packageOf(t *testing.T, service string) *model.Package {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(twoLegs))
 	f.Add([]byte(priorLegs))
+	f.Add([]byte(whole))
+	f.Add([]byte(gated))
 	f.Add([]byte("a: &a [*a]"))
 	f.Add([]byte("spec: {legs: [{name: a}], deadline: {}}"))
-	dir := fstest.MapFS{"taxonomy.csv": {Data: []byte(smallTaxonomy)}, "prior.csv": {Data: []byte(smallPrior)}}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		c, err := Parse(raw, dir)
+		c, err := Parse(raw, companions)
 		if err != nil {
+			if problems, ok := errors.AsType[Problems](err); !ok || len(problems) == 0 || len(problems) > maxProblems {
+				t.Fatalf("%T %v", err, err)
+			}
 			return
 		}
 		if err := c.Fusion.Pool.Validate(); err != nil {

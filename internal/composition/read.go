@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -74,19 +76,26 @@ type value struct {
 	quiet bool // what it would be in has another shape, which has been told
 }
 
+// inYAML is how the YAML library says where a text is no YAML.
+var inYAML = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+
 // document gives the one value of a file.
 func (r *reader) document(raw []byte) (value, error) {
-	var doc yaml.Node
+	var doc, second yaml.Node
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
-	if err := dec.Decode(&doc); err != nil {
-		if errors.Is(err, io.EOF) {
-			return value{}, errors.New("it is empty")
+	switch err := dec.Decode(&doc); {
+	case errors.Is(err, io.EOF):
+		return value{}, Problems{{Text: "it is empty: want a composition"}}
+	case err != nil:
+		m := inYAML.FindStringSubmatch(err.Error())
+		if m == nil {
+			return value{}, Problems{{Text: err.Error()}}
 		}
-		return value{}, errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
+		line, _ := strconv.Atoi(m[1]) // 0: it names none
+		return value{}, Problems{{Line: line, Text: strings.TrimPrefix(err.Error(), m[0])}}
 	}
-	var second yaml.Node
 	if err := dec.Decode(&second); !errors.Is(err, io.EOF) {
-		return value{}, errors.New("there is a second document after the first; a file holds one composition")
+		return value{}, Problems{{Line: second.Line, Text: "there is a second document after the first; a file holds one composition"}}
 	}
 	return value{r: r, node: doc.Content[0], there: true}, nil
 }

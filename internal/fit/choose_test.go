@@ -31,7 +31,7 @@ func labels() []string { return []string{"a", "b", "c"} }
 func TestChooseKeepsThePoolThatIsRight(t *testing.T) {
 	even := []float64{1. / 3, 1. / 3, 1. / 3}
 	last := 0
-	c, err := Choose(t.Context(), Data{Labels: labels(), Prior: even, Views: views(3000, even)}, func(done, of int) {
+	c, err := Choose(t.Context(), Data{Labels: labels(), Prior: even, Views: views(1000, even)}, func(done, of int) {
 		if done != last+1 || done > of {
 			t.Errorf("told %d of %d after %d", done, of, last)
 		}
@@ -60,7 +60,7 @@ func TestChooseKeepsThePoolThatIsRight(t *testing.T) {
 // pool cannot.
 func TestChooseTakesTheStackThatSeesMore(t *testing.T) {
 	even := []float64{1. / 3, 1. / 3, 1. / 3}
-	vs := views(3000, even)
+	vs := views(1000, even)
 	for _, said := range vs[0].Legs {
 		said[1][0], said[1][1], said[1][2] = said[1][1], said[1][2], said[1][0]
 	}
@@ -98,9 +98,8 @@ func TestChooseNeedsProducts(t *testing.T) {
 func TestFoldsKeepGroupsWhole(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		v := View{Legs: make([][][]float64, rapid.IntRange(20, 200).Draw(t, "products"))}
-		for i := range v.Legs {
+		for range v.Legs {
 			v.Group = append(v.Group, rapid.IntRange(0, 30).Draw(t, "group"))
-			_ = i
 		}
 		parts, err := folds([]View{v, v})
 		if err != nil {

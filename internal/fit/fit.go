@@ -23,7 +23,7 @@ func Temperature(p [][]float64, truth []int, weight []float64) (float64, error) 
 		nll := 0.0
 		for i := range p {
 			reduce.Temper(out, p[i], 1/inverse)
-			nll -= weight[i] * math.Log(max(out[truth[i]], 1e-12))
+			nll -= weight[i] * math.Log(out[truth[i]]) // above 1e-150, by Temper: a bound here would end convexity
 		}
 		return nll
 	})

@@ -183,3 +183,22 @@ func TestNothingToFit(t *testing.T) {
 		t.Error("a pool was fitted with a prior of other labels")
 	}
 }
+
+// Answers that are certain, and wrong in one case of ten, are far from what
+// they should be: that does not hide in which direction.
+func TestTemperatureOfCertainAnswers(t *testing.T) {
+	p, truth := make([][]float64, 100), make([]int, 100)
+	for i := range p {
+		p[i] = []float64{1 - 2e-9, 1e-9, 1e-9}
+		if i%10 == 0 {
+			truth[i] = 1
+		}
+	}
+	got, err := Temperature(p, truth, ones(100))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got < 4.9 {
+		t.Errorf("temperature %.3f, want the greatest", got)
+	}
+}

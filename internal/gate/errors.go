@@ -22,8 +22,11 @@ func fault(expr string, issues *cel.Issues, hint string) error {
 		return fmt.Errorf("%s: %s", at, hint)
 	}
 	said, _, _ := strings.Cut(strings.TrimPrefix(first.Message, "Syntax error: "), " (in container")
+	said, _, _ = strings.Cut(said, " expecting {")
 	hint = ""
 	switch {
+	case strings.Contains(said, "input '<EOF>'"):
+		said = "the expression ends too early"
 	case strings.Contains(said, "undeclared reference"):
 		hint = "; an expression is about product, event and legs"
 	case strings.Contains(said, "no matching overload for '_=_'"), strings.Contains(said, "token recognition error at: '= '"):

@@ -101,7 +101,7 @@ func TestCompileRefuses(t *testing.T) {
 		{"unknown product field", "product.brnd == 'a'", `a product has no "brnd"; it has attributes, brand, description`},
 		{"has of a field", "has(product.brand)", "every product has a brand, which may be empty"},
 		{"unknown name", "titel.failed", "column 1: undeclared reference to 'titel'; an expression is about product, event and legs"},
-		{"syntax", "legs.title.failed ||", "column 21: mismatched input '<EOF>'"},
+		{"syntax", "legs.title.failed ||", "column 21: the expression ends too early"},
 		{"one =", "product.brand = 'a'", "compare with =="},
 		{"one &", "legs.title.failed & legs.photo.failed", "write && and ||"},
 		{"second line", "true &&\n  product.title", "line 2, column 10"},

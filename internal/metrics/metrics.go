@@ -122,6 +122,13 @@ func (g Gauge) Func(read func() float64, values ...string) {
 	g.f.at(values).read = read
 }
 
+// Remove takes the series of these label values away.
+func (g Gauge) Remove(values ...string) {
+	g.f.mu.Lock()
+	defer g.f.mu.Unlock()
+	delete(g.f.series, strings.Join(values, "\xff"))
+}
+
 // Histogram counts values by size.
 type Histogram struct{ f *family }
 

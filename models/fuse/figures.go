@@ -18,14 +18,14 @@ import (
 type seen struct {
 	name      string
 	whole     bool                    // all legs
-	alone     []pack.Figures          // each leg as its package answers; of all legs present alone
+	alone     []pack.Figures          // where all legs are present: each as its package answers
 	byReducer map[string]pack.Figures // calibrated
 }
 
-// measure compares, on the test products with photos, each leg alone and both,
-// through every reducer with its calibration.
+// measure compares, on the test products, each leg alone and both, through
+// every reducer with its calibration.
 func measure(ctx context.Context, set *fashion.Set, legs []*replay.Leg, choice fit.Choice, prior []float64) ([]seen, error) {
-	products := withPhoto(set.In(fashion.Test))
+	products := set.In(fashion.Test)
 	truth := pack.Truth(set, products)
 	var out []seen
 	for i, v := range views(set) {
@@ -36,16 +36,26 @@ func measure(ctx context.Context, set *fashion.Set, legs []*replay.Leg, choice f
 		for _, row := range []struct {
 			name    string
 			pattern []int
-		}{{"photo", []int{1}}, {v.Name, []int{0}}, {v.Name + ", and photo", []int{0, 1}}} {
+			photo   bool // of products that have one
+		}{{"photo", []int{1}, true}, {v.Name, []int{0}, true}, {v.Name + " (products that have no photo)", []int{0}, false}, {v.Name + ", and photo", []int{0, 1}, true}} {
 			if row.name == "photo" && i > 0 {
 				continue // the photo does not depend on the view
+			}
+			// of gives what a product's figures are of: nil leaves it out.
+			of := func(k int) [][]float64 {
+				if products[k].Photo != row.photo {
+					return nil
+				}
+				return fit.Only(a[k], row.pattern)
 			}
 			s := seen{name: row.name, whole: len(row.pattern) == len(legs), byReducer: map[string]pack.Figures{}}
 			if s.whole {
 				for leg := range legs {
 					p := make([][]float64, len(a))
 					for k := range a {
-						p[k] = a[k][leg]
+						if said := of(k); said != nil {
+							p[k] = said[leg]
+						}
 					}
 					s.alone = append(s.alone, pack.Measure("", legNames[leg], p, truth))
 				}
@@ -54,9 +64,11 @@ func measure(ctx context.Context, set *fashion.Set, legs []*replay.Leg, choice f
 				t := reduce.Calibrated{Patterns: choice.Held[name].Calibration}.Temperature(func(leg int) bool { return slices.Contains(row.pattern, leg) }, len(legs))
 				fused := make([][]float64, len(a))
 				for k := range a {
-					fused[k] = make([]float64, len(set.Labels))
-					choice.Fuse(name, fused[k], fit.Only(a[k], row.pattern), prior)
-					reduce.Temper(fused[k], fused[k], t)
+					if said := of(k); said != nil {
+						fused[k] = make([]float64, len(set.Labels))
+						choice.Fuse(name, fused[k], said, prior)
+						reduce.Temper(fused[k], fused[k], t)
+					}
 				}
 				s.byReducer[name] = pack.Measure("", row.name, fused, truth)
 			}
@@ -67,24 +79,22 @@ func measure(ctx context.Context, set *fashion.Set, legs []*replay.Leg, choice f
 }
 
 func report(rows []seen, legs []*replay.Leg, choice fit.Choice, date string) string {
-	best := choice.Best()
 	var b strings.Builder
 	fmt.Fprintf(&b, "# What the models are worth\n\nWritten by `go run ./models/fuse` on %s; not edited by hand.\n\n", date)
-	fmt.Fprintf(&b, "Test products with a photo, split rule `%s`. In brackets: 95%% intervals (Wilson for accuracy, bias-corrected bootstrap otherwise). ECE: 15 bins of equal mass, debiased. Masked: every word of the class names removed from the title, singular and plural. Products of one component resemble each other, so the true intervals are somewhat wider.\n\n", fashion.Rule)
+	fmt.Fprintf(&b, "Test products with a photo where nothing else is said, split rule `%s`. In brackets: 95%% intervals (Wilson for accuracy, bias-corrected bootstrap otherwise). ECE: 15 bins of equal mass, debiased. Masked: every word of the class names removed from the title, singular and plural. Products of one component resemble each other, so the true intervals are somewhat wider.\n\n", fashion.Rule)
 	var shipped []pack.Figures
 	for _, r := range rows {
-		shipped = append(shipped, r.byReducer[best])
+		shipped = append(shipped, r.byReducer[fit.LogPoolName])
 	}
 	b.WriteString(pack.Table(shipped))
-	fmt.Fprintf(&b, "\nOne %s for all rows, fitted on the validation part, calibrated by pattern of legs present. A row of one leg is what it answers when the other leg is missing.", best)
-	fmt.Fprintf(&b, " The pool: weights")
+	fmt.Fprintf(&b, "\nOne logpool for all rows, fitted on the validation part and calibrated by which legs are present: weights")
 	for i, w := range choice.Pool.Weights {
 		fmt.Fprintf(&b, " %s %v,", legNames[i], w)
 	}
 	if choice.Pool.PriorWeight > 0 {
 		fmt.Fprintf(&b, " prior %v (manifests/base/prior.csv, the labels' shares of the training part),", choice.Pool.PriorWeight)
 	}
-	fmt.Fprintf(&b, " temperature %v.\n\n", choice.Pool.Temperature)
+	fmt.Fprintf(&b, " temperature %v. A row of one leg is what the pool answers when the other leg is missing.\n\n", choice.Pool.Temperature)
 
 	b.WriteString("## Reducers compared\n\nAccuracy of both legs through each reducer, and of the better leg alone:\n\n")
 	column := func(cells ...string) { fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | ")) }
@@ -128,7 +138,7 @@ func report(rows []seen, legs []*replay.Leg, choice fit.Choice, date string) str
 		}
 		column(name, fmt.Sprintf("%.4f", h.Accuracy), fmt.Sprintf("%.4f", h.Loss), strings.Join(temperatures, ", "))
 	}
-	fmt.Fprintf(&b, "\nThe stack (penalty %v) has a log-loss lower than logpool's by %.4f, standard error %.4f: %s is shipped.\n\n", choice.Penalty, choice.Gain, choice.Error, best)
+	fmt.Fprintf(&b, "\nThe stack (penalty %v) has a log-loss lower than logpool's by %.4f, standard error %.4f. By the rule of `aisle compose fit`, two standard errors, %s is the better. manifests/base ships logpool.\n\n", choice.Penalty, choice.Gain, choice.Error, choice.Best())
 	for _, l := range legs {
 		fmt.Fprintf(&b, "- %s: %s\n", l.Package.Spec.Name, l.Package.Digest)
 	}

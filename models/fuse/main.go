@@ -3,15 +3,15 @@
 //
 //	go run ./models/fuse
 //
-//	manifests/base/composition.yaml  the legs' weights, the prior's and the temperature (nothing else in it is touched)
+//	manifests/base/composition.yaml  logpool's numbers: the legs' weights, the prior's, the temperatures (nothing else in it is touched)
 //	manifests/base/prior.csv         each label's share of the training products, with photo or without
 //	manifests/base/taxonomy.csv      the tree of categories
-//	models/FIGURES.md                what title, photo and both are worth on the test part
+//	models/FIGURES.md                what title, photo and both are worth on the test part, through each reducer
 //
 // One set of numbers serves whole and masked titles, with and without
-// attributes: it is fitted on all four views of the validation products that
-// have photos, which count alike. Figures are of test products with photos.
-// A composition that names no prior is fitted without one.
+// attributes: it is fitted on all four views of the validation products, which
+// count alike. Figures are of test products. A composition that names no prior
+// is fitted without one.
 package main
 
 import (
@@ -92,7 +92,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	if err != nil {
 		return err
 	}
-	text, err = setPool(text, legNames, choice.Pool)
+	text, err = setPool(text, legNames, choice.Pool, choice.Held[fit.LogPoolName].Calibration)
 	if err != nil {
 		return fmt.Errorf("%s: %w", composition, err)
 	}
@@ -118,11 +118,8 @@ func views(set *fashion.Set) []pack.View {
 	}
 }
 
-func withPhoto(products []fashion.Product) []fashion.Product {
-	return slices.DeleteFunc(products, func(p fashion.Product) bool { return !p.Photo })
-}
-
-// answers returns what every leg says of the products: [product][leg][label].
+// answers returns what every leg says of the products: [product][leg][label],
+// nil for a leg that has nothing to read.
 func answers(ctx context.Context, set *fashion.Set, legs []*replay.Leg, products []fashion.Product, v replay.View) ([][][]float64, error) {
 	out := make([][][]float64, len(products))
 	for _, leg := range legs {
@@ -137,9 +134,10 @@ func answers(ctx context.Context, set *fashion.Set, legs []*replay.Leg, products
 	return out, nil
 }
 
-// choose fits all reducers to the validation products that have photos.
+// choose fits all reducers to the validation products: the pools to those
+// that have photos, how sure a title alone may be to the others too.
 func choose(ctx context.Context, set *fashion.Set, legs []*replay.Leg, prior []float64, progress io.Writer) (fit.Choice, error) {
-	products := withPhoto(set.In(fashion.Validation))
+	products := set.In(fashion.Validation)
 	data := fit.Data{Labels: set.Labels, Prior: prior}
 	for _, v := range views(set) {
 		a, err := answers(ctx, set, legs, products, v.View)

@@ -17,23 +17,24 @@ import (
 )
 
 func TestSetPool(t *testing.T) {
-	const before = "# why\nspec:\n  legs:\n    - {name: title, service: title, weight: 1.0} # first\n    - {name: photo, service: photo, weight: 2, reads: [images]}\n  reducer: {type: logpool, temperature: 1.0, prior: {file: prior.csv, weight: 0}}\n"
-	const after = "# why\nspec:\n  legs:\n    - {name: title, service: title, weight: 0.75} # first\n    - {name: photo, service: photo, weight: 1, reads: [images]}\n  reducer: {type: logpool, temperature: 0.9, prior: {file: prior.csv, weight: 0.44}}\n"
+	const before = "# why\nspec:\n  legs:\n    - {name: title, service: title, weight: 1.0} # first\n    - {name: photo, service: photo, weight: 2, reads: [images]}\n  reducer: {type: logpool, temperature: 1.0, prior: {file: prior.csv, weight: 0},\n    calibration: [{legs: [title], temperature: 3}]}\n"
+	const after = "# why\nspec:\n  legs:\n    - {name: title, service: title, weight: 0.75} # first\n    - {name: photo, service: photo, weight: 1, reads: [images]}\n  reducer: {type: logpool, temperature: 0.9, prior: {file: prior.csv, weight: 0.44},\n    calibration: [{legs: [title, photo], temperature: 0.98}, {legs: [photo], temperature: 1}]}\n"
 	pool := reduce.Pool{Weights: []float64{0.75, 1}, Temperature: 0.9, PriorWeight: 0.44}
-	got, err := setPool([]byte(before), legNames, pool)
+	calibration := []reduce.Pattern{{Legs: []int{0, 1}, Temperature: 0.98}, {Legs: []int{1}, Temperature: 1}}
+	got, err := setPool([]byte(before), legNames, pool, calibration)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(after, string(got)); diff != "" {
 		t.Errorf("composition (-want +got):\n%s", diff)
 	}
-	for _, gone := range []string{"name: photo", "weight: 2", "reducer", "temperature", "file: prior.csv"} {
-		if _, err := setPool([]byte(strings.Replace(before, gone, "x", 1)), legNames, pool); err == nil {
+	for _, gone := range []string{"name: photo", "weight: 2", "reducer", "temperature", "file: prior.csv", "calibration"} {
+		if _, err := setPool([]byte(strings.Replace(before, gone, "x", 1)), legNames, pool, calibration); err == nil {
 			t.Errorf("a composition without %q was accepted", gone)
 		}
 	}
 	none := strings.NewReplacer(", prior: {file: prior.csv, weight: 0}", "", ", prior: {file: prior.csv, weight: 0.44}", "")
-	got, err = setPool([]byte(none.Replace(before)), legNames, pool)
+	got, err = setPool([]byte(none.Replace(before)), legNames, pool, calibration)
 	if diff := cmp.Diff(none.Replace(after), string(got)); diff != "" || err != nil {
 		t.Errorf("composition without a prior: %v (-want +got):\n%s", err, diff)
 	}

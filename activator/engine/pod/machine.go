@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"aisle.dev/aisle/activator/engine/cgroup"
@@ -118,6 +119,10 @@ type Pod struct {
 	machine *Machine
 	port    *Port
 	dir     string
+
+	volumes sync.Mutex
+	mounts  []Mount           // guarded by volumes; as they were written last; nil: they have gone
+	at      map[string]string // fixed once the pod has started; where each mount's Path is
 }
 
 // Start writes the pod's volumes, gives it a port and starts its process. Its
@@ -152,6 +157,7 @@ func (p *Pod) start(spec Spec) error {
 	if p.port, err = m.ports.Take(); err != nil {
 		return err
 	}
+	p.mounts, p.at = slices.Clone(spec.Mounts), at
 	cmd := p.command(spec, at)
 	limits := spec.Limits
 	if limits.PIDs == 0 {
@@ -214,6 +220,9 @@ func (p *Pod) clean() {
 	if p.port != nil {
 		p.machine.ports.Rest(p.port)
 	}
+	p.volumes.Lock()
+	defer p.volumes.Unlock()
+	p.mounts = nil // nothing is written there any more
 	// What cannot be removed now is removed at the engine's next start.
 	_ = removeAll(p.dir)
 }

@@ -41,6 +41,9 @@ func (a *app) get() *cobra.Command {
                        where events go
   events (ev)          on this machine what the brokers keep, --pending what waits
                        for what; on a cluster what its controllers told
+  compositions (comp)  what the composers' ConfigMaps say: legs, reducer, and what
+                       is wrong; on this machine also which version a composer runs
+                       that is awake (none is woken for it)
   configmaps (cm), secrets, imagemaps
 
 A cluster does not tell how many requests a pod has, nor what it uses. With
@@ -55,7 +58,7 @@ be several.`,
   aisle --context prod get services -A -o name`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usagef("say what to list: services, revisions, pods, brokers, triggers, pingsources or events")
+				return usagef("say what to list: services, revisions, pods, brokers, triggers, pingsources, compositions or events")
 			}
 			return nil
 		},
@@ -65,6 +68,9 @@ be several.`,
 			}
 			if eventsNamed(args[0]) {
 				return a.getEvents(cmd.Context(), g, args[1:])
+			}
+			if compositionsNamed(args[0]) {
+				return a.getCompositions(cmd.Context(), g, args[1:])
 			}
 			if g.pending {
 				return usagef("--pending is of events: aisle get events --pending")
@@ -89,7 +95,7 @@ be several.`,
 			return a.list(cmd.Context(), place, k, g)
 		},
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			return a.completeNames(cmd, args, append(kindNames(), "events"))
+			return a.completeNames(cmd, args, append(kindNames(), "compositions", "events"))
 		},
 	}
 	output(cmd, &g.format, "table", "wide", "json", "yaml", "name")

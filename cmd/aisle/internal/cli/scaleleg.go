@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	corev1 "k8s.io/api/core/v1"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
 	"aisle.dev/aisle/internal/client"
@@ -153,13 +152,18 @@ func (a *app) variants(ctx context.Context, p place, leg, composer string) (name
 		if composer != "" && s.Name != composer {
 			continue
 		}
-		c, in, err := compositionOf(ctx, p, s)
+		file, err := compositionOf(ctx, p, s)
 		if err != nil {
 			return "", found, fmt.Errorf("read the composition of %s: %w", s.Name, err)
 		}
-		if c == nil {
+		if file == nil {
 			continue
 		}
+		c, err := file.parse()
+		if err != nil {
+			return "", found, fmt.Errorf("read the composition of %s: %w", s.Name, err)
+		}
+		in := file.namespace
 		for _, l := range c.Legs {
 			switch {
 			case l.Name != leg:
@@ -187,44 +191,4 @@ func (a *app) variants(ctx context.Context, p place, leg, composer string) (name
 	}
 	slices.Sort(known)
 	return "", found, fmt.Errorf("no composition in namespace %s has a leg %s; there are: %s", a.named(p), leg, strings.Join(slices.Compact(known), ", "))
-}
-
-// compositionOf reads the composition of a composer out of the ConfigMap that it
-// mounts, and the namespace of legs that name none; nil when the service is no
-// composer, or has its composition from elsewhere.
-func compositionOf(ctx context.Context, p place, s *servingv1.Service) (*composition.Composition, string, error) {
-	spec := s.Spec.Template.Spec.PodSpec
-	namespace := "default" // as the composer has it
-	for _, c := range spec.Containers {
-		file := ""
-		for _, e := range c.Env {
-			switch e.Name {
-			case "COMPOSITION":
-				file = e.Value
-			case "NAMESPACE":
-				namespace = e.Value
-			}
-		}
-		for _, m := range c.VolumeMounts {
-			key, below := strings.CutPrefix(file, strings.TrimSuffix(m.MountPath, "/")+"/")
-			i := slices.IndexFunc(spec.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name && v.ConfigMap != nil })
-			if !below || i < 0 {
-				continue
-			}
-			from, err := objects.Get[corev1.ConfigMap](ctx, p.Objects(), objects.ConfigMap, s.Namespace, spec.Volumes[i].ConfigMap.Name)
-			if err != nil {
-				return nil, "", err
-			}
-			files := map[string][]byte{}
-			for name, text := range from.Data {
-				files[name] = []byte(text)
-			}
-			for name, data := range from.BinaryData {
-				files[name] = data
-			}
-			read, err := composition.ParseIn(files, key)
-			return read, namespace, err
-		}
-	}
-	return nil, "", nil
 }
