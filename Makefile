@@ -14,6 +14,10 @@ CHAOS_FLAGS ?=
 # The tag with which pictures are read by libjpeg-turbo; empty where it is not
 # installed. Asked anew by each recipe, since prerequisites may have brought it.
 TURBO = $(shell sh hack/turbo.sh)
+# Kustomize loads Go plugins unless told otherwise, and a program that does keeps
+# all its methods and symbols: 97 MB instead of 74, 30 of them in memory at rest;
+# and libjpeg-turbo cannot be linked into it statically.
+TAGS = kustomize_disable_go_plugin_support $(TURBO)
 
 .PHONY: help
 help: ## list the targets
@@ -26,7 +30,7 @@ run: build ## set up, categorise sample products, show the pods stop, serve unti
 .PHONY: test
 test: check build ## set up and run every test (begins with check), on a cluster too where one can be up at once (E2E=1: or built; E2E=0: not)
 	@$(MAKE) --no-print-directory python || echo "NOT TESTED: aisle_model and the Python examples, which need what could not be installed (see above)"
-	go test -race -timeout 20m -tags "$(TURBO)" $(TEST_FLAGS) ./...
+	go test -race -timeout 20m -tags "$(TAGS)" $(TEST_FLAGS) ./...
 	$(if $(TURBO),go test -race $(TEST_FLAGS) ./internal/imaging ./models  # as where libjpeg-turbo is not installed)
 	go -C hack/images test $(TEST_FLAGS) ./...
 	go -C hack/openapi test $(TEST_FLAGS) ./...
@@ -50,23 +54,21 @@ test-cluster: cluster-build
 	  echo "All tests passed, the acceptance suite on one machine and on a cluster."; \
 	fi
 
-# Kustomize loads Go plugins unless told otherwise, and a program that does keeps
-# all its methods and symbols: 97 MB instead of 74, 30 of them in memory at rest.
 .PHONY: build
 build: prerequisites ## compile into bin/, with ONNX Runtime beside the binaries
 	@mkdir -p bin
-	go build -tags "kustomize_disable_go_plugin_support $(TURBO)" -trimpath -ldflags=-s -o bin/ ./cmd/aisle ./functions/...
+	go build -tags "$(TAGS)" -trimpath -ldflags=-s -o bin/ ./cmd/aisle ./functions/...
 	@go run ./hack/onnxruntime -o bin/libonnxruntime.so.1
 
 .PHONY: check
 # Of hack/cluster only the program itself: what is below it compiles all of Kubernetes.
 check: prerequisites ## gofmt, vet, staticcheck
 	@out=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); if [ -n "$$out" ]; then echo "gofmt -w these files:"; echo "$$out"; exit 1; fi
-	go vet -tags "$(TURBO)" ./...
+	go vet -tags "$(TAGS)" ./...
 	go -C hack/images vet ./...
 	go -C hack/openapi vet ./...
 	go -C hack/cluster vet .
-	$$(go -C hack/tools tool -n staticcheck) -tags "$(TURBO)" ./...
+	$$(go -C hack/tools tool -n staticcheck) -tags "$(TAGS)" ./...
 	cd hack/images; $$(go -C ../tools tool -n staticcheck) ./...
 	cd hack/cluster; $$(go -C ../tools tool -n staticcheck) .
 
@@ -77,7 +79,7 @@ gpu-check: build ## hold the classifiers' answers on a GPU against the CPU's, an
 
 .PHONY: bench
 bench: build ## measure the README's figures (programs with committed inputs; ratio, median and spread)
-	go run -tags "$(TURBO)" ./hack/bench $(BENCH_FLAGS)
+	go run -tags "$(TAGS)" ./hack/bench $(BENCH_FLAGS)
 
 .PHONY: bench-cluster
 bench-cluster: build cluster-build ## measure the figures of a cluster, on the test cluster (starts it; root; KEEP=1 leaves it up)
@@ -85,7 +87,7 @@ bench-cluster: build cluster-build ## measure the figures of a cluster, on the t
 	[ -n "$(KEEP)" ] || $(CLUSTER) down; exit $$status
 
 .PHONY: replay
-replay: prerequisites ## replay three days' traces under five ways to scale, on virtual time, and write docs/replay.* (seconds)
+replay: prerequisites ## replay three days' traces under five ways to scale and a gate, on virtual time, and write docs/replay.* (seconds)
 	go run ./hack/replay -out docs
 
 # The tag lets the engine die between writing a result and acknowledging its event.

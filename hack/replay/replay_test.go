@@ -44,7 +44,7 @@ func TestNothingIsLost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Rows) != 5*len(traces) {
+	if len(r.Rows) != 6*len(traces) {
 		t.Fatalf("%d rows", len(r.Rows))
 	}
 	for _, x := range r.Rows {
@@ -57,6 +57,34 @@ func TestNothingIsLost(t *testing.T) {
 		if x.Lost != 0 || x.Answered == 0 || n != x.Answered || x.GPUSeconds <= 0 {
 			t.Errorf("%+v: %d waited", x, n)
 		}
+	}
+}
+
+// A gate that holds for all products changes nothing, and one that never does
+// needs no pod.
+func TestGate(t *testing.T) {
+	begin := time.Date(2026, 11, 16, 0, 0, 0, 0, time.UTC)
+	all := traces[1].arrivals(7, begin)
+	f := defaults
+	f.woken = 1
+	open, err := behindGate(f, all, begin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := simulate(f, all, begin, mode{maxScale: maxScale})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(plain, open, cmp.AllowUnexported(outcome{})); diff != "" {
+		t.Errorf("-without +with a gate that always holds:\n%s", diff)
+	}
+	f.woken = 0
+	shut, err := behindGate(f, all, begin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if shut.podSeconds != 0 || shut.answered != len(all) || shut.spared != len(all) {
+		t.Errorf("a gate that never holds: %.0f pod-seconds, %d of %d answered", shut.podSeconds, shut.answered, len(all))
 	}
 }
 

@@ -19,6 +19,7 @@ type figures struct {
 	serve      time.Duration // one product takes a pod, which does one at a time
 	cold       time.Duration // from the decision to start a pod to ready: the median
 	coldSpread float64       // of its logarithm: 0 is none
+	woken      float64       // share of the products that a gate lets through
 	seed       uint64
 }
 
@@ -36,6 +37,7 @@ type outcome struct {
 	podSeconds    float64 // that pods were there; each has one GPU
 	started, peak int
 	answered      int
+	spared        int // of these, by a gate: without a pod
 	lost          int
 	requests      []time.Duration // what those waited for whom somebody waited, until a pod began with them
 	events        []time.Duration

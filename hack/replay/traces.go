@@ -153,3 +153,15 @@ func (t *trace) arrivals(seed uint64, begin time.Time) []arrival {
 	slices.SortStableFunc(all, func(a, b arrival) int { return a.at.Compare(b.at) })
 	return all
 }
+
+// throughGate are the arrivals for which a gate holds, each with the same
+// chance: which products a title leaves unsure does not depend on when they come.
+func throughGate(all []arrival, share float64, seed uint64) (woken []arrival) {
+	r := rand.New(rand.NewPCG(seed, 3))
+	for _, a := range all {
+		if r.Float64() < share {
+			woken = append(woken, a)
+		}
+	}
+	return woken
+}

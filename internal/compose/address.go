@@ -56,14 +56,15 @@ func NewTransport() *http.Transport {
 			}
 			return conn, err
 		},
-		Protocols:           p,
-		MaxIdleConns:        512,
-		MaxIdleConnsPerHost: 64,
-		IdleConnTimeout:     90 * time.Second,
-		DisableCompression:  true,     // between neighbours the bytes are cheaper than the time
-		WriteBufferSize:     32 << 10, // a picture in one or two writes
-		ReadBufferSize:      16 << 10,
-		TLSHandshakeTimeout: 5 * time.Second,
+		Protocols:              p,
+		MaxIdleConns:           512,
+		MaxIdleConnsPerHost:    64,
+		IdleConnTimeout:        90 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+		DisableCompression:     true,     // between neighbours the bytes are cheaper than the time
+		WriteBufferSize:        32 << 10, // a picture in one or two writes
+		ReadBufferSize:         16 << 10,
+		TLSHandshakeTimeout:    5 * time.Second,
 	}
 }
 

@@ -19,7 +19,8 @@ import (
 )
 
 const (
-	maxAnswer   = 1 << 20 // bounds a leg's answer
+	maxAnswer   = 1 << 20 // bounds a leg's answer; its depth the decoder bounds
+	maxLabels   = 20_000  // bounds its labels
 	usualLabels = 64      // room for an answer's labels without growing
 )
 
@@ -36,6 +37,8 @@ func parseAnswer(body []byte) (prediction.Result, error) {
 	switch {
 	case len(r.Predictions) == 0:
 		return r, errors.New("it has no predictions")
+	case len(r.Predictions) > maxLabels:
+		return r, fmt.Errorf("it has %d labels: at most %d are read", len(r.Predictions), maxLabels)
 	case r.Model.Name == "":
 		return r, errors.New("it does not name its model")
 	case !digest.MatchString(r.Model.Digest):

@@ -1,8 +1,8 @@
 // Package compose sends a product to the classifiers of a composition and
 // makes one category of what they answer.
 //
-// A [Composer] asks all legs of a product at once, under one
-// deadline, and gives a category.Result that says for every leg what became
+// A [Composer] asks each leg of a product as soon as those that its gate
+// mentions are done, the others at once, under one deadline, and gives a category.Result that says for every leg what became
 // of it: an answer with failed legs says so. [Composer.Handler] is its HTTP
 // and CloudEvents side. The composition itself is internal/composition's.
 //
@@ -15,6 +15,12 @@
 //   - Of a leg with two variants, a GPU service that is not known to be ready
 //     is sent one product at a time; that request's time and what is held for
 //     it are bounded, and it ends by [Composer.Close].
+//   - A leg whose gate is false is not asked. A gate that cannot be told counts
+//     as true, and the answer says so.
+//   - A shadow leg is neither waited for nor counted. Its request ends by the
+//     product's deadline and by [Composer.Close]; the products in such requests
+//     are bounded.
+//   - What a rule forbids is never the answer.
 //   - A leg that a schedule keeps closed has not failed, and is not asked again
 //     for the same product.
 //   - What is wrong with the input is the sender's error (4xx) and names the

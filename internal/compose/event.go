@@ -24,6 +24,10 @@ const (
 
 // event answers a product event with a category event, in the same mode.
 func (c *Composer) event(w http.ResponseWriter, r *http.Request) error {
+	predictions, err := predictionsAsked(r.URL.Query())
+	if err != nil {
+		return err
+	}
 	share, err := c.room(r, maxEvent)
 	if err != nil {
 		return err
@@ -39,7 +43,7 @@ func (c *Composer) event(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	res, err := c.Compose(r.Context(), Product{Product: p, JSON: in.Data(), Header: trace(r.Header, in.Extensions()), Event: c.attributes(in)})
+	res, err := c.Compose(r.Context(), Product{Product: p, JSON: in.Data(), Header: trace(r.Header, in.Extensions()), Event: c.attributes(in), Predictions: predictions})
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -99,14 +100,15 @@ spec:
     - {name: slow, service: slow}
   reducer: {type: vote}
 `)
-		began := map[string]time.Duration{}
+		var mu sync.Mutex
+		began := map[string]time.Duration{} // guarded by mu
 		start := time.Now()
 		for name, took := range map[string]time.Duration{"first": time.Second, "second": time.Second, "slow": 3 * time.Second, "last": time.Second} {
 			c := &classifier{name: name, reads: []string{"title"}, says: says("Shirts", 1.0)}
 			c.before = func(http.ResponseWriter, *http.Request, int) bool {
-				c.mu.Lock()
+				mu.Lock()
 				began[name] = time.Since(start)
-				c.mu.Unlock()
+				mu.Unlock()
 				time.Sleep(took)
 				return false
 			}

@@ -168,16 +168,7 @@ func (s *xmlSource) tag(pos int) (end int, err error) {
 		if err != nil || end-pos > maxTag {
 			return end, cmpErr(err, errLong)
 		}
-		quote := byte(0)
-		for _, c := range s.buf[s.at+pos : s.at+end] {
-			switch {
-			case quote == c:
-				quote = 0
-			case quote == 0 && (c == '"' || c == '\''):
-				quote = c
-			}
-		}
-		if quote == 0 {
+		if !quoted(s.buf[s.at+pos : s.at+end]) {
 			return end, nil
 		}
 		from = end + 1
@@ -189,17 +180,6 @@ func cmpErr(a, b error) error {
 		return a
 	}
 	return b
-}
-
-// local is an element's name in the text between < or </ and >.
-func local(tag []byte) []byte {
-	if i := bytes.IndexAny(tag, " \t\r\n/"); i >= 0 {
-		tag = tag[:i]
-	}
-	if i := bytes.IndexByte(tag, ':'); i >= 0 {
-		tag = tag[i+1:]
-	}
-	return tag
 }
 
 // seek moves on to the next item's <. io.EOF: there is none.

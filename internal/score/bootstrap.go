@@ -25,28 +25,38 @@ func Bootstrap(answers []Answer, seed uint64) Bootstrapped {
 	// Sorted once: a resample is how often each answer was drawn, walked in
 	// this order.
 	sorted := byConfidence(answers)
-	rng := rand.New(rand.NewPCG(seed, 0x61_69_73_6c_65))
-	drawn := make([]int, n)
 	t := newTally(answers)
-	f1s, eces := make([]float64, Resamples), make([]float64, Resamples)
-	for i := range Resamples {
-		clear(drawn)
-		for range n {
-			drawn[rng.IntN(n)]++
-		}
+	var eces []float64
+	f1s := resample(n, seed, func(drawn []int) float64 {
 		t.reset()
 		for j, times := range drawn {
 			if times > 0 {
 				t.add(sorted[j], float64(times))
 			}
 		}
-		f1s[i] = t.macroF1()
-		eces[i] = debiased(resampledBins(sorted, drawn))
-	}
+		eces = append(eces, debiased(resampledBins(sorted, drawn)))
+		return t.macroF1()
+	})
 	return Bootstrapped{
 		MacroF1: corrected(f1s, MacroF1(answers)),
 		ECE:     corrected(eces, debiased(Reliability(answers, Bins))),
 	}
+}
+
+// resample computes a statistic of [Resamples] samples of n answers, given how
+// often each was drawn.
+func resample(n int, seed uint64, of func(drawn []int) float64) []float64 {
+	rng := rand.New(rand.NewPCG(seed, 0x61_69_73_6c_65))
+	drawn := make([]int, n)
+	out := make([]float64, Resamples)
+	for i := range out {
+		clear(drawn)
+		for range n {
+			drawn[rng.IntN(n)]++
+		}
+		out[i] = of(drawn)
+	}
+	return out
 }
 
 // resampledBins is Reliability over a multiset of sorted answers.

@@ -1,5 +1,6 @@
-// Package score says how good answers are: accuracy, macro-F1 and the
-// expected calibration error (ECE), each with a 95 % interval.
+// Package score says how good answers are: accuracy, macro-F1, the expected
+// calibration error (ECE) and the coverage at a precision, each with a 95 %
+// interval; and how much better one way to answer is than another.
 //
 // Everything here is a pure function of its arguments; the bootstrap's
 // randomness comes from a seed, so that a figure can be computed again. It

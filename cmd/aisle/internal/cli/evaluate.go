@@ -6,24 +6,27 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
+	"aisle.dev/aisle/cmd/aisle/internal/curves"
 	"aisle.dev/aisle/cmd/aisle/internal/delivery"
-	"aisle.dev/aisle/cmd/aisle/internal/reliability"
-	"aisle.dev/aisle/cmd/aisle/internal/screen"
-	"aisle.dev/aisle/internal/category"
+	"aisle.dev/aisle/cmd/aisle/internal/stored"
 	"aisle.dev/aisle/internal/feed"
 	"aisle.dev/aisle/internal/mask"
-	"aisle.dev/aisle/internal/score"
 )
 
+// evaluateFlags are those of `aisle evaluate`.
+type evaluateFlags struct {
+	fileFlags
+	masked     bool
+	output     string
+	plot, save string
+	gate       gateFlags
+}
+
 func (a *app) evaluate() *cobra.Command {
-	var f fileFlags
-	var masked, confusion bool
-	var format, plot string
+	var f evaluateFlags
 	cmd := &cobra.Command{
 		Use:   "evaluate FILE",
 		Short: "Measure how right the running system is on a file of products",
@@ -35,82 +38,190 @@ the products that every leg answered are given too: there they can be compared.
   accuracy   share of right answers, with Wilson's 95 % interval
   macro-F1   mean F1 over the classes that are true or were said
   ECE        expected calibration error: 15 bins of equal mass, debiased
+  coverage   the largest share of answers that a threshold on their confidence
+             lets through so that 95 % (99 %) of them are right
 
-The intervals of macro-F1 and ECE are bias-corrected bootstrap intervals from
-1,000 samples. With --mask the words of all class names in the file, singular
-and plural, are removed from the titles first: what the system knows without
-being told. A product of which nothing is left then is counted apart.
+The other intervals are bias-corrected bootstrap intervals from 1,000 samples.
+The ten pairs of classes that are most often taken for each other follow. With
+--plot the curves behind the figures are drawn: reliability, and risk against
+coverage. docs/evaluation.md has the formulas and their sources.
 
-The file is read as send reads it, with a column category.`,
+With --mask the words of all class names in the file, singular and plural, are
+removed from the titles first: what the system knows without being told. A
+product of which nothing is left then is counted apart.
+
+The file is read as send reads it, with a column category. What was answered
+is kept with --save, and such a file can be given in place of products: then
+nobody is asked.
+
+With --gate-sweep LEG it is computed what the answers would be if LEG were asked
+only where another leg is less sure than a threshold, by the reducer of the
+composition, over the products that all legs answered; and the cheapest gate is
+named that is expected to lose at most --max-loss points of accuracy, by the
+probabilities of the answers themselves. What it does lose is measured beside
+that. Choose it on other products than it is measured on, with --chosen-on.`,
 		Example: `  aisle evaluate products.csv
   aisle evaluate --mask -o json products.csv | jq .fused.accuracy
-  aisle evaluate --confusion --plot reliability.png products.csv
+  aisle evaluate --plot curves.png --save answers.ndjson products.csv
   aisle evaluate --title productDisplayName --category articleType --attribute gender \
-      --images images/ products.csv`,
+      --images images/ products.csv
+  aisle evaluate --gate-sweep photo --max-loss 0.2 --plot gate.png answers.ndjson
+  aisle evaluate --gate-sweep photo --chosen-on validation.ndjson test.ndjson`,
 		Args: exactly(1, "one file, or - for standard input"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := f.check(); err != nil {
+			if err := f.checkAll(); err != nil {
 				return err
 			}
-			if plot != "" && !reliability.Known(plot) {
-				return usagef("--plot %s: use a name that ends in .png or .svg", plot)
-			}
-			var edit func(*feed.Item)
-			if masked {
-				classes, err := a.classes(cmd.Context(), args[0], &f)
-				if err != nil {
-					return err
-				}
-				titles := mask.New(classes)
-				edit = func(i *feed.Item) { i.Product.Title = titles.Mask(i.Product.Title) }
-			}
-			in, err := a.open(cmd.Context(), args[0], &f, true)
-			if err != nil {
-				return err
-			}
-			defer in.close()
-			t, e := newTally(), newEvaluation()
-			err = a.deliver(cmd, in, &f, edit, t, func(ans delivery.Answer) error {
-				if errors.Is(ans.Err, delivery.ErrNothing) && masked {
-					t.Failed-- // no failure: the mask took everything
-					t.Failures = t.Failures[:min(len(t.Failures), t.Failed)]
-					e.empty++
-				}
-				e.add(ans)
-				return nil
-			}, true)
-			if err != nil {
-				a.listFailures(t)
-				return err
-			}
-			if len(e.fused) == 0 {
-				a.listFailures(t)
-				if t.Accepted > 0 {
-					return noAnswers(t)
-				}
-				return fmt.Errorf("no product of %s got a category; there is nothing to measure", in.name)
-			}
-			r := e.report(in.name, masked, confusion, t)
-			if plot != "" {
-				if err := a.plot(plot, e, r); err != nil {
-					return err
-				}
-			}
-			if format == "table" {
-				a.listFailures(t)
-				a.showReport(r, t)
-			} else if err := writeAs(a.out, format, r); err != nil {
-				return err
-			}
-			return t.outcome()
+			return a.runEvaluate(cmd, args[0], &f)
 		},
 	}
 	f.flags(cmd, true)
-	cmd.Flags().BoolVar(&masked, "mask", false, "remove the words of the class names from the titles")
-	cmd.Flags().BoolVar(&confusion, "confusion", false, "list the classes that are most often taken for others")
-	cmd.Flags().StringVar(&plot, "plot", "", "draw a reliability diagram into this .png or .svg file")
-	output(cmd, &format, "table", "json", "yaml")
+	cmd.Flags().BoolVar(&f.masked, "mask", false, "remove the words of the class names from the titles")
+	cmd.Flags().StringVar(&f.plot, "plot", "", "draw the curves (with --gate-sweep, that of the gate) into this .png or .svg file")
+	cmd.Flags().StringVar(&f.save, "save", "", "keep the answers, with all that each leg predicts, in this file (NDJSON of category events)")
+	f.gate.flags(cmd)
+	output(cmd, &f.output, "table", "json", "yaml")
 	return cmd
+}
+
+func (f *evaluateFlags) checkAll() error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	if f.plot != "" && !curves.Known(f.plot) {
+		return usagef("--plot %s: use a name that ends in .png or .svg", f.plot)
+	}
+	return f.gate.check()
+}
+
+func (a *app) runEvaluate(cmd *cobra.Command, name string, f *evaluateFlags) error {
+	gate, err := a.gateSweep(cmd.Context(), &f.gate)
+	if err != nil {
+		return err
+	}
+	t, e := newTally(), newEvaluation()
+	answers := isAnswers(name)
+	if answers {
+		err = a.evaluateAnswers(name, f, t, e, gate)
+	} else {
+		err = a.evaluateProducts(cmd, name, f, t, e, gate)
+	}
+	if err != nil {
+		a.listFailures(t)
+		return err
+	}
+	if len(e.fused) == 0 {
+		a.listFailures(t)
+		if t.Accepted > 0 {
+			return noAnswers(t)
+		}
+		return fmt.Errorf("no product of %s got a category; there is nothing to measure", name)
+	}
+	r := e.report(name, f.masked, t)
+	r.Stored = answers
+	if gate != nil {
+		if r.Gate, err = a.sweep(gate, name, f); err != nil {
+			return err
+		}
+	}
+	if f.plot != "" {
+		figure := e.figure(r)
+		if r.Gate != nil {
+			figure = r.Gate.figure()
+		}
+		if err := a.draw(figure, f.plot); err != nil {
+			return err
+		}
+	}
+	if f.output != "table" {
+		if err := writeAs(a.out, f.output, r); err != nil {
+			return err
+		}
+		return t.outcome()
+	}
+	a.listFailures(t)
+	a.showReport(r, t)
+	if r.Gate != nil {
+		a.showGate(r.Gate)
+	}
+	return t.outcome()
+}
+
+// isAnswers tells whether a file holds stored answers, and no products.
+func isAnswers(name string) bool {
+	file, err := os.Open(name)
+	if err != nil {
+		return false // it is told where the products are opened
+	}
+	defer file.Close()
+	return stored.Is(file)
+}
+
+// evaluateAnswers measures stored answers.
+func (a *app) evaluateAnswers(name string, f *evaluateFlags, t *tally, e *evaluation, gate *sweeper) error {
+	if f.masked || f.save != "" || f.to != "" {
+		return usagef("%s holds answers: --mask, --save and --to are for products that are still to be asked about", name)
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return fmt.Errorf("open the answers: %w", err)
+	}
+	defer file.Close()
+	err = stored.Read(file, name, func(ans stored.Answer) error {
+		if ans.Truth == "" {
+			return fmt.Errorf("%s: the answer about %s does not say which category is right; aisle evaluate --save FILE writes that with each", name, ans.ID)
+		}
+		t.add(delivery.Answer{Result: ans.Result})
+		e.add(ans.Truth, ans.Result)
+		return gate.add(e, ans.Truth, ans.Result)
+	})
+	t.stop()
+	return err
+}
+
+// evaluateProducts asks about products, and measures the answers.
+func (a *app) evaluateProducts(cmd *cobra.Command, name string, f *evaluateFlags, t *tally, e *evaluation, gate *sweeper) (err error) {
+	var edit func(*feed.Item)
+	if f.masked {
+		classes, err := a.classes(cmd.Context(), name, &f.fileFlags)
+		if err != nil {
+			return err
+		}
+		titles := mask.New(classes)
+		edit = func(i *feed.Item) { i.Product.Title = titles.Mask(i.Product.Title) }
+	}
+	in, err := a.open(cmd.Context(), name, &f.fileFlags, true)
+	if err != nil {
+		return err
+	}
+	defer in.close()
+	var saved io.Writer = io.Discard
+	if f.save != "" {
+		file, err := os.Create(f.save)
+		if err != nil {
+			return fmt.Errorf("save the answers: %w", err)
+		}
+		defer func() { err = errors.Join(err, file.Close()) }()
+		saved = file
+	}
+	f.distributions = f.save != "" || gate != nil
+	return a.deliver(cmd, in, &f.fileFlags, edit, t, func(ans delivery.Answer) error {
+		if errors.Is(ans.Err, delivery.ErrNothing) && f.masked {
+			t.Failed-- // no failure: the mask took everything
+			t.Failures = t.Failures[:min(len(t.Failures), t.Failed)]
+			e.empty++
+		}
+		if ans.Err != nil || ans.Accepted {
+			return nil
+		}
+		e.add(ans.Item.Category, ans.Result)
+		if f.save != "" {
+			if err := stored.Write(saved, ans.Event, ans.Item.Category); err != nil {
+				return fmt.Errorf("save the answers: %w", err)
+			}
+		}
+		return gate.add(e, ans.Item.Category, ans.Result)
+	}, true)
 }
 
 // classes reads the file's distinct categories.
@@ -140,209 +251,14 @@ func (a *app) classes(ctx context.Context, name string, f *fileFlags) ([]string,
 	}
 }
 
-// evaluation keeps what the figures need: a few bytes per product.
-type evaluation struct {
-	classes map[string]int32
-	names   []string // of the classes
-	legs    []string // in the composition's order
-	byLeg   map[string][]score.Answer
-	fused   []score.Answer
-	empty   int
-
-	// The same over the products that every leg answered: there legs and
-	// fused can be compared.
-	allByLeg map[string][]score.Answer
-	allFused []score.Answer
-}
-
-func newEvaluation() *evaluation {
-	return &evaluation{classes: map[string]int32{}, byLeg: map[string][]score.Answer{}, allByLeg: map[string][]score.Answer{}}
-}
-
-func (e *evaluation) class(name string) int32 {
-	c, ok := e.classes[name]
-	if !ok {
-		c = int32(len(e.names))
-		e.classes[name] = c
-		e.names = append(e.names, name)
-	}
-	return c
-}
-
-func (e *evaluation) add(a delivery.Answer) {
-	if a.Err != nil || a.Accepted {
-		return
-	}
-	truth := e.class(a.Item.Category)
-	c := a.Result.Category
-	fused := score.Answer{Truth: truth, Said: e.class(c.Label), Confidence: c.Confidence}
-	e.fused = append(e.fused, fused)
-	all := !slices.ContainsFunc(a.Result.Legs, func(l category.Leg) bool { return l.Outcome != category.Answered })
-	if all {
-		e.allFused = append(e.allFused, fused)
-	}
-	for _, l := range a.Result.Legs {
-		if _, known := e.byLeg[l.Name]; !known {
-			e.legs = append(e.legs, l.Name)
-			e.byLeg[l.Name] = nil
-		}
-		if l.Outcome != category.Answered {
-			continue
-		}
-		said := score.Answer{Truth: truth, Said: e.class(l.Label), Confidence: l.Confidence}
-		e.byLeg[l.Name] = append(e.byLeg[l.Name], said)
-		if all {
-			e.allByLeg[l.Name] = append(e.allByLeg[l.Name], said)
-		}
-	}
-}
-
-// figures are how right answers are.
-type figures struct {
-	N                int            `json:"n"`
-	Accuracy         float64        `json:"accuracy"`
-	AccuracyInterval score.Interval `json:"accuracyInterval"`
-	MacroF1          float64        `json:"macroF1"`
-	MacroF1Interval  score.Interval `json:"macroF1Interval"`
-	ECE              float64        `json:"ece"`
-	ECEInterval      score.Interval `json:"eceInterval"`
-}
-
-// seed makes the bootstrap's intervals the same for the same answers.
-const seed = 1
-
-func figuresOf(answers []score.Answer) figures {
-	accuracy := score.Accuracy(answers)
-	n := len(answers)
-	b := score.Bootstrap(answers, seed)
-	return figures{
-		N: n, Accuracy: accuracy, AccuracyInterval: score.Wilson(int(accuracy*float64(n)+0.5), n),
-		MacroF1: score.MacroF1(answers), MacroF1Interval: b.MacroF1,
-		ECE: score.ECE(answers), ECEInterval: b.ECE,
-	}
-}
-
-// report is the result of an evaluation.
-type report struct {
-	File       string             `json:"file"`
-	Masked     bool               `json:"masked"`
-	Products   int                `json:"products"`
-	Empty      int                `json:"empty,omitempty"` // the mask left nothing to read
-	Failed     int                `json:"failed"`
-	Seconds    float64            `json:"seconds"`
-	Legs       map[string]figures `json:"legs"`
-	Fused      figures            `json:"fused"`
-	Complete   *complete          `json:"complete,omitempty"`   // where not all legs answered all products
-	Confusions []confused         `json:"confusions,omitempty"` // of fused, the most frequent
-	Failures   []failure          `json:"failures,omitempty"`
-
-	order []string
-}
-
-// complete is the figures over the products that every leg answered.
-type complete struct {
-	Legs  map[string]figures `json:"legs"`
-	Fused figures            `json:"fused"`
-}
-
-type confused struct {
-	Truth string `json:"truth"`
-	Said  string `json:"said"`
-	Count int    `json:"count"`
-}
-
-// shownConfusions is how many pairs are worth reading.
-const shownConfusions = 20
-
-func (e *evaluation) report(name string, masked, confusion bool, t *tally) report {
-	r := report{File: name, Masked: masked, Products: t.Products, Empty: e.empty, Failed: t.Failed, Seconds: t.Seconds,
-		Legs: map[string]figures{}, Fused: figuresOf(e.fused), Failures: t.Failures, order: e.legs}
-	for _, leg := range e.legs {
-		r.Legs[leg] = figuresOf(e.byLeg[leg])
-	}
-	if n := len(e.allFused); n > 0 && n < len(e.fused) {
-		r.Complete = &complete{Legs: map[string]figures{}, Fused: figuresOf(e.allFused)}
-		for _, leg := range e.legs {
-			r.Complete.Legs[leg] = figuresOf(e.allByLeg[leg])
-		}
-	}
-	if confusion {
-		all := score.Confusions(e.fused)
-		for _, c := range all[:min(len(all), shownConfusions)] {
-			r.Confusions = append(r.Confusions, confused{e.names[c.Truth], e.names[c.Said], c.Count})
-		}
-	}
-	return r
-}
-
-func (a *app) showReport(r report, t *tally) {
-	titles := "whole titles"
-	if r.Masked {
-		titles = "titles without the words of the class names"
-	}
-	a.out.Printf("%s: %s\n\n", screen.Clean(r.File), titles)
-	columns := []screen.Column{{Name: "WHO"}, {Name: "PRODUCTS", Right: true}, {Name: "ACCURACY", Right: true}, {Name: "95 %"}, {Name: "MACRO-F1", Right: true}, {Name: "95 %"}, {Name: "ECE", Right: true}, {Name: "95 %"}}
-	var rows [][]screen.Cell
-	row := func(name string, f figures, c screen.Colour) {
-		if f.N == 0 {
-			rows = append(rows, []screen.Cell{{Text: name}, {Text: "0"}, {}, {}, {}, {}, {}, {}})
-			return
-		}
-		value := func(v float64) screen.Cell { return screen.Cell{Text: fmt.Sprintf("%.4f", v), Colour: c} }
-		interval := func(i score.Interval) screen.Cell {
-			return screen.Cell{Text: fmt.Sprintf("%.4f-%.4f", i.Low, i.High), Colour: screen.Dim}
-		}
-		rows = append(rows, []screen.Cell{{Text: name, Colour: c}, {Text: screen.Thousands(f.N)}, value(f.Accuracy), interval(f.AccuracyInterval),
-			value(f.MacroF1), interval(f.MacroF1Interval), value(f.ECE), interval(f.ECEInterval)})
-	}
-	for _, leg := range r.order {
-		row(leg, r.Legs[leg], screen.Plain)
-	}
-	row("fused", r.Fused, screen.Bold)
-	if r.Complete != nil {
-		rows = append(rows, []screen.Cell{{Text: "where all answered:", Colour: screen.Dim}, {}, {}, {}, {}, {}, {}, {}})
-		for _, leg := range r.order {
-			row("  "+leg, r.Complete.Legs[leg], screen.Plain)
-		}
-		row("  fused", r.Complete.Fused, screen.Bold)
-	}
-	screen.Write(a.out, columns, rows)
-	a.out.Printf("\n%s\n", t.sentence())
-	if r.Empty > 0 {
-		a.out.Printf("%s had no picture and nothing left in the title; they are in no figure\n", plural(r.Empty, "product"))
-	}
-	if len(r.Confusions) > 0 {
-		a.out.Printf("\nMost often taken for another:\n")
-		for _, c := range r.Confusions {
-			a.out.Printf("  %4d  %s, said to be %s\n", c.Count, screen.Clean(c.Truth), screen.Clean(c.Said))
-		}
-	}
-}
-
-// plot draws the reliability diagram of the legs and of fused.
-func (a *app) plot(name string, e *evaluation, r report) error {
-	d := reliability.Diagram{Title: "How sure, and how often right"}
-	if r.Masked {
-		d.Title += " (class names masked)"
-	}
-	series := func(label string, answers []score.Answer, f figures) {
-		if len(answers) > 0 {
-			d.Series = append(d.Series, reliability.Series{
-				Label: fmt.Sprintf("%s: accuracy %.3f, ECE %.3f, n %s", label, f.Accuracy, f.ECE, screen.Thousands(f.N)),
-				Bins:  score.Reliability(answers, score.Bins),
-			})
-		}
-	}
-	for _, leg := range e.legs {
-		series(leg, e.byLeg[leg], r.Legs[leg])
-	}
-	series("fused", e.fused, r.Fused)
-	data, err := d.Draw(strings.HasSuffix(strings.ToLower(name), ".svg"))
+// draw writes a figure to the file that a flag names.
+func (a *app) draw(f curves.Figure, name string) error {
+	data, err := f.Draw(isSVG(name))
 	if err == nil {
 		err = os.WriteFile(name, data, 0o644)
 	}
 	if err != nil {
-		return fmt.Errorf("draw the diagram: %w", err)
+		return fmt.Errorf("draw the curves: %w", err)
 	}
 	a.err.Printf("drawn: %s\n", name)
 	return nil

@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"aisle.dev/aisle/cmd/aisle/internal/reliability"
+	"aisle.dev/aisle/cmd/aisle/internal/curves"
 	"aisle.dev/aisle/cmd/aisle/internal/screen"
 	"aisle.dev/aisle/cmd/aisle/internal/trial"
 	"aisle.dev/aisle/internal/model"
@@ -36,7 +36,7 @@ they are zeros.`,
   aisle model bench resnet50.onnx --device cuda`,
 		Args: exactly(1, oneModel),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if plot != "" && !reliability.Known(plot) {
+			if plot != "" && !curves.Known(plot) {
 				return usagef("--plot %s: use a name that ends in .png or .svg", plot)
 			}
 			if err := checkPlan(&plan); err != nil {

@@ -116,11 +116,6 @@ func (c *Composer) serve(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		if r.URL.Query().Get("predictions") == "all" {
-			for i, leg := range result.Legs {
-				result.Legs[i].Predictions = whole(leg)
-			}
-		}
 		w.Header().Set("Content-Type", "application/json")
 		return json.NewEncoder(w).Encode(result)
 	case "/":
@@ -259,6 +254,11 @@ func (c *Composer) categorise(w http.ResponseWriter, r *http.Request, id string,
 		legs[1].Outcome, legs[1].Reason = category.Skipped, "the product has no image"
 	}
 	result.Legs = legs
+	if r.URL.Query().Get("predictions") == "all" {
+		for i, leg := range legs {
+			legs[i].Predictions = whole(leg)
+		}
+	}
 	for i, leg := range legs {
 		if leg.Outcome == category.Answered {
 			legs[i].Model = &prediction.Model{Name: leg.Name, Version: "1", Digest: Digest}

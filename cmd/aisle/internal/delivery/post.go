@@ -37,8 +37,7 @@ type Poster struct {
 	Attempts int           // at most, for what may pass: 429, 502, 503, 504, a broken connection; 0: until Timeout
 	Timeout  time.Duration // of one product, all attempts together
 	Client   *http.Client  // of [NewClient]
-	// Distributions asks for all that each leg predicts, by plain JSON in
-	// place of events: an Answer has no Event then.
+	// Distributions asks the composer for all that each leg predicts.
 	Distributions bool
 }
 
@@ -145,9 +144,6 @@ func (p *Poster) unreachable(err error) error {
 func (p *Poster) Post(ctx context.Context, id, subject string, body []byte) Answer {
 	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
 	defer cancel()
-	if p.Distributions {
-		return p.predict(ctx, body)
-	}
 	ev := ce.New(ce.CloudEventsVersionV1)
 	ev.SetType(event.TypeProduct)
 	ev.SetSource(p.Source)
@@ -162,10 +158,24 @@ func (p *Poster) Post(ctx context.Context, id, subject string, body []byte) Answ
 	if err != nil {
 		return Answer{Err: err}
 	}
-	r := p.exchange(ctx, header, body)
+	to := *p
+	if p.Distributions {
+		u := *p.To
+		q := u.Query()
+		q.Set("predictions", "all")
+		u.RawQuery, to.To = q.Encode(), &u
+	}
+	r := to.exchange(ctx, header, body)
 	a := Answer{Err: r.err}
 	if r.err == nil {
 		a = p.answer(r)
+	}
+	if p.Distributions {
+		for _, leg := range a.Result.Legs {
+			if leg.Outcome == category.Answered && len(leg.Predictions) == 0 {
+				a.Err = &fatal{fmt.Errorf("%s does not say what its legs predict: is it a composer of this version? (%w)", p.To, ErrUnreachable)}
+			}
+		}
 	}
 	a.Attempts = r.attempts
 	return a
