@@ -88,6 +88,8 @@ type process struct {
 	source   string
 	closures *closures
 	slots    chan struct{} // one token per product in flight
+	bulk     chan struct{} // one per product of a stream; half as many as slots
+	streams  chan struct{} // one per stream of products
 	bodies   *serve.Budget
 	log      *slog.Logger
 	metrics  *instruments
@@ -137,7 +139,8 @@ func New(o Options) (*Composer, error) {
 	if o.Metrics == nil {
 		o.Metrics = metrics.New()
 	}
-	p := &process{options: o, source: o.Source, slots: make(chan struct{}, o.MaxInFlight), bodies: serve.NewBudget(bodyBudget), log: o.Logger,
+	p := &process{options: o, source: o.Source, slots: make(chan struct{}, o.MaxInFlight),
+		bulk: make(chan struct{}, max(1, o.MaxInFlight/2)), streams: make(chan struct{}, maxStreams), bodies: serve.NewBudget(bodyBudget), log: o.Logger,
 		kept: semaphore.NewWeighted(wakeBudget), shadows: semaphore.NewWeighted(shadowBudget)}
 	p.closures = newClosures(o.Closures, o.Logger)
 	p.metrics = newInstruments(o.Metrics, p)

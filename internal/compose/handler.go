@@ -34,7 +34,10 @@ const bodyBudget = 32 << 20
 // Handler serves
 //
 //	POST /category/predict          a product as JSON -> a category.Result; ?predictions=N
-//	                                (or all) adds as many of each leg's own and of the fused
+//	                                (or all) adds as many of each leg's own and of the fused.
+//	                                An array of them -> an array; as application/x-ndjson, one
+//	                                a line, each is answered as it comes ([BulkAnswer])
+//	POST /v1/feeds                  a file of products (internal/feed) -> a BulkAnswer a line
 //	POST /                          a product event -> a category event
 //	GET  /                          what this composer is
 //	GET  /schemas/product.v1.json   and category.v1.json: the JSON Schemas
@@ -44,7 +47,8 @@ const bodyBudget = 32 << 20
 // answer's first (compose). Refusals are problem+json (internal/problem).
 func (c *Composer) Handler() http.Handler {
 	routes := map[string]map[string]func(http.ResponseWriter, *http.Request) error{
-		"/category/predict":    {http.MethodPost: c.limited(c.predict)},
+		"/category/predict":    {http.MethodPost: c.predictAny},
+		"/v1/feeds":            {http.MethodPost: c.feed},
 		"/":                    {http.MethodPost: c.limited(c.event), http.MethodGet: c.about},
 		product.SchemaPath:     {http.MethodGet: schema(product.Schema())},
 		category.SchemaPath:    {http.MethodGet: schema(category.Schema())},
@@ -90,17 +94,22 @@ func (c *Composer) limited(h func(http.ResponseWriter, *http.Request) error) fun
 		defer func() { <-c.slots }()
 		err := h(w, r)
 		if err != nil {
-			status := "rejected"
-			switch {
-			case r.Context().Err() != nil:
-				status = "abandoned"
-			case problem.Status(err) >= 500:
-				status = string(category.Failed)
-			}
-			c.metrics.products.Inc(status)
+			c.refused(r.Context(), err)
 		}
 		return err
 	}
+}
+
+// refused counts a product that got no answer.
+func (c *Composer) refused(ctx context.Context, err error) {
+	status := "rejected"
+	switch {
+	case ctx.Err() != nil:
+		status = "abandoned"
+	case problem.Status(err) >= 500:
+		status = string(category.Failed)
+	}
+	c.metrics.products.Inc(status)
 }
 
 // room waits for room for a request's body, though not longer than a product
@@ -117,7 +126,15 @@ func (c *Composer) room(r *http.Request, max int64) (*serve.Share, error) {
 	return share, nil
 }
 
-// predict answers a product in JSON.
+// predictAny answers one product, an array, or a stream of them.
+func (c *Composer) predictAny(w http.ResponseWriter, r *http.Request) error {
+	if isStream(r.Header.Get("Content-Type")) {
+		return c.predictLines(w, r)
+	}
+	return c.limited(c.predict)(w, r)
+}
+
+// predict answers a product in JSON, or an array of them.
 func (c *Composer) predict(w http.ResponseWriter, r *http.Request) error {
 	if key := r.Header.Get(HeaderIdempotencyKey); key != "" {
 		if len(key) > maxKey || strings.ContainsFunc(key, func(c rune) bool { return c < 0x20 || c > 0x7e }) {
@@ -143,6 +160,14 @@ func (c *Composer) predict(w http.ResponseWriter, r *http.Request) error {
 	}
 	share.Keep(len(body))
 	start := time.Now()
+	if product.IsMany(body) {
+		buf, err := c.many(r.Context(), body, trace(r.Header, nil), predictions)
+		if err != nil {
+			return err
+		}
+		write(w, "application/json", append(buf, '\n'))
+		return nil
+	}
 	p, err := product.Decode(body)
 	if err != nil {
 		return err
@@ -225,7 +250,7 @@ func (c *Composer) about(w http.ResponseWriter, _ *http.Request) error {
 		"deadline":    c.spec.Deadline.String(),
 		"reducer":     map[string]any{"type": c.spec.Fusion.Type, "temperature": c.spec.Fusion.Pool.Temperature, "priorWeight": c.spec.Fusion.Pool.PriorWeight},
 		"legs":        legs,
-		"post":        map[string]string{"/category/predict": "a product as JSON", "/": "a CloudEvent of type " + event.TypeProduct},
+		"post":        map[string]string{"/category/predict": "a product as JSON, an array of them, or one a line as application/x-ndjson", "/v1/feeds": "a file of products: CSV, TSV, NDJSON or Heureka's XML; plain, gzip or zip", "/": "a CloudEvent of type " + event.TypeProduct},
 		"schemas":     []string{product.SchemaPath, category.SchemaPath, composition.SchemaPath},
 	}
 	if c.file != nil {

@@ -40,6 +40,18 @@ func (b *Budget) Take(ctx context.Context, r *http.Request, max int64) (*Share, 
 	return &Share{room: b.room, n: n}, nil
 }
 
+// Hold waits for room for n bytes that were read already, and takes it, as Take
+// does for a body.
+func (b *Budget) Hold(ctx context.Context, n int64) (*Share, error) {
+	if n = min(n, b.size); n <= smallBody {
+		return &Share{}, nil
+	}
+	if err := b.room.Acquire(ctx, n); err != nil {
+		return nil, err
+	}
+	return &Share{room: b.room, n: n}, nil
+}
+
 // Share is one body's part of a Budget. It is not for concurrent use.
 type Share struct {
 	room *semaphore.Weighted // nil: nothing was taken

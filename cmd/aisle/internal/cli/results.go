@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -29,9 +28,13 @@ func (a *app) results() *cobra.Command {
 on from where it was. The place of each, which is told at the end of a follow
 too, is what --since names.
 
-With -o ndjson each line is the event in the JSON format of CloudEvents.`,
+With -o ndjson each line is the event in the JSON format of CloudEvents. With
+-o csv each product is a row. With -o heureka it is a feed that Heureka's importer
+reads beside the shop's own: of each product its ITEM_ID and its CATEGORYTEXT, the
+category's path; products without a category or an id are left out.`,
 		Example: `  aisle results
   aisle results -f
+  aisle results -o heureka > categories.xml
   aisle results -f --since default/default:1200 -o ndjson | jq -r .data.category.label`,
 		Args: none,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -39,7 +42,7 @@ With -o ndjson each line is the event in the JSON format of CloudEvents.`,
 			if err != nil {
 				return err
 			}
-			w := &resultWriter{app: a, format: format, lines: eventLines{app: a, array: format == "json"}}
+			w := &resultWriter{app: a, format: format, file: newResultFile(a.out, format), lines: eventLines{app: a, array: format == "json"}}
 			err = e.Results(cmd.Context(), since, follow, w.add)
 			if follow && cmd.Context().Err() != nil {
 				err = nil // Ctrl-C is how a follow ends
@@ -50,7 +53,7 @@ With -o ndjson each line is the event in the JSON format of CloudEvents.`,
 			return errors.Join(err, w.end())
 		},
 	}
-	output(cmd, &format, "table", "json", "ndjson")
+	output(cmd, &format, "table", "json", "ndjson", "csv", "heureka")
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with those that come, until Ctrl-C")
 	cmd.Flags().StringVar(&since, "since", "", "only those after this place")
 	return cmd
@@ -61,6 +64,7 @@ type resultWriter struct {
 	*app
 	format string
 	lines  eventLines
+	file   resultFile // nil: the format is none of a file's
 	stream *screen.Stream
 	last   string // the place of the last one
 }
@@ -71,6 +75,13 @@ func (w *resultWriter) add(r client.Result) error {
 		return fmt.Errorf("read result %s: %w", screen.Clean(r.ID), err)
 	}
 	w.last = r.ID
+	if w.file != nil {
+		res, err := resultOf(ev)
+		if err != nil {
+			return err
+		}
+		return w.file.add(r.ID, ev, res)
+	}
 	if w.format != "table" {
 		return w.lines.add(delivery.Answer{Event: ev})
 	}
@@ -90,14 +101,17 @@ func (w *resultWriter) end() error {
 		}
 		return nil
 	}
+	if w.file != nil {
+		return w.file.end()
+	}
 	return w.lines.end()
 }
 
 // resultRow is a category event in one line.
 func resultRow(place string, ev ce.Event) []screen.Cell {
-	var r category.Result
 	row := []screen.Cell{{Text: ev.Time().Local().Format(time.TimeOnly)}, {Text: ev.ID()}, {Text: "no category", Colour: screen.Red}, {}, {}, {}, {Text: place, Colour: screen.Dim}}
-	if err := json.Unmarshal(ev.Data(), &r); err != nil {
+	r, err := resultOf(ev)
+	if err != nil {
 		row[2].Text = "not readable: " + err.Error()
 		return row
 	}
