@@ -158,7 +158,7 @@ func TestStartErrors(t *testing.T) {
 		"CUDA_DEVICE":      {map[string]string{"MODEL": dir, "CUDA_DEVICE": "-1"}, `CUDA_DEVICE "-1"`},
 		"CUDA_MEMORY":      {map[string]string{"MODEL": dir, "CUDA_MEMORY": "4Gi"}, `CUDA_MEMORY "4Gi"`},
 		"truncated graph":  {map[string]string{"MODEL": bare(t, onnxtest.Same(onnxtest.Float, 1)[:40])}, "it is truncated"},
-		"sequence alone":   {map[string]string{"MODEL": bare(t, sequence())}, "none of its 1 outputs is a tensor"},
+		"sequence alone":   {map[string]string{"MODEL": bare(t, sequence())}, "0 outputs that can be served"},
 		"LOG_LEVEL":        {map[string]string{"MODEL": dir, "LOG_LEVEL": "loud"}, `LOG_LEVEL "loud"`},
 		"traces":           {map[string]string{"MODEL": dir, "OTEL_EXPORTER_OTLP_ENDPOINT": "grpc://a"}, "not an http or https URL"},
 		"PORT is taken":    {map[string]string{"MODEL": dir, "PORT": taken}, "listen on PORT " + taken},

@@ -49,6 +49,7 @@ import (
 	"aisle.dev/aisle/internal/composition"
 	"aisle.dev/aisle/internal/event"
 	"aisle.dev/aisle/internal/metrics"
+	"aisle.dev/aisle/internal/prediction"
 	"aisle.dev/aisle/internal/product"
 	"aisle.dev/aisle/internal/serve"
 )
@@ -215,9 +216,18 @@ func (c *Composer) Compose(ctx context.Context, p Product) (category.Result, err
 	return out, err
 }
 
-// known makes an answer with no label that the taxonomy knows the leg's failure.
+// known gives an answer the taxonomy's labels, and makes one with no label that
+// the taxonomy knows the leg's failure.
 func (c *Composer) known(l *leg, r *result) {
-	if c.spec.Taxonomy == nil || r.Outcome != category.Answered {
+	if r.Outcome != category.Answered {
+		return
+	}
+	if l.Labels != nil {
+		r.predictions = mapped(r.predictions, l.Labels)
+		top := best(r.predictions)
+		r.Label, r.Confidence = top.Label, top.Probability
+	}
+	if c.spec.Taxonomy == nil {
 		return
 	}
 	for _, p := range r.predictions {
@@ -229,6 +239,24 @@ func (c *Composer) known(l *leg, r *result) {
 	*r = result{Leg: r.Leg, patience: r.patience}
 	r.Label, r.Confidence = "", 0
 	r.fail(category.BadAnswer, "%s gives no label that the taxonomy knows, such as %.80q; has the leg labels: to map them?", r.Service, said)
+}
+
+// mapped is a list under other labels, of which several may become one.
+func mapped(list []prediction.Prediction, labels map[string]string) []prediction.Prediction {
+	out := make([]prediction.Prediction, 0, len(list))
+	index := make(map[string]int, len(list))
+	for _, q := range list {
+		if to, ok := labels[q.Label]; ok {
+			q.Label = to
+		}
+		if i, ok := index[q.Label]; ok {
+			out[i].Probability = min(1, out[i].Probability+q.Probability)
+			continue
+		}
+		index[q.Label] = len(out)
+		out = append(out, q)
+	}
+	return out
 }
 
 // leg asks one leg about a product. It returns by ctx's deadline.

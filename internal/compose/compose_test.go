@@ -24,7 +24,7 @@ func TestComplete(t *testing.T) {
 			t.Fatal(err)
 		}
 		shirts, shoes := 0.9*math.Pow(0.6, 0.8), 0.1*math.Pow(0.4, 0.8)
-		want := &category.Category{ID: "shirt", Label: "Shirts", Path: []string{"Wear", "Shirts"}, Confidence: shirts / (shirts + shoes)}
+		want := &category.Category{ID: "shirt", Label: "Shirts", Path: []string{"Wear", "Shirts"}, Level: 2, Confidence: shirts / (shirts + shoes)}
 		if math.Abs(res.Category.Confidence-want.Confidence) > 1e-9 {
 			t.Errorf("confidence %v, want %v", res.Category.Confidence, want.Confidence)
 		}

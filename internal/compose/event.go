@@ -61,7 +61,11 @@ func (c *Composer) event(w http.ResponseWriter, r *http.Request) error {
 
 // reply makes the category event of an answer.
 func (c *Composer) reply(in ce.Event, res category.Result, now time.Time) (ce.Event, error) {
-	out, err := event.New(event.TypeCategory, c.source, replyID(in, res), event.SchemaCategory, res)
+	typ := event.TypeCategory
+	if res.Review {
+		typ = event.TypeReview
+	}
+	out, err := event.New(typ, c.source, replyID(in, res), event.SchemaCategory, res)
 	if err != nil {
 		return out, err
 	}

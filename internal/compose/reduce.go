@@ -100,11 +100,33 @@ func (c *Composer) reduce(p Product, results []result) (category.Result, error) 
 		return out, err
 	}
 	out.Candidates = pooled[:min(max(candidates, p.Predictions), len(pooled))]
-	out.Category = &category.Category{Label: pooled[0].Label, Path: []string{pooled[0].Label}, Confidence: pooled[0].Probability}
-	if leaf, ok := c.spec.Taxonomy.Leaf(pooled[0].Label); ok {
-		out.Category.ID, out.Category.Path = leaf.ID, leaf.Path
-	}
+	out.Category = c.category(pooled)
+	out.Review = out.Category.Confidence < c.spec.Threshold
 	return out, nil
+}
+
+// category is the likeliest label of a distribution, in the taxonomy; where the
+// composition backs off, the deepest category that is sure enough, and where none
+// is, the likeliest root.
+func (c *Composer) category(pooled []prediction.Prediction) *category.Category {
+	top := pooled[0]
+	tree := c.spec.Taxonomy
+	if tree != nil && c.spec.Backoff != nil {
+		n, confidence, _ := tree.Answer(pooled, c.spec.Backoff)
+		out := &category.Category{ID: n.ID, Label: n.Label, Path: n.Path, Confidence: confidence, Level: n.Level, BackedOff: n.Label == ""}
+		if out.BackedOff {
+			out.Label = n.Name
+		}
+		if n.ID == "" {
+			out.Level = 0
+		}
+		return out
+	}
+	out := &category.Category{Label: top.Label, Path: []string{top.Label}, Confidence: top.Probability}
+	if leaf, ok := tree.Leaf(top.Label); ok {
+		out.ID, out.Path, out.Level = leaf.ID, leaf.Path, len(leaf.Path)
+	}
+	return out
 }
 
 // lacks says why there is no category, of which so many legs answered; nil

@@ -23,7 +23,7 @@ type rule struct {
 }
 
 // newRules readies the composition's rules, and the labels that each of the
-// taxonomy's names stands for: its own, or those of the leaves below it.
+// taxonomy's names and ids stands for: its own, or those of the leaves below it.
 func newRules(spec *composition.Composition) ([]rule, map[string][]string) {
 	if len(spec.Rules) == 0 {
 		return nil, nil
@@ -31,8 +31,7 @@ func newRules(spec *composition.Composition) ([]rule, map[string][]string) {
 	named := map[string][]string{}
 	if spec.Taxonomy != nil {
 		for _, label := range spec.Taxonomy.Labels() {
-			leaf, _ := spec.Taxonomy.Leaf(label)
-			names := append([]string{leaf.ID}, leaf.Path...)
+			names := append(spec.Taxonomy.Above(label), label)
 			slices.Sort(names)
 			for _, name := range slices.Compact(names) {
 				named[name] = append(named[name], label)
@@ -100,6 +99,9 @@ func (c *Composer) stated(prior *composition.Prior, p Product) []string {
 	text := p.Field(prior.From)
 	if text == "" {
 		return nil
+	}
+	if label, ok := prior.Labels[text]; ok {
+		return []string{label}
 	}
 	return labels(c.named, text)
 }

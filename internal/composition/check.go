@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"io/fs"
+	"maps"
 	"regexp"
 	"slices"
 	"time"
@@ -81,10 +82,10 @@ func read(doc value, b *beside) *Composition {
 	c := &Composition{Name: name(metadata("name"))}
 	c.Deadline = spec("deadline").duration(DefaultDeadline, time.Millisecond, MaxDeadline)
 	c.Margin = spec("margin").duration(min(DefaultMargin, c.Deadline/10), 0, c.Deadline/2)
+	c.taxonomy(spec("taxonomy"), b) // before what maps labels to it
 	c.legs(spec("legs"), b)
 	counted := len(c.Counted())
 	c.Quorum = spec("quorum").whole(1, 1, max(1, counted))
-	c.taxonomy(spec("taxonomy"), b)
 	c.reducer(spec("reducer"), b)
 	c.Threshold = spec("threshold").number(0, func(f float64) bool { return f > 0 && f <= 1 }, "a probability above 0, at most 1; leave it out to answer always")
 	c.rules(spec("rules"), b)
@@ -154,8 +155,7 @@ func (c *Composition) legs(v value, b *beside) {
 		}
 		l.Reads = readFields(f("reads"))
 		if labels := f("labels"); labels.there {
-			l.Labels, _ = labels.text()
-			b.read(labels)
+			l.Labels = c.labels(labels, b)
 		}
 		c.Legs, when = append(c.Legs, l), append(when, f("when"))
 	}
@@ -318,22 +318,50 @@ func (c *Composition) calibration(v value) {
 
 // taxonomy reads the name of a CSV file, or a mapping that says more.
 func (c *Composition) taxonomy(v value, b *beside) {
-	file := v
+	file, format := v, ""
 	if v.there && v.node.Kind != yaml.ScalarNode {
 		f := v.fields("file", "format", "backoff")
 		file = f("file")
 		file.missing("the taxonomy's file, such as taxonomy.csv")
-		f("format").oneOf("csv")
+		format = f("format").oneOf("csv", "heureka")
 		c.backoff(f("backoff"))
 	}
 	text, ok := b.read(file)
 	if !ok {
 		return
 	}
+	parse := taxonomy.Parse
+	if format == "heureka" {
+		parse = taxonomy.ParseHeureka
+	}
 	var err error
-	if c.Taxonomy, err = taxonomy.Parse(text); err != nil {
+	if c.Taxonomy, err = parse(text); err != nil {
 		file.wrong("%s: %v", file.node.Value, err)
 	}
+}
+
+// labels reads a map of labels, each to a label of the taxonomy.
+func (c *Composition) labels(v value, b *beside) map[string]string {
+	text, ok := b.read(v)
+	if !ok {
+		return nil
+	}
+	labels, err := taxonomy.ParseLabels(text)
+	if err != nil {
+		v.wrong("%s: %v", v.node.Value, err)
+	}
+	if c.Taxonomy == nil {
+		return labels
+	}
+	for _, from := range slices.Sorted(maps.Keys(labels)) {
+		to, ok := c.Taxonomy.Resolve(labels[from])
+		if !ok {
+			v.wrong("%s: %.80q stands for %.80q, which is neither a label of the taxonomy nor the id of a category without others below it", v.node.Value, from, labels[from])
+			break
+		}
+		labels[from] = to
+	}
+	return labels
 }
 
 func (c *Composition) backoff(v value) {
@@ -382,8 +410,7 @@ func (c *Composition) rules(v value, b *beside) {
 			rule.Prior = &Prior{From: readField(of("from")), Weight: of("weight").number(1, positive, fmt.Sprintf("a number above 0, at most %d", reduce.MaxWeight))}
 			of("from").missing("the product's field that names a category, such as attributes.category")
 			if labels := of("labels"); labels.there {
-				rule.Prior.Labels, _ = labels.text()
-				b.read(labels)
+				rule.Prior.Labels = c.labels(labels, b)
 			}
 		}
 		c.Rules = append(c.Rules, rule)

@@ -75,18 +75,18 @@ type Composition struct {
 // Leg is one leg of a composition.
 type Leg struct {
 	Name      string
-	Service   string        // empty: the variants
-	Variants  *Variants     // nil: the service
-	Namespace string        // empty: the composer's own
-	Weight    float64       // 0: of a shadow leg
-	Deadline  time.Duration // 0: the composition's
-	Required  bool          // without this leg's answer there is no category, unless it had nothing to read
-	Retries   int           // after the first try
-	Reads     []string      // the product's fields that it reads; nil: its first answer tells
-	When      *gate.Gate    // whether the leg is asked; nil: always
-	After     []int         // indices of the legs that its gate mentions: it waits for them
-	Shadow    bool          // asked and told of, never counted nor waited for
-	Labels    string        // the file that maps its labels to the taxonomy's; empty: they are equal
+	Service   string            // empty: the variants
+	Variants  *Variants         // nil: the service
+	Namespace string            // empty: the composer's own
+	Weight    float64           // 0: of a shadow leg
+	Deadline  time.Duration     // 0: the composition's
+	Required  bool              // without this leg's answer there is no category, unless it had nothing to read
+	Retries   int               // after the first try
+	Reads     []string          // the product's fields that it reads; nil: its first answer tells
+	When      *gate.Gate        // whether the leg is asked; nil: always
+	After     []int             // indices of the legs that its gate mentions: it waits for them
+	Shadow    bool              // asked and told of, never counted nor waited for
+	Labels    map[string]string // the taxonomy's label of each of its own that has another; nil: they are equal
 }
 
 // Services names the services of the leg: its one, or its GPU and its CPU one.
@@ -131,9 +131,9 @@ type Rule struct {
 
 // Prior takes the product's own category for an opinion.
 type Prior struct {
-	From   string  // the product's field, such as attributes.category
-	Weight float64 // above 0
-	Labels string  // the file that maps what the field says to labels; empty: they are equal
+	From   string            // the product's field, such as attributes.category
+	Weight float64           // above 0
+	Labels map[string]string // the taxonomy's label of what the field says; nil: it says labels, or names of categories
 }
 
 // Fusion is what the reducer is made of, as written.

@@ -37,6 +37,7 @@ const (
 	TypeProduct    = "dev.aisle.product.v1"
 	TypePrediction = "dev.aisle.prediction.v1"
 	TypeCategory   = "dev.aisle.category.v1"
+	TypeReview     = "dev.aisle.review.v1" // a category that is less sure than its composition wants: somebody should look
 	TypeScale      = "dev.aisle.scale.v1"  // sets bounds of a service
 	TypeScaled     = "dev.aisle.scaled.v1" // what that has led to
 )

@@ -75,7 +75,7 @@ func Spread(to []float64, leg []prediction.Prediction, index map[string]int) {
 func ordered(labels []string, p []float64) []prediction.Prediction {
 	out := make([]prediction.Prediction, len(labels))
 	for y, label := range labels {
-		out[y] = prediction.Prediction{Label: label, Probability: p[y]}
+		out[y] = prediction.Prediction{Label: label, Probability: min(p[y], 1)}
 	}
 	slices.SortFunc(out, func(a, b prediction.Prediction) int {
 		return cmp.Or(cmp.Compare(b.Probability, a.Probability), cmp.Compare(a.Label, b.Label))

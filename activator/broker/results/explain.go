@@ -121,7 +121,7 @@ func (r *Results) look(ctx context.Context, id string) (history, error) {
 						asked[ev.ID()] = true
 					}
 				}
-			case event.TypeCategory:
+			case event.TypeCategory, event.TypeReview:
 				if ev.ID() == id {
 					h.exact = &head
 				}

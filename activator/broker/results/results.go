@@ -93,16 +93,14 @@ func New(ending context.Context, store Store) *Results {
 // Follow answers with a stream of Server-Sent Events: id is the place after
 // which to resume, data the event in the JSON format of CloudEvents.
 //
-//	type=TYPE     events of this type; dev.aisle.category.v1 where there is none
+//	type=TYPE     events of this type; where there is none dev.aisle.category.v1
+//	              and dev.aisle.review.v1: the answers
 //	since=ID      those after this place; all that are kept where there is none
 //	follow=false  end with what is stored now
 //
 // The header Last-Event-ID outweighs since.
 func (r *Results) Follow(w http.ResponseWriter, req *http.Request) error {
 	want, since := req.FormValue("type"), req.Header.Get("Last-Event-ID")
-	if want == "" {
-		want = event.TypeCategory
-	}
 	if since == "" {
 		since = req.FormValue("since")
 	}
@@ -209,6 +207,11 @@ func oneLine(data []byte) string {
 	return strings.NewReplacer("\n", " ", "\r", " ").Replace(string(data))
 }
 
+// wanted is whether an event's type was asked for: no type asks for answers.
+func wanted(want, typ string) bool {
+	return typ == want || want == "" && (typ == event.TypeCategory || typ == event.TypeReview)
+}
+
 // read sends a Broker's events of a type.
 func (r *Results) read(ctx context.Context, broker string, from uint64, want string, follow bool, events chan<- found) {
 	send := func(f found) bool {
@@ -220,7 +223,7 @@ func (r *Results) read(ctx context.Context, broker string, from uint64, want str
 		}
 	}
 	for head, err := range r.store.Heads(ctx, broker, from, follow) {
-		if err == nil && head.Event.Type() != want {
+		if err == nil && !wanted(want, head.Event.Type()) {
 			continue
 		}
 		if err == nil {

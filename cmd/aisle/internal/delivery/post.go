@@ -318,7 +318,7 @@ func (p *Poster) answer(r reply) Answer {
 	if err != nil && r.accepted {
 		return Answer{Accepted: true}
 	}
-	if err != nil || ev.Type() != event.TypeCategory {
+	if err != nil || ev.Type() != event.TypeCategory && ev.Type() != event.TypeReview {
 		return Answer{Err: &fatal{fmt.Errorf("%s answers, but not with category events: is it the composer? (%w)", p.To, ErrUnreachable)}}
 	}
 	a := Answer{Event: ev, Wake: Wake(r.header)}

@@ -43,7 +43,7 @@ func New(spec *composition.Composition) (*Composer, error) {
 	for _, i := range c.counted {
 		l := spec.Legs[i]
 		switch {
-		case l.Labels != "":
+		case l.Labels != nil:
 			return nil, fmt.Errorf("leg %s of the composition %s maps its labels, and stored answers have them as they are after that: give the URL of a composer that runs it", l.Name, spec.Name)
 		case l.When != nil && beyond.MatchString(l.When.String()):
 			return nil, fmt.Errorf("the gate of leg %s is about the product, which stored answers do not hold: give the URL of a composer that runs the composition", l.Name)
