@@ -356,7 +356,7 @@ func (c *Composition) labels(v value, b *beside) map[string]string {
 	for _, from := range slices.Sorted(maps.Keys(labels)) {
 		to, ok := c.Taxonomy.Resolve(labels[from])
 		if !ok {
-			v.wrong("%s: %.80q stands for %.80q, which is neither a label of the taxonomy nor the id of a category without others below it", v.node.Value, from, labels[from])
+			v.wrong("%s: %.80s stands for %.80s, which is neither a label of the taxonomy nor the id of a category without others below it", v.node.Value, from, labels[from])
 			break
 		}
 		labels[from] = to
