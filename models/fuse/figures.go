@@ -138,7 +138,7 @@ func report(rows []seen, legs []*replay.Leg, choice fit.Choice, date string) str
 		}
 		column(name, fmt.Sprintf("%.4f", h.Accuracy), fmt.Sprintf("%.4f", h.Loss), strings.Join(temperatures, ", "))
 	}
-	fmt.Fprintf(&b, "\nThe stack (penalty %v) has a log-loss lower than logpool's by %.4f, standard error %.4f. By the rule of `aisle compose fit`, two standard errors, %s is the better. manifests/base ships logpool.\n\n", choice.Penalty, choice.Gain, choice.Error, choice.Best())
+	fmt.Fprintf(&b, "\nThe stack (penalty %v) has a log-loss lower than logpool's by %.4f, standard error %.4f. By the rule of `aisle compose fit` (a loss that is lower by two standard errors, and right no less often) %s is the better. manifests/base ships logpool.\n\n", choice.Penalty, choice.Gain, choice.Error, choice.Best())
 	for _, l := range legs {
 		fmt.Fprintf(&b, "- %s: %s\n", l.Package.Spec.Name, l.Package.Digest)
 	}
