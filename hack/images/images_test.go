@@ -234,9 +234,11 @@ func TestImages(t *testing.T) {
 	}
 }
 
-// Every new node pulls them before the first answer.
+// Every new node pulls them before the first answer. The goal for a classifier was
+// 15 MB, which it kept until it spoke the Open Inference Protocol, fetched pictures
+// over TLS and read them with libjpeg-turbo.
 func TestSizes(t *testing.T) {
-	for name, most := range map[string]int64{"aisle-classifier": 15_000_000, "aisle-composer": 10_000_000} {
+	for name, most := range map[string]int64{"aisle-classifier": 15_500_000, "aisle-composer": 10_000_000} {
 		if im := find(t, name); im.bytes > most {
 			t.Errorf("%s has %d bytes, compressed, want at most %d: what did it begin to link?", name, im.bytes, most)
 		}
