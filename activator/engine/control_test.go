@@ -262,6 +262,7 @@ func TestApplyTellsOfOneBroker(t *testing.T) {
 	}
 	apply("first")
 	_, version := c.store.List(objects.Brokers, "")
+	time.Sleep(time.Second + time.Millisecond) // conditions have seconds: the first's would have a new one
 	apply("second")
 	events, _, _, err := c.store.Since(version)
 	if err != nil {

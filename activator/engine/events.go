@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -151,12 +152,36 @@ func (v *events) show(store *objects.Store, typed []broker.Object, raw []*unstru
 			return err
 		}
 		o.SetResourceVersion(raw[i].GetResourceVersion())
+		keepTimes(o, raw[i])
 		if !equality.Semantic.DeepEqual(o, raw[i]) {
 			told = append(told, store.Put(o))
 		}
 	}
 	store.Show(told...) // another engine finds it out anew
 	return nil
+}
+
+// keepTimes gives each condition that says what it said before the time since
+// when it has said so: the broker finds a status out anew each time.
+func keepTimes(o, before *unstructured.Unstructured) {
+	const since = "lastTransitionTime"
+	now, _, _ := unstructured.NestedSlice(o.Object, "status", "conditions")
+	was, _, _ := unstructured.NestedSlice(before.Object, "status", "conditions")
+	for _, n := range now {
+		n := n.(map[string]any)
+		for _, w := range was {
+			w := maps.Clone(w.(map[string]any))
+			at := w[since]
+			w[since] = n[since]
+			if at != nil && equality.Semantic.DeepEqual(n, w) {
+				n[since] = at
+				break
+			}
+		}
+	}
+	if len(now) > 0 {
+		_ = unstructured.SetNestedSlice(o.Object, now, "status", "conditions") // it was one before
+	}
 }
 
 // open opens the broker and begins to run it.
