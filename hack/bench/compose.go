@@ -86,13 +86,22 @@ func composeCost(ctx context.Context, b *bench) (rows []row, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
+	before, err := cpuSeconds(composer.cmd.Process.Pid)
+	if err != nil {
+		return nil, err
+	}
 	all, err := w.closed(ctx, [][]byte{request(composer.address, "/category/predict", body)}, 5*time.Second)
 	if err != nil {
 		return nil, err
 	}
+	after, err := cpuSeconds(composer.cmd.Process.Pid)
+	if err != nil {
+		return nil, err
+	}
+	each := 1000 * (after - before) / float64(len(all.latencies))
 	return []row{
 		{"composer's own cost for a product, p50 / p99", fmt.Sprintf("%.2f / %.2f ms", own.quantile(0.5), own.quantile(0.99)), "≤ 0.3 / 1.5 ms"},
-		{"products/s, sender and trivial legs on the same cores", fmt.Sprintf("%.0f (the sender and the legs took %.2f cores)", all.rate, all.generator), "≥ 5,000"},
+		{"products/s, sender and trivial legs on the same cores", fmt.Sprintf("%.0f (the sender and the legs took %.2f cores, the composer %.2f ms of one for a product)", all.rate, all.generator, each), "≥ 5,000"},
 	}, nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,9 +51,17 @@ type Options struct {
 	Listening func(net.Addr)
 }
 
+// unscanned is how much memory a function holds and never touches, in bytes:
+// it takes no room, but the collector counts it as live, and first looks for
+// garbage when there is as much of that. A function keeps little for longer
+// than a request, so that without it the collector runs a hundred times a
+// second under load, and takes a tenth of the composer's time.
+const unscanned = 16 << 20
+
 // Run serves until ctx ends, then drains. It returns nil when all requests in
 // flight were answered within the grace period.
 func Run(ctx context.Context, o Options) error {
+	defer runtime.KeepAlive(make([]byte, unscanned))
 	log := o.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
