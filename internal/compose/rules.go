@@ -22,21 +22,15 @@ type rule struct {
 	forbidden map[string]bool // labels
 }
 
-// newRules readies the composition's rules, and the labels that each of the
-// taxonomy's names and ids stands for: its own, or those of the leaves below it.
+// newRules readies the composition's rules, and what the taxonomy's names stand
+// for.
 func newRules(spec *composition.Composition) ([]rule, map[string][]string) {
 	if len(spec.Rules) == 0 {
 		return nil, nil
 	}
-	named := map[string][]string{}
+	var named map[string][]string
 	if spec.Taxonomy != nil {
-		for _, label := range spec.Taxonomy.Labels() {
-			names := append(spec.Taxonomy.Above(label), label)
-			slices.Sort(names)
-			for _, name := range slices.Compact(names) {
-				named[name] = append(named[name], label)
-			}
-		}
+		named = spec.Taxonomy.Named()
 	}
 	out := make([]rule, len(spec.Rules))
 	for i, r := range spec.Rules {

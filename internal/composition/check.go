@@ -388,6 +388,10 @@ func (c *Composition) backoff(v value) {
 
 func (c *Composition) rules(v value, b *beside) {
 	seen, names := map[string]bool{}, c.names()
+	var categories map[string][]string
+	if c.Taxonomy != nil && v.there {
+		categories = c.Taxonomy.Named()
+	}
 	for _, item := range v.items(MaxRules) {
 		f := item.fields("name", "when", "forbid", "prior")
 		rule := Rule{Name: name(f("name")), When: expression(f("when"), names)}
@@ -400,6 +404,9 @@ func (c *Composition) rules(v value, b *beside) {
 		}
 		for _, category := range f("forbid").items(MaxForbidden) {
 			name, _ := category.text()
+			if categories != nil && categories[name] == nil {
+				category.wrong("%.80q is no label, name or id of the taxonomy: the rule would forbid nothing", name)
+			}
 			rule.Forbid = append(rule.Forbid, name)
 		}
 		if forbid := f("forbid"); forbid.there && len(rule.Forbid) == 0 {

@@ -125,7 +125,7 @@ func (c *Composition) Counted() []int {
 type Rule struct {
 	Name   string
 	When   *gate.Gate // whether it applies; nil: always
-	Forbid []string   // labels or ids of categories that cannot be the answer
+	Forbid []string   // labels, names or ids of categories that cannot be the answer
 	Prior  *Prior     // one more opinion, weighed like a leg's
 }
 

@@ -95,6 +95,7 @@ var bad = []struct {
 	{name: "taxonomy of another format", from: "format: csv", to: "format: xml", says: "spec.taxonomy.format"},
 	{name: "a rule without a name", from: "name: no-shoes-by-x, ", to: "", says: "spec.rules[0].name: it is missing"},
 	{name: "a rule that does nothing", from: ", forbid: [Shoes]", to: "", says: "spec.rules[0]: want either forbid"},
+	{name: "a rule about no category", from: "forbid: [Shoes]", to: "forbid: [Shoes, Shoos]", says: `spec.rules[0].forbid[1]: "Shoos" is no label, name or id of the taxonomy`, beyond: true},
 	{name: "a rule of no CEL", from: `product.brand == "X"`, to: "product.brnd == 1", says: "spec.rules[0].when: column", beyond: true},
 	{name: "a prior of nothing", from: "from: attributes.category", to: "from: colour", says: `spec.rules[1].prior.from: unknown field "colour"`},
 	{name: "two rules of a name", from: "name: sellers-own", to: "name: no-shoes-by-x", says: "is another rule's name too", beyond: true},

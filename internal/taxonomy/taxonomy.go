@@ -105,6 +105,20 @@ func (t *Tree) Above(label string) (all []string) {
 	return all
 }
 
+// Named gives what a name stands for: each label, name and id has the label,
+// or those of all categories below it.
+func (t *Tree) Named() map[string][]string {
+	named := map[string][]string{}
+	for _, label := range t.Labels() {
+		names := append(t.Above(label), label)
+		slices.Sort(names)
+		for _, name := range slices.Compact(names) {
+			named[name] = append(named[name], label)
+		}
+	}
+	return named
+}
+
 // Answer gives the deepest category that is sure enough, of a distribution over
 // labels: a category's probability is the sum of those of the labels below it.
 // thresholds are what each level wants, from the roots on, the last one of all
