@@ -261,8 +261,16 @@ func TestApplyTellsOfOneBroker(t *testing.T) {
 		}
 	}
 	apply("first")
+	first := c.store.Get(objects.Brokers.Key("default", "first")).(*unstructured.Unstructured).DeepCopy()
+	conditions, _, _ := unstructured.NestedSlice(first.Object, "status", "conditions")
+	for _, of := range conditions {
+		of.(map[string]any)["lastTransitionTime"] = "2026-01-01T00:00:00Z" // long ago
+	}
+	if err := unstructured.SetNestedSlice(first.Object, conditions, "status", "conditions"); err != nil {
+		t.Fatal(err)
+	}
+	c.store.Show(c.store.Put(first))
 	_, version := c.store.List(objects.Brokers, "")
-	time.Sleep(time.Second + time.Millisecond) // conditions have seconds: the first's would have a new one
 	apply("second")
 	events, _, _, err := c.store.Since(version)
 	if err != nil {
