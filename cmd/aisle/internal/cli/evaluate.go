@@ -22,7 +22,10 @@ type evaluateFlags struct {
 	masked     bool
 	output     string
 	plot, save string
+	backoff    bool
 	gate       gateFlags
+
+	composition string
 }
 
 func (a *app) evaluate() *cobra.Command {
@@ -59,14 +62,20 @@ only where another leg is less sure than a threshold, by the reducer of the
 composition, over the products that all legs answered; and the cheapest gate is
 named that is expected to lose at most --max-loss points of accuracy, by the
 probabilities of the answers themselves. What it does lose is measured beside
-that. Choose it on other products than it is measured on, with --chosen-on.`,
+that. Choose it on other products than it is measured on, with --chosen-on.
+
+With --backoff it is told what answering with the deepest category of the
+taxonomy that is sure enough would give, in place of a leaf or nothing: the
+lowest threshold at which 95 % (99 %) of the answers are right, how many
+products are answered then, and of which level.`,
 		Example: `  aisle evaluate products.csv
   aisle evaluate --mask -o json products.csv | jq .fused.accuracy
   aisle evaluate --plot curves.png --save answers.ndjson products.csv
   aisle evaluate --title productDisplayName --category articleType --attribute gender \
       --images images/ products.csv
   aisle evaluate --gate-sweep photo --max-loss 0.2 --plot gate.png answers.ndjson
-  aisle evaluate --gate-sweep photo --chosen-on validation.ndjson test.ndjson`,
+  aisle evaluate --gate-sweep photo --chosen-on validation.ndjson test.ndjson
+  aisle evaluate --backoff --plot curves.png answers.ndjson`,
 		Args: exactly(1, "one file, or - for standard input"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.checkAll(); err != nil {
@@ -79,6 +88,8 @@ that. Choose it on other products than it is measured on, with --chosen-on.`,
 	cmd.Flags().BoolVar(&f.masked, "mask", false, "remove the words of the class names from the titles")
 	cmd.Flags().StringVar(&f.plot, "plot", "", "draw the curves (with --gate-sweep, that of the gate) into this .png or .svg file")
 	cmd.Flags().StringVar(&f.save, "save", "", "keep the answers, with all that each leg predicts, in this file (NDJSON of category events)")
+	cmd.Flags().BoolVar(&f.backoff, "backoff", false, "measure answers that back off to a category of the composition's taxonomy that is sure enough")
+	cmd.Flags().StringVar(&f.composition, "composition", "", "with --gate-sweep or --backoff: a composition file (default: that of the composer that runs)")
 	f.gate.flags(cmd)
 	output(cmd, &f.output, "table", "json", "yaml")
 	return cmd
@@ -91,15 +102,21 @@ func (f *evaluateFlags) checkAll() error {
 	if f.plot != "" && !curves.Known(f.plot) {
 		return usagef("--plot %s: use a name that ends in .png or .svg", f.plot)
 	}
+	if f.composition != "" && f.gate.leg == "" && !f.backoff {
+		return usagef("--composition is for --gate-sweep LEG and --backoff")
+	}
 	return f.gate.check()
 }
 
 func (a *app) runEvaluate(cmd *cobra.Command, name string, f *evaluateFlags) error {
-	gate, err := a.gateSweep(cmd.Context(), &f.gate)
+	gate, err := a.gateSweep(cmd.Context(), &f.gate, f.composition)
 	if err != nil {
 		return err
 	}
 	t, e := newTally(), newEvaluation()
+	if e.back, err = a.backing(cmd.Context(), f.backoff, f.composition); err != nil {
+		return err
+	}
 	answers := isAnswers(name)
 	if answers {
 		err = a.evaluateAnswers(name, f, t, e, gate)
@@ -172,7 +189,9 @@ func (a *app) evaluateAnswers(name string, f *evaluateFlags, t *tally, e *evalua
 			return fmt.Errorf("%s: the answer about %s does not say which category is right; aisle evaluate --save FILE writes that with each", name, ans.ID)
 		}
 		t.add(delivery.Answer{Result: ans.Result})
-		e.add(ans.Truth, ans.Result)
+		if err := e.add(ans.Truth, ans.Result); err != nil {
+			return err
+		}
 		return gate.add(e, ans.Truth, ans.Result)
 	})
 	t.stop()
@@ -204,7 +223,7 @@ func (a *app) evaluateProducts(cmd *cobra.Command, name string, f *evaluateFlags
 		defer func() { err = errors.Join(err, file.Close()) }()
 		saved = file
 	}
-	f.distributions = f.save != "" || gate != nil
+	f.distributions = f.save != "" || gate != nil || f.backoff
 	return a.deliver(cmd, in, &f.fileFlags, edit, t, func(ans delivery.Answer) error {
 		if errors.Is(ans.Err, delivery.ErrNothing) && f.masked {
 			t.Failed-- // no failure: the mask took everything
@@ -214,7 +233,9 @@ func (a *app) evaluateProducts(cmd *cobra.Command, name string, f *evaluateFlags
 		if ans.Err != nil || ans.Accepted {
 			return nil
 		}
-		e.add(ans.Item.Category, ans.Result)
+		if err := e.add(ans.Item.Category, ans.Result); err != nil {
+			return err
+		}
 		if f.save != "" {
 			if err := stored.Write(saved, ans.Event, ans.Item.Category); err != nil {
 				return fmt.Errorf("save the answers: %w", err)

@@ -25,8 +25,8 @@ import (
 
 // gateFlags say which gate is swept.
 type gateFlags struct {
-	leg, on, chosenOn, composition string
-	maxLoss                        float64
+	leg, on, chosenOn string
+	maxLoss           float64
 }
 
 func (g *gateFlags) flags(cmd *cobra.Command) {
@@ -35,13 +35,12 @@ func (g *gateFlags) flags(cmd *cobra.Command) {
 	s.StringVar(&g.on, "gate-on", "", "the leg whose confidence and margin the gate looks at (default: the first one that is not gated)")
 	s.Float64Var(&g.maxLoss, "max-loss", 0.2, "with --gate-sweep: points of accuracy (of 100) that a gate is expected to lose at most")
 	s.StringVar(&g.chosenOn, "chosen-on", "", "with --gate-sweep: choose the thresholds on these stored answers, and report them on FILE")
-	s.StringVar(&g.composition, "composition", "", "with --gate-sweep: a composition file (default: that of the composer that runs)")
 }
 
 func (g *gateFlags) check() error {
 	switch {
-	case g.leg == "" && (g.on != "" || g.chosenOn != "" || g.composition != ""):
-		return usagef("--gate-on, --chosen-on and --composition are for --gate-sweep LEG")
+	case g.leg == "" && (g.on != "" || g.chosenOn != ""):
+		return usagef("--gate-on and --chosen-on are for --gate-sweep LEG")
 	case !(g.maxLoss >= 0 && g.maxLoss <= 100):
 		return usagef("--max-loss %v: use points of accuracy, from 0 to 100", g.maxLoss)
 	}
@@ -57,11 +56,11 @@ type sweeper struct {
 }
 
 // gateSweep is nil where no sweep is asked for.
-func (a *app) gateSweep(ctx context.Context, f *gateFlags) (*sweeper, error) {
+func (a *app) gateSweep(ctx context.Context, f *gateFlags, file string) (*sweeper, error) {
 	if f.leg == "" {
 		return nil, nil
 	}
-	spec, err := a.composition(ctx, f.composition)
+	spec, err := a.composition(ctx, file)
 	if err != nil {
 		return nil, err
 	}

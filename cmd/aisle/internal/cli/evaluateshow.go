@@ -60,6 +60,9 @@ func (a *app) showReport(r report, t *tally) {
 	screen.Write(a.out, columns, rows)
 	a.out.Printf("\nCoverage: the share that may be answered so that so many are right, and from which confidence on\n")
 	screen.Write(a.out, left("WHO", ">AT 95 %", "95 %", ">FROM", ">AT 99 %", "95 %", ">FROM"), covered)
+	if r.Backoff != nil {
+		a.showBackoff(r.Backoff)
+	}
 	if r.Stored {
 		a.out.Printf("\n%s\n", plural(t.Products, "stored answer"))
 	} else {
@@ -109,6 +112,21 @@ func (e *evaluation) figure(r report) curves.Figure {
 		add(leg, e.byLeg[leg], r.Legs[leg])
 	}
 	add("fused", e.fused, r.Fused)
+	if b := r.Backoff; b != nil {
+		label := "fused, backing off:"
+		for i, at := range b.At {
+			if i > 0 {
+				label += ","
+			}
+			share := 0.0
+			if at.Found != nil {
+				share = at.Found.Share
+			}
+			label += fmt.Sprintf(" %.3f answered at %g %% right", share, 100*at.Precision)
+		}
+		risk.Curves = append(risk.Curves, b.curve(len(f.Legend)))
+		f.Legend = append(f.Legend, label)
+	}
 	risk.YAxis = curves.Fit(0, highest)
 	risk.YAxis.Percent = true
 	risk.Levels = []curves.Level{{Y: 0.05, Text: "95 % right", Left: true}, {Y: 0.01, Text: "99 % right", Left: true}}

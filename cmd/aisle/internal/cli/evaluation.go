@@ -15,6 +15,7 @@ type evaluation struct {
 	byLeg   map[string][]score.Answer
 	fused   []score.Answer
 	empty   int
+	back    *backer
 
 	// The same over the products that every leg answered: there legs and
 	// fused can be compared.
@@ -36,14 +37,18 @@ func (e *evaluation) class(name string) int32 {
 	return c
 }
 
-// add takes an answer to a product whose category is truth.
-func (e *evaluation) add(truth string, r category.Result) {
-	c := r.Category
-	if c == nil {
-		return
+// add takes an answer to a product whose category is truth. Of one that backed
+// off it takes the likeliest label: the figures are of leaves.
+func (e *evaluation) add(truth string, r category.Result) error {
+	if r.Category == nil {
+		return nil
+	}
+	label, confidence := r.Category.Label, r.Category.Confidence
+	if r.Category.BackedOff && len(r.Candidates) > 0 {
+		label, confidence = r.Candidates[0].Label, r.Candidates[0].Probability
 	}
 	right := e.class(truth)
-	fused := score.Answer{Truth: right, Said: e.class(c.Label), Confidence: c.Confidence}
+	fused := score.Answer{Truth: right, Said: e.class(label), Confidence: confidence}
 	e.fused = append(e.fused, fused)
 	all := everyLegAnswered(r)
 	if all {
@@ -63,6 +68,7 @@ func (e *evaluation) add(truth string, r category.Result) {
 			e.allByLeg[l.Name] = append(e.allByLeg[l.Name], said)
 		}
 	}
+	return e.back.add(truth, r)
 }
 
 // everyLegAnswered is whether all legs that count did.
@@ -117,6 +123,7 @@ type report struct {
 	Complete   *complete          `json:"complete,omitempty"` // where not all legs answered all products
 	Confusions []confused         `json:"confusions"`         // of fused, the most frequent
 	Gate       *gateReport        `json:"gate,omitempty"`     // of --gate-sweep
+	Backoff    *backoffReport     `json:"backoff,omitempty"`  // of --backoff
 	Failures   []failure          `json:"failures,omitempty"`
 
 	order []string
@@ -151,6 +158,7 @@ func (e *evaluation) report(name string, masked bool, t *tally) report {
 			r.Complete.Legs[leg] = figuresOf(e.allByLeg[leg])
 		}
 	}
+	r.Backoff = e.back.report(r.Fused)
 	of := map[int32]int{}
 	for _, a := range e.fused {
 		of[a.Truth]++
