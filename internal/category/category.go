@@ -6,6 +6,7 @@ package category
 import (
 	"bytes"
 	_ "embed"
+	"encoding/json"
 	"time"
 
 	"aisle.dev/aisle/internal/prediction"
@@ -81,6 +82,9 @@ type Result struct {
 	Legs        []Leg                   `json:"legs"`                 // in the composition's order, every one of them
 	Composition Composition             `json:"composition"`
 	DurationMs  float64                 `json:"durationMs"` // the composer's own time for this product
+	// Product is what is to be looked at: in an event that asks for a review,
+	// without the bytes of its pictures. Its JSON is that of internal/product.
+	Product json.RawMessage `json:"product,omitempty"`
 }
 
 // Category is a node of the taxonomy and how sure the composition is of it.

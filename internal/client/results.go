@@ -21,12 +21,12 @@ type Result struct {
 	Data []byte // the event, in the JSON format of CloudEvents
 }
 
-// Results passes category events to each, oldest first: those after since, or
-// all that are kept where that is empty; with follow it goes on with those that
+// Results passes events to each, oldest first: category events, or those of the
+// types that are named; those after since, or all that are kept where that is empty; with follow it goes on with those that
 // come, until ctx ends. A connection that breaks is made again from where it
 // was.
-func (e *Engine) Results(ctx context.Context, since string, follow bool, each func(Result) error) error {
-	q := url.Values{"since": {since}, "follow": {strconv.FormatBool(follow)}}
+func (e *Engine) Results(ctx context.Context, since string, follow bool, each func(Result) error, types ...string) error {
+	q := url.Values{"type": types, "since": {since}, "follow": {strconv.FormatBool(follow)}}
 	last := ""
 	for first := true; ; first = false {
 		header := http.Header{"Accept": {"text/event-stream"}}

@@ -2,6 +2,8 @@ package compose
 
 import (
 	"cmp"
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"regexp"
 	"slices"
@@ -13,6 +15,7 @@ import (
 
 	"aisle.dev/aisle/internal/category"
 	"aisle.dev/aisle/internal/event"
+	"aisle.dev/aisle/internal/product"
 )
 
 // The extension attributes of a category event. Triggers can filter on them.
@@ -47,7 +50,7 @@ func (c *Composer) event(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	out, err := c.reply(in, res, time.Now())
+	out, err := c.reply(in, p, res, time.Now())
 	if err != nil {
 		return err
 	}
@@ -59,11 +62,15 @@ func (c *Composer) event(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// reply makes the category event of an answer.
-func (c *Composer) reply(in ce.Event, res category.Result, now time.Time) (ce.Event, error) {
+// reply makes the category event of an answer about p.
+func (c *Composer) reply(in ce.Event, p product.Product, res category.Result, now time.Time) (ce.Event, error) {
 	typ := event.TypeCategory
 	if res.Review {
 		typ = event.TypeReview
+		var err error
+		if res.Product, err = json.Marshal(p.Bare()); err != nil {
+			return ce.Event{}, fmt.Errorf("the product that is to be reviewed: %w", err)
+		}
 	}
 	out, err := event.New(typ, c.source, replyID(in, res), event.SchemaCategory, res)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"aisle.dev/aisle/internal/event"
 	"aisle.dev/aisle/internal/problem"
 	"aisle.dev/aisle/internal/product"
+	"aisle.dev/aisle/internal/review"
 	"aisle.dev/aisle/internal/serve"
 )
 
@@ -40,7 +41,7 @@ const bodyBudget = 32 << 20
 //	POST /v1/feeds                  a file of products (internal/feed) -> a BulkAnswer a line
 //	POST /                          a product event -> a category event
 //	GET  /                          what this composer is
-//	GET  /schemas/product.v1.json   and category.v1.json: the JSON Schemas
+//	GET  /schemas/product.v1.json   and the other JSON Schemas: category.v1, reviewed.v1, composition.v1alpha1
 //
 // Answers about products say in Server-Timing what they waited for the slowest
 // leg (legs) and what the composer itself took from the body's last byte to the
@@ -52,6 +53,7 @@ func (c *Composer) Handler() http.Handler {
 		"/":                    {http.MethodPost: c.limited(c.event), http.MethodGet: c.about},
 		product.SchemaPath:     {http.MethodGet: schema(product.Schema())},
 		category.SchemaPath:    {http.MethodGet: schema(category.Schema())},
+		review.SchemaPath:      {http.MethodGet: schema(review.Schema())},
 		composition.SchemaPath: {http.MethodGet: schema(composition.Schema())},
 	}
 	return problem.Handler(func(w http.ResponseWriter, r *http.Request) error {
@@ -251,7 +253,7 @@ func (c *Composer) about(w http.ResponseWriter, _ *http.Request) error {
 		"reducer":     map[string]any{"type": c.spec.Fusion.Type, "temperature": c.spec.Fusion.Pool.Temperature, "priorWeight": c.spec.Fusion.Pool.PriorWeight},
 		"legs":        legs,
 		"post":        map[string]string{"/category/predict": "a product as JSON, an array of them, or one a line as application/x-ndjson", "/v1/feeds": "a file of products: CSV, TSV, NDJSON or Heureka's XML; plain, gzip or zip", "/": "a CloudEvent of type " + event.TypeProduct},
-		"schemas":     []string{product.SchemaPath, category.SchemaPath, composition.SchemaPath},
+		"schemas":     []string{product.SchemaPath, category.SchemaPath, review.SchemaPath, composition.SchemaPath},
 	}
 	if c.file != nil {
 		if broken := c.file.broken.Load(); broken != nil {

@@ -209,7 +209,7 @@ func TestAShadowLeg(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if ev, err := w.reply(in, res, time.Now()); err != nil || ev.Extensions()[extFailed] != nil {
+					if ev, err := w.reply(in, both().Product, res, time.Now()); err != nil || ev.Extensions()[extFailed] != nil {
 						t.Errorf("%v %v", err, ev)
 					}
 				}

@@ -36,7 +36,7 @@ func TestSureness(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, c.text)
 				w.title.says = says("Shirts", c.title, "Shoes", 1-c.title)
-				rec := post(w.Handler(), "/", `{"id":"p1","title":"red shirt"}`, "Ce-Specversion", "1.0", "Ce-Id", "1", "Ce-Source", "/shop", "Ce-Type", event.TypeProduct)
+				rec := post(w.Handler(), "/", `{"id":"p1","title":"red shirt","images":[{"url":"https://shop.example/1.jpg"},{"data":"iVBORw0KGgo="}]}`, "Ce-Specversion", "1.0", "Ce-Id", "1", "Ce-Source", "/shop", "Ce-Type", event.TypeProduct)
 				ev, _, err := event.Decode(rec.Header(), rec.Body.Bytes())
 				if err != nil {
 					t.Fatalf("%d %s: %v", rec.Code, rec.Body, err)
@@ -49,9 +49,12 @@ func TestSureness(t *testing.T) {
 				if diff := cmp.Diff(&c.want, res.Category); diff != "" || len(res.Candidates) != 2 {
 					t.Errorf("%s%+v", diff, res.Candidates)
 				}
-				typ := event.TypeCategory
+				typ, shown := event.TypeCategory, ""
 				if c.review {
-					typ = event.TypeReview
+					typ, shown = event.TypeReview, `{"id":"p1","title":"red shirt","images":[{"url":"https://shop.example/1.jpg"}]}`
+				}
+				if string(res.Product) != shown {
+					t.Errorf("the product in it is %s, want %s", res.Product, shown)
 				}
 				if res.Review != c.review || ev.Type() != typ {
 					t.Errorf("review is %v, the event's type %s; want %v, %s", res.Review, ev.Type(), c.review, typ)

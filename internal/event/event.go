@@ -37,9 +37,10 @@ const (
 	TypeProduct    = "dev.aisle.product.v1"
 	TypePrediction = "dev.aisle.prediction.v1"
 	TypeCategory   = "dev.aisle.category.v1"
-	TypeReview     = "dev.aisle.review.v1" // a category that is less sure than its composition wants: somebody should look
-	TypeScale      = "dev.aisle.scale.v1"  // sets bounds of a service
-	TypeScaled     = "dev.aisle.scaled.v1" // what that has led to
+	TypeReview     = "dev.aisle.review.v1"   // a category that is less sure than its composition wants: somebody should look
+	TypeReviewed   = "dev.aisle.reviewed.v1" // what somebody decided about that
+	TypeScale      = "dev.aisle.scale.v1"    // sets bounds of a service
+	TypeScaled     = "dev.aisle.scaled.v1"   // what that has led to
 )
 
 // What dataschema says in an event of the type: the $id of the published
@@ -47,6 +48,7 @@ const (
 const (
 	SchemaProduct  = "https://aisle.dev/schemas/product.v1.json"
 	SchemaCategory = "https://aisle.dev/schemas/category.v1.json"
+	SchemaReviewed = "https://aisle.dev/schemas/reviewed.v1.json"
 )
 
 // Bounds of one event's attributes. The data is bounded by Read's max.

@@ -247,6 +247,12 @@ func (p Product) Only(fields []string) Product {
 	return q
 }
 
+// Bare returns the product without the bytes of its pictures; their URLs stay.
+func (p Product) Bare() Product {
+	p.Images = slices.DeleteFunc(slices.Clone(p.Images), func(i Image) bool { return i.URL == "" })
+	return p
+}
+
 // With returns the product with the text of a field, named as for [Product.Field],
 // replaced.
 func (p Product) With(name, text string) Product {

@@ -93,16 +93,21 @@ func New(ending context.Context, store Store) *Results {
 // Follow answers with a stream of Server-Sent Events: id is the place after
 // which to resume, data the event in the JSON format of CloudEvents.
 //
-//	type=TYPE     events of this type; where there is none dev.aisle.category.v1
-//	              and dev.aisle.review.v1: the answers
+//	type=TYPE     events of this type, which may be there several times; where
+//	              there is none dev.aisle.category.v1 and dev.aisle.review.v1:
+//	              the answers
 //	since=ID      those after this place; all that are kept where there is none
 //	follow=false  end with what is stored now
 //
 // The header Last-Event-ID outweighs since.
 func (r *Results) Follow(w http.ResponseWriter, req *http.Request) error {
-	want, since := req.FormValue("type"), req.Header.Get("Last-Event-ID")
+	since := req.Header.Get("Last-Event-ID")
 	if since == "" {
 		since = req.FormValue("since")
+	}
+	want := req.URL.Query()["type"]
+	if len(want) == 0 {
+		want = []string{event.TypeCategory, event.TypeReview}
 	}
 	follow := true
 	if s := req.FormValue("follow"); s != "" {
@@ -154,7 +159,7 @@ type found struct {
 
 // pass writes events until the reader has gone or there are other Brokers; if
 // changed is nil, until there are no more.
-func (r *Results) pass(ctx context.Context, out *stream, brokers []string, changed <-chan struct{}, after place, want string) error {
+func (r *Results) pass(ctx context.Context, out *stream, brokers []string, changed <-chan struct{}, after place, want []string) error {
 	follow := changed != nil
 	ctx, cancel := context.WithCancel(ctx)
 	events := make(chan found)
@@ -207,13 +212,8 @@ func oneLine(data []byte) string {
 	return strings.NewReplacer("\n", " ", "\r", " ").Replace(string(data))
 }
 
-// wanted is whether an event's type was asked for: no type asks for answers.
-func wanted(want, typ string) bool {
-	return typ == want || want == "" && (typ == event.TypeCategory || typ == event.TypeReview)
-}
-
-// read sends a Broker's events of a type.
-func (r *Results) read(ctx context.Context, broker string, from uint64, want string, follow bool, events chan<- found) {
+// read sends a Broker's events of some types.
+func (r *Results) read(ctx context.Context, broker string, from uint64, want []string, follow bool, events chan<- found) {
 	send := func(f found) bool {
 		select {
 		case events <- f:
@@ -223,7 +223,7 @@ func (r *Results) read(ctx context.Context, broker string, from uint64, want str
 		}
 	}
 	for head, err := range r.store.Heads(ctx, broker, from, follow) {
-		if err == nil && !wanted(want, head.Event.Type()) {
+		if err == nil && !slices.Contains(want, head.Event.Type()) {
 			continue
 		}
 		if err == nil {
