@@ -144,7 +144,7 @@ makes one category of their answers.`,
 			root.AddCommand(c)
 		}
 	}
-	add("products", a.classify(), a.send(), a.evaluate(), a.compare())
+	add("products", a.classify(), a.send(), a.review(), a.evaluate(), a.compare())
 	add("models", a.model(), a.compose(), a.serve())
 	add("running", a.up(), a.demo(), a.apply(), a.delete(), a.get(), a.describe(), a.logs(), a.version())
 	add("running", a.schedule(), a.scale(), a.cost(), a.audit(), a.token())

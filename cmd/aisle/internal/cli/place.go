@@ -251,7 +251,12 @@ func (a *app) target(ctx context.Context, to, service string) (target, error) {
 // serviceURL is the address of a service of this machine: at the engine that
 // runs, else where one runs by default.
 func (a *app) serviceURL(ctx context.Context, service string) *url.URL {
-	address := defaultAddress
+	return urlOf(service, cmp.Or(a.at.namespace, "default"), a.engineAddress(ctx))
+}
+
+// engineAddress is where the engine of this machine serves, or would by default.
+func (a *app) engineAddress(ctx context.Context) (address string) {
+	address = defaultAddress
 	if dir, err := a.engineDir(); err == nil {
 		if _, err := os.Stat(filepath.Join(dir, client.SocketName)); err == nil {
 			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -261,7 +266,7 @@ func (a *app) serviceURL(ctx context.Context, service string) *url.URL {
 			}
 		}
 	}
-	return urlOf(service, cmp.Or(a.at.namespace, "default"), address)
+	return address
 }
 
 func urlOf(service, namespace, address string) *url.URL {

@@ -181,6 +181,22 @@ func (p *Poster) Post(ctx context.Context, id, subject string, body []byte) Answ
 	return a
 }
 
+// PostEvent sends an event of any type to a broker, and returns once that has
+// taken it.
+func (p *Poster) PostEvent(ctx context.Context, ev ce.Event) error {
+	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
+	defer cancel()
+	header, body, err := event.Encode(ev, false)
+	if err != nil {
+		return err
+	}
+	r := p.exchange(ctx, header, body)
+	if r.err != nil {
+		return r.err
+	}
+	return p.answer(r).Err
+}
+
 // Ask posts JSON to a path below the address and returns the JSON answer and
 // its header. It tries again as Post does.
 func (p *Poster) Ask(ctx context.Context, path string, body []byte) ([]byte, http.Header, error) {

@@ -71,6 +71,18 @@ func Decode(line []byte) (Answer, error) {
 // Read passes a file's answers to each, in order. Name is the file's, for
 // errors, which say the line.
 func Read(r io.Reader, name string, each func(Answer) error) error {
+	return lines(r, name, Decode, each)
+}
+
+// Events passes a file's events to each as Read does, answers or not.
+func Events(r io.Reader, name string, each func(ce.Event) error) error {
+	return lines(r, name, func(line []byte) (ce.Event, error) {
+		ev, _, err := event.Decode(http.Header{"Content-Type": {"application/cloudevents+json"}}, line)
+		return ev, err
+	}, each)
+}
+
+func lines[T any](r io.Reader, name string, decode func([]byte) (T, error), each func(T) error) error {
 	in := bufio.NewScanner(r)
 	in.Buffer(make([]byte, 0, 64<<10), MaxLine)
 	for line := 1; in.Scan(); line++ {
@@ -78,7 +90,7 @@ func Read(r io.Reader, name string, each func(Answer) error) error {
 		if len(text) == 0 {
 			continue
 		}
-		a, err := Decode(text)
+		a, err := decode(text)
 		if err != nil {
 			return fmt.Errorf("%s, line %d: %w; want category events as `aisle evaluate --save FILE` writes them", name, line, err)
 		}
