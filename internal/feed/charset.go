@@ -49,7 +49,7 @@ var declared = regexp.MustCompile(`^\s*<\?xml[^>]*?\sencoding\s*=\s*["']([A-Za-z
 // charset from where that is worth a note: what it was told, a byte order mark,
 // an XML declaration, or, where no character beyond ASCII is UTF-8 in what is
 // there of the beginning, what the bytes look like.
-func decoded(name, charset string, in *bufio.Reader, head []byte) (out *bufio.Reader, note string, err error) {
+func decoded(name, charset string, in *bufio.Reader, head []byte) (out *bufio.Reader, read, note string, err error) {
 	bom := ""
 	for _, m := range []struct{ mark, charset string }{{"\xef\xbb\xbf", "utf-8"}, {"\xff\xfe", "utf-16le"}, {"\xfe\xff", "utf-16be"}} {
 		if bytes.HasPrefix(head, []byte(m.mark)) {
@@ -81,7 +81,7 @@ func decoded(name, charset string, in *bufio.Reader, head []byte) (out *bufio.Re
 	}
 	switch charset {
 	case "utf-8", "utf8", "us-ascii", "ascii":
-		return in, note, nil
+		return in, "utf-8", note, nil
 	case "latin1", "latin-1":
 		charset = "iso-8859-1"
 	case "latin2", "latin-2":
@@ -91,9 +91,9 @@ func decoded(name, charset string, in *bufio.Reader, head []byte) (out *bufio.Re
 	}
 	e, ok := charsets[charset]
 	if !ok {
-		return nil, "", fmt.Errorf("%s is in the charset %q, which is not read; convert it: iconv -f %s -t utf-8, or say another one (%s)", name, clip(charset), clip(charset), strings.Join(Charsets(), ", "))
+		return nil, "", "", fmt.Errorf("%s is in the charset %q, which is not read; convert it: iconv -f %s -t utf-8, or say another one (%s)", name, clip(charset), clip(charset), strings.Join(Charsets(), ", "))
 	}
-	return bufio.NewReaderSize(e.NewDecoder().Reader(io.Reader(in)), window), note, nil
+	return bufio.NewReaderSize(e.NewDecoder().Reader(io.Reader(in)), window), charset, note, nil
 }
 
 // guess tells UTF-8 from the charsets of one byte a character that shops of

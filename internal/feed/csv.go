@@ -19,6 +19,8 @@ type csvSource struct {
 	line   int // where the last good record begins
 	at     [fields]int
 	attrs  []attribute
+
+	mapping []Mapping
 }
 
 func newCSV(buf *bufio.Reader, head []byte, opts Options, format Format) (*csvSource, []string, error) {
@@ -54,7 +56,18 @@ func newCSV(buf *bufio.Reader, head []byte, opts Options, format Format) (*csvSo
 	s := &csvSource{name: opts.Name, r: r, bound: bound, header: len(header), line: 1}
 	var notes []string
 	s.at, s.attrs, notes, err = opts.Columns.resolve(opts.Name, header, opts)
-	return s, notes, err
+	if err != nil {
+		return nil, nil, err
+	}
+	for f, i := range s.at {
+		if i >= 0 {
+			s.mapping = append(s.mapping, fromColumn(field(f), header[i]))
+		}
+	}
+	for _, a := range s.attrs {
+		s.mapping = append(s.mapping, Mapping{"attributes." + a.name, header[a.column]})
+	}
+	return s, notes, nil
 }
 
 // sniff chooses the delimiter that the header has most of, outside quotes.

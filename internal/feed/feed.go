@@ -76,6 +76,7 @@ type Reader struct {
 	in     *counter
 	source source
 	n      int
+	layout Layout
 	notes  []string
 	ended  bool
 	seed   maphash.Seed
@@ -105,7 +106,7 @@ func (e *recordError) Unwrap() error { return e.err }
 func New(r io.Reader, opts Options) (*Reader, error) {
 	in := &counter{r: r}
 	fr := &Reader{opts: opts, in: in, seed: maphash.MakeSeed(), lines: map[uint64]int{}}
-	buf, err := unpacked(opts.Name, bufio.NewReaderSize(in, window))
+	buf, packed, err := unpacked(opts.Name, bufio.NewReaderSize(in, window))
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +117,7 @@ func New(r io.Reader, opts Options) (*Reader, error) {
 	if len(bytes.TrimSpace(head)) == 0 && err != nil {
 		return nil, fmt.Errorf("%s is empty; it should hold a header line and products, one JSON product a line, or XML", opts.Name)
 	}
-	buf, note, err := decoded(opts.Name, opts.Charset, buf, head)
+	buf, charset, note, err := decoded(opts.Name, opts.Charset, buf, head)
 	if err != nil {
 		return nil, err
 	}
@@ -154,6 +155,7 @@ func New(r io.Reader, opts Options) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
+	fr.layout = Layout{Packed: packed, Charset: charset, Format: format}
 	return fr, nil
 }
 

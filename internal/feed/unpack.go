@@ -17,26 +17,26 @@ import (
 // in a zip archive, which is read as it comes (a pipe has no end to look for a
 // directory at). Nothing is ever held of it but a window: how much comes out of
 // how little does not matter, since each record is bounded.
-func unpacked(name string, in *bufio.Reader) (*bufio.Reader, error) {
+func unpacked(name string, in *bufio.Reader) (out *bufio.Reader, packed string, err error) {
 	head, err := in.Peek(4)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("read %s: %w", name, err)
+		return nil, "", fmt.Errorf("read %s: %w", name, err)
 	}
 	switch {
 	case bytes.HasPrefix(head, []byte("\x1f\x8b")):
 		z, err := gzip.NewReader(in)
 		if err != nil {
-			return nil, fmt.Errorf("%s begins like gzip and is not: %w", name, err)
+			return nil, "", fmt.Errorf("%s begins like gzip and is not: %w", name, err)
 		}
-		return bufio.NewReaderSize(z, window), nil
+		return bufio.NewReaderSize(z, window), "gzip", nil
 	case bytes.HasPrefix(head, []byte("PK\x03\x04")):
 		z, err := unzip(in)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return nil, "", fmt.Errorf("%s: %w", name, err)
 		}
-		return bufio.NewReaderSize(z, window), nil
+		return bufio.NewReaderSize(z, window), "zip", nil
 	}
-	return in, nil
+	return in, "", nil
 }
 
 // What a member's header says, by APPNOTE.TXT 6.3.10, section 4.3.7.

@@ -125,7 +125,8 @@ type file struct {
 	name     string // for messages
 	size     int64  // -1: not known
 	pictures *feed.Pictures
-	stop     func() // ends a read that waits
+	state    *delivery.State // of a sending that can be resumed; or nil
+	stop     func()          // ends a read that waits
 	close    func() error
 }
 

@@ -22,6 +22,7 @@ import (
 
 	"aisle.dev/aisle/internal/category"
 	"aisle.dev/aisle/internal/feed"
+	"aisle.dev/aisle/internal/product"
 )
 
 // Records is where products come from: a *feed.Reader, or a list in memory.
@@ -191,20 +192,24 @@ func (b *buffers) trim() {
 	}
 }
 
-func (o *Options) deliver(ctx context.Context, buf *buffers, item feed.Item) Answer {
-	defer buf.trim()
-	start := time.Now()
+// Product is what would be sent for a record, or why nothing would.
+func (o *Options) Product(item feed.Item) (product.Product, error) {
+	return o.product(&buffers{}, &item)
+}
+
+// product is Product; its picture is in the buffers.
+func (o *Options) product(buf *buffers, item *feed.Item) (product.Product, error) {
 	if item.Err != nil {
-		return Answer{Item: item, Err: item.Err}
+		return product.Product{}, item.Err
 	}
 	if o.Edit != nil {
-		o.Edit(&item)
+		o.Edit(item)
 	}
 	p := item.Product
 	if o.Pictures != nil {
 		var err error
-		if buf.picture, err = o.Pictures.Append(buf.picture[:0], item); err != nil {
-			return Answer{Item: item, Err: err}
+		if buf.picture, err = o.Pictures.Append(buf.picture[:0], *item); err != nil {
+			return p, err
 		}
 		p = withPicture(p, buf.picture)
 	}
@@ -213,7 +218,17 @@ func (o *Options) deliver(ctx context.Context, buf *buffers, item feed.Item) Ans
 		err = ErrNothing
 	}
 	if err != nil {
-		return Answer{Item: item, Err: fmt.Errorf("line %d: %w", item.Line, err)}
+		return p, fmt.Errorf("line %d: %w", item.Line, err)
+	}
+	return p, nil
+}
+
+func (o *Options) deliver(ctx context.Context, buf *buffers, item feed.Item) Answer {
+	defer buf.trim()
+	start := time.Now()
+	p, err := o.product(buf, &item)
+	if err != nil {
+		return Answer{Item: item, Err: err}
 	}
 	body, err := AppendProduct(buf.body[:0], p)
 	if err != nil {

@@ -15,6 +15,7 @@ type Progress struct {
 	last   time.Time
 	drawn  bool
 	verb   string
+	from   float64 // how much was done before
 }
 
 // How often a line is drawn again, and how often one is written to a log.
@@ -27,6 +28,9 @@ const (
 func NewProgress(s Screen, now time.Time, verb string) *Progress {
 	return &Progress{screen: s, start: now, last: now, verb: verb}
 }
+
+// From says how much had been done before, which took none of the time.
+func (p *Progress) From(fraction float64) { p.from = max(0, fraction) }
 
 // Set says how many are done and failed by now. Fraction is how much of all
 // that is, or negative where that is not known.
@@ -64,7 +68,7 @@ func (p *Progress) line(now time.Time, done, failed int, fraction float64, width
 	if fraction <= 0 || fraction > 1 {
 		return text
 	}
-	eta := time.Duration(float64(elapsed) * (1 - fraction) / fraction)
+	eta := time.Duration(float64(elapsed) * (1 - fraction) / max(fraction-p.from, 1e-6))
 	text = fmt.Sprintf("%3.0f%%  %s, %v left", math.Floor(100*fraction), text, Short(eta))
 	if bar := min(30, width-Columns(text)-3); bar >= 8 {
 		full := int(fraction * float64(bar))
