@@ -9,8 +9,8 @@ import (
 
 	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"aisle.dev/aisle/internal/client"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // What a deleted Broker has left is told, waits for its return over restarts,
