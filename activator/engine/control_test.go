@@ -346,3 +346,32 @@ func TestUnsaved(t *testing.T) {
 		t.Errorf("the disk has %+v", rev.Status)
 	}
 }
+
+// An engine at another port says so of every Service, and writes none of them.
+func TestAnotherPort(t *testing.T) {
+	dir := t.TempDir()
+	c := controlling(t, dir, settings+"---"+oneService("1"))
+	defer c.stop()
+	proven(t, c)
+	key := objects.Services.Key("default", "one")
+	file := filepath.Join(dir, key.GroupResource().String(), "default", "one.json")
+	at := func(address string) (url, kept string) {
+		t.Helper()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.engine.version.Address = address
+		if err := c.follow(one); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.store.Get(key).(*servingv1.Service).Status.URL.String(), string(text)
+	}
+	_, before := at("127.0.0.1:8080")
+	url, after := at("127.0.0.1:9090")
+	if url != "http://one.default.localhost:9090" || after != before {
+		t.Errorf("it is at %s, and kept\n%s\nwhere there was\n%s", url, after, before)
+	}
+}

@@ -89,7 +89,11 @@ func (c *control) reconcile(name types.NamespacedName, next table) []objects.Cha
 		}
 	}
 	latest = s.revision(latest.Name)
-	if !equality.Semantic.DeepEqual(old, ks) {
+	switch {
+	case equality.Semantic.DeepEqual(old, ks):
+	case sameButURLs(old, ks): // each start says anew at which port it is
+		c.store.Show(c.store.Put(ks))
+	default:
 		changes = append(changes, c.store.Put(ks))
 	}
 	begun := c.staff(name, s, latest)
@@ -102,6 +106,17 @@ func (c *control) reconcile(name types.NamespacedName, next table) []objects.Cha
 	}
 	s.route(name, latest, next)
 	return changes
+}
+
+// sameButURLs is whether two states of a Service differ in where it is reached
+// alone.
+func sameButURLs(old, ks *servingv1.Service) bool {
+	old = old.DeepCopy()
+	old.Status.URL = ks.Status.URL
+	for i := range min(len(old.Status.Traffic), len(ks.Status.Traffic)) {
+		old.Status.Traffic[i].URL = ks.Status.Traffic[i].URL
+	}
+	return equality.Semantic.DeepEqual(old, ks)
 }
 
 // step is a roll-out's next one.
