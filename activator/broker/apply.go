@@ -21,6 +21,7 @@ type config struct {
 	replaced chan struct{} // closed when another one is in its place
 	brokers  map[types.NamespacedName]*stream
 	triggers map[types.NamespacedName]*trigger
+	orphans  map[[2]string]bool // stream and consumer of Triggers whose Broker is not there
 	pings    []*ping.Source
 }
 
@@ -46,13 +47,13 @@ func (b *Broker) brokers() map[types.NamespacedName]*stream { return b.config.Lo
 // nothing.
 //
 // A Trigger that is gone takes with it what it had yet to deliver. A Broker
-// that is gone keeps its events while some Trigger had yet to get them, for
-// Options.MaxAge, and has them again when it comes back.
+// that is gone keeps its events while some Trigger that is still there had yet
+// to get them, for Options.MaxAge, and has them again when it comes back.
 func (b *Broker) Apply(ctx context.Context, objects []Object) error {
 	b.apply.Lock()
 	defer b.apply.Unlock()
 	old := b.config.Load()
-	c := &config{replaced: make(chan struct{}), brokers: map[types.NamespacedName]*stream{}, triggers: map[types.NamespacedName]*trigger{}}
+	c := &config{replaced: make(chan struct{}), brokers: map[types.NamespacedName]*stream{}, triggers: map[types.NamespacedName]*trigger{}, orphans: map[[2]string]bool{}}
 	declared := map[types.NamespacedName]*eventingv1.Broker{}
 	for _, o := range objects {
 		if o, ok := o.(*eventingv1.Broker); ok {
@@ -73,6 +74,9 @@ func (b *Broker) Apply(ctx context.Context, objects []Object) error {
 			}
 			if t != nil {
 				c.triggers[t.name] = t
+			} else {
+				name := types.NamespacedName{Namespace: o.Namespace, Name: o.Name}
+				c.orphans[[2]string{streamOf(types.NamespacedName{Namespace: o.Namespace, Name: o.Spec.Broker}), consumerOf(name)}] = true
 			}
 		case *sourcesv1.PingSource:
 			source, err := openPing(o)

@@ -19,6 +19,7 @@ import (
 
 	"aisle.dev/aisle/internal/event"
 	"aisle.dev/aisle/internal/problem"
+	"aisle.dev/aisle/internal/serve"
 )
 
 // errorBody is how much of a failure's answer is kept: knativeerrordata holds
@@ -46,16 +47,20 @@ func (b *Broker) attempt(ctx context.Context, t *trigger, x *delivery) (_ ending
 
 	start := time.Now()
 	reply, o := b.post(ctx, t.subscriber, t.policy, x.ev)
+	defer reply.release()
 	took := time.Since(start)
 	if b.excuses(t, x, o) {
 		return turnedAway, 0, nil
 	}
 	var err error
+	if errors.Is(o.err, errNoRoom) { // that is not the subscriber's
+		o.err, err = nil, o.err
+	}
 	if reply != nil {
 		// Before the event counts as delivered: else a kill would lose it.
-		_ = eventingbroker.SetTTL(reply.Context, ttl)
-		hop(*reply)
-		err = b.accept(ctx, t.stream, []ce.Event{*reply}, nats.Header{
+		_ = eventingbroker.SetTTL(reply.event.Context, ttl)
+		hop(reply.event)
+		err = b.accept(ctx, t.stream, []ce.Event{reply.event}, nats.Header{
 			triggerHeader: {t.name.String()}, attemptHeader: {strconv.Itoa(x.attempt)}, causeHeader: {strconv.FormatUint(x.seq, 10)},
 		})
 		if err != nil && !retriable(problem.Status(err)) {
@@ -83,8 +88,25 @@ func (b *Broker) attempt(ctx context.Context, t *trigger, x *delivery) (_ ending
 	return settled, 0, nil
 }
 
-// post sends an event and reads the reply, if there is one.
-func (b *Broker) post(ctx context.Context, to target, p policy, ev ce.Event) (*ce.Event, outcome) {
+// reply is a subscriber's answer, and its room in memory until it is released.
+type reply struct {
+	event ce.Event
+	room  *serve.Share
+}
+
+func (r *reply) release() {
+	if r != nil {
+		r.room.Release()
+	}
+}
+
+// errNoRoom means that so many large replies were being stored that another
+// found no room within its Trigger's timeout.
+var errNoRoom = errors.New("too many large replies are being stored")
+
+// post sends an event and reads the reply, if there is one. The caller releases
+// it.
+func (b *Broker) post(ctx context.Context, to target, p policy, ev ce.Event) (*reply, outcome) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	h, body, err := event.Encode(ev, p.structured || inStructured(ev))
@@ -118,11 +140,14 @@ func (b *Broker) post(ctx context.Context, to target, p policy, ev ce.Event) (*c
 		return nil, outcome{status: resp.StatusCode, retryAfter: retryAfter(resp.Header, time.Now()), data: data, closed: closed,
 			err: fmt.Errorf("the subscriber answered %d: %.200s", resp.StatusCode, strings.TrimSpace(string(data)))}
 	}
-	reply, err := b.reply(resp)
-	if err != nil {
+	got, err := b.reply(ctx, resp)
+	switch {
+	case errors.Is(err, errNoRoom):
+		return nil, outcome{err: err}
+	case err != nil:
 		return nil, badReply(err)
 	}
-	return reply, outcome{status: resp.StatusCode}
+	return got, outcome{status: resp.StatusCode}
 }
 
 // badReply is the outcome where the reply is no event that can be stored:
@@ -131,14 +156,38 @@ func badReply(err error) outcome {
 	return outcome{status: http.StatusBadGateway, err: err, data: []byte(err.Error())}
 }
 
+// smallReply is what a reply may have without waiting for room, as is a request's
+// body; how many there are at once is bounded by the Triggers' places.
+const smallReply = 128 << 10
+
 // reply reads the event in a subscriber's answer; nil if it is empty.
-func (b *Broker) reply(resp *http.Response) (*ce.Event, error) {
+func (b *Broker) reply(ctx context.Context, resp *http.Response) (_ *reply, err error) {
 	max := b.opts.MaxEvent
 	isEvent := resp.Header.Get("Ce-Specversion") != "" || strings.HasPrefix(resp.Header.Get("Content-Type"), "application/cloudevents")
 	if !isEvent {
 		max = 0
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, max+1))
+	room := new(serve.Share)
+	defer func() {
+		if err != nil {
+			room.Release()
+		}
+	}()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, min(max+1, smallReply)))
+	if err == nil && len(body) == smallReply { // there is more
+		need := max
+		if resp.ContentLength >= 0 {
+			need = min(need, resp.ContentLength)
+		}
+		held, late := b.replies.Hold(ctx, need)
+		if late != nil {
+			return nil, errNoRoom
+		}
+		room = held
+		var rest []byte
+		rest, err = io.ReadAll(io.LimitReader(resp.Body, max+1-smallReply))
+		body = append(body, rest...)
+	}
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("the reply cannot be read: %w", err)
@@ -153,5 +202,6 @@ func (b *Broker) reply(resp *http.Response) (*ce.Event, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the reply: %w", err)
 	}
-	return &ev, nil
+	room.Keep(len(body))
+	return &reply{ev, room}, nil
 }

@@ -102,7 +102,8 @@ type Broker struct {
 	log      *slog.Logger
 	store    *store
 	metrics  *metrics
-	bodies   *serve.Budget
+	bodies   *serve.Budget // of requests at the ingress
+	replies  *serve.Budget // of subscribers' answers until they are stored
 	waiting  waiting
 	pings    *ping.Runner
 	standing sync.Map // types.NamespacedName of a Trigger whose events do not flow → standing
@@ -152,6 +153,7 @@ func Open(ctx context.Context, o Options) (*Broker, error) {
 	b := &Broker{
 		opts: o, log: o.Logger, store: st, metrics: m,
 		bodies:  serve.NewBudget(8 * o.MaxEvent),
+		replies: serve.NewBudget(8 * o.MaxEvent),
 		changed: make(chan struct{}, 1), told: make(chan struct{}, 1), trimNow: make(chan struct{}, 1),
 	}
 	b.waiting.report = o.Subscribers

@@ -109,7 +109,8 @@ func (b *Broker) toSink(ctx context.Context, t *trigger, dead ce.Event, ttl int3
 		_ = eventingbroker.SetTTL(dead.Context, ttl)
 		return false, b.Accept(ctx, t.sink.broker, dead)
 	}
-	_, o := b.post(ctx, *t.sink, t.policy, dead)
+	reply, o := b.post(ctx, *t.sink, t.policy, dead)
+	reply.release() // it goes nowhere
 	return o.err == nil, o.err
 }
 

@@ -33,7 +33,8 @@ func (b *Broker) sendPing(ctx context.Context, s *ping.Source, ev ce.Event) erro
 		return err
 	}
 	if to.broker.Name == "" {
-		_, o := b.post(ctx, to, policy{timeout: attemptTimeout}, ev)
+		reply, o := b.post(ctx, to, policy{timeout: attemptTimeout}, ev)
+		reply.release() // it goes nowhere
 		if o.err != nil && !retriable(o.status) {
 			return fmt.Errorf("%w: %w", ping.ErrRefused, o.err)
 		}

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"net/http"
 	"testing"
 	"time"
@@ -70,5 +71,49 @@ spec:
 	}
 	if last, _ := h.Last(shop); last != 9 {
 		t.Errorf("%d events are stored, want 9", last)
+	}
+}
+
+// Large replies share a bounded room in memory. One that finds none comes
+// again, is no failure of its subscriber, and does not hold up small ones.
+func TestRepliesBounded(t *testing.T) {
+	h := newHarness(t, Options{MaxEvent: 1 << 20}, shopBroker, triggerTo("sort", "  filter: {attributes: {type: test}}\n  delivery: {timeout: PT0.2S, retry: 0}"),
+		triggerTo("results", "  filter: {attributes: {type: answer}}"))
+	asked := make(chan string, 1000)
+	h.subscribe("sort"+host, func(w http.ResponseWriter, r *http.Request) {
+		ev, _, err := event.Read(w, r, 1<<20)
+		if err != nil {
+			t.Error(err)
+		}
+		ev.SetType("answer")
+		size := 100
+		if ev.ID() == "large" {
+			size = 1 << 19
+		}
+		_ = ev.SetData("text/plain", bytes.Repeat([]byte("x"), size))
+		_ = event.Write(w, ev, false)
+		asked <- ev.ID()
+	})
+	take, got := collect()
+	h.subscribe("results"+host, take)
+	others, err := h.replies.Hold(t.Context(), 8<<20) // all that there is
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.send("large")
+	for range 2 {
+		<-asked
+	}
+	h.send("small")
+	if ev := received(t, got); ev.ID() != "small" {
+		t.Errorf("%s came first", ev.ID())
+	}
+	others.Release()
+	if ev := received(t, got); ev.ID() != "large" || len(ev.Data()) != 1<<19 {
+		t.Errorf("got %s of %d bytes", ev.ID(), len(ev.Data()))
+	}
+	h.stop()
+	if _, err := h.replies.Hold(t.Context(), 8<<20); err != nil {
+		t.Errorf("room is not given back: %v", err)
 	}
 }

@@ -139,8 +139,8 @@ func TestApplyAgain(t *testing.T) {
 	if ev := received(t, fineGot); ev.ID() != "3" {
 		t.Errorf("got %v, which the changed filter does not take", ev)
 	}
-	// No Broker at all, and back again: what was not delivered is there.
-	apply()
+	// No Broker, and back again: what was not delivered is there.
+	apply(trigger, triggerTo("fine", "  filter: {attributes: {type: other}}"))
 	if resp := h.post("/default/shop", map[string]string{"Ce-Specversion": "1.0", "Ce-Id": "x", "Ce-Source": "/s", "Ce-Type": "t"}, ""); resp.StatusCode != 404 {
 		t.Errorf("a Broker that is gone: %d", resp.StatusCode)
 	}

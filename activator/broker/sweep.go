@@ -14,8 +14,8 @@ import (
 )
 
 // parked is what a Broker has left that is not declared any more: events that
-// its Triggers had yet to get. Nothing of it changes until the Broker comes
-// back or its time is over.
+// those of its Triggers that are still declared had yet to get. Nothing of it
+// changes until the Broker comes back, its Triggers go or its time is over.
 type parked struct {
 	broker  string // NAMESPACE/NAME
 	stream  string
@@ -56,6 +56,11 @@ func (b *Broker) sweep(ctx context.Context, c *config) error {
 	for name := range list.Name() {
 		if declared[name] {
 			errs = append(errs, b.sweepConsumers(ctx, name, wanted))
+			continue
+		}
+		// With its Trigger goes what a Trigger had yet to get, here too.
+		if err := b.sweepConsumers(ctx, name, c.orphans); err != nil {
+			errs = append(errs, err)
 			continue
 		}
 		p, err := b.park(ctx, name)

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
 
 	"aisle.dev/aisle/internal/client"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // What a deleted Broker has left is told, waits for its return over restarts,
@@ -49,7 +51,7 @@ func TestDeletedBroker(t *testing.T) {
 		t.Errorf("the Trigger says %v", c)
 	}
 	h.stop()
-	h.start()
+	h.start(trigger)
 	if again := left(1)[0]; !again.Until.Equal(first.Until) {
 		t.Errorf("until %v, and after a restart %v", first.Until, again.Until)
 	}
@@ -66,7 +68,7 @@ func TestDeletedBroker(t *testing.T) {
 	h.start(shopBroker, trigger)
 	h.subscribe("sort"+host, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	h.send("2")
-	if err := h.Apply(t.Context(), nil); err != nil {
+	if err := h.Apply(t.Context(), parse(t, trigger)); err != nil {
 		t.Fatal(err)
 	}
 	left(0)
@@ -83,10 +85,40 @@ func TestDeletedBroker(t *testing.T) {
 	h.subscribe("sort"+host, func(http.ResponseWriter, *http.Request) { asked <- true; <-goOn })
 	h.send("3")
 	<-asked
-	if err := h.Apply(t.Context(), nil); err != nil {
+	if err := h.Apply(t.Context(), parse(t, trigger)); err != nil {
 		t.Fatal(err)
 	}
 	left(1)
 	goOn <- true
 	left(0)
+}
+
+// A Broker that is deleted with its Triggers leaves nothing, in whichever order
+// they go.
+func TestDeletedWithTriggers(t *testing.T) {
+	trigger := triggerTo("sort", "")
+	for name, steps := range map[string][][]string{
+		"at once":        {{}},
+		"Broker first":   {{trigger}, {}},
+		"Triggers first": {{shopBroker}, {}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHarness(t, Options{Drain: time.Millisecond}, shopBroker, trigger)
+			asked := make(chan bool, 100)
+			h.subscribe("sort"+host, func(_ http.ResponseWriter, r *http.Request) {
+				asked <- true
+				<-r.Context().Done()
+			})
+			h.send("1")
+			<-asked
+			for _, manifests := range steps {
+				if err := h.Apply(t.Context(), parse(t, manifests...)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := h.Broker.store.js.Stream(t.Context(), streamOf(shop)); !errors.Is(err, jetstream.ErrStreamNotFound) {
+				t.Errorf("the Broker's stream is still there: %v", err)
+			}
+		})
+	}
 }

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"knative.dev/pkg/apis"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
 	"aisle.dev/aisle/activator/engine/access"
@@ -344,5 +345,63 @@ func TestUnsaved(t *testing.T) {
 	}
 	if rev := kept.Get(objects.Revisions.Key("default", "one-00001")).(*servingv1.Revision); !rev.IsReady() {
 		t.Errorf("the disk has %+v", rev.Status)
+	}
+}
+
+// An engine at another port says so of every Service, and writes none of them.
+func TestAnotherPort(t *testing.T) {
+	dir := t.TempDir()
+	c := controlling(t, dir, settings+"---"+oneService("1"))
+	defer c.stop()
+	proven(t, c)
+	key := objects.Services.Key("default", "one")
+	file := filepath.Join(dir, key.GroupResource().String(), "default", "one.json")
+	at := func(address string) (url, kept string) {
+		t.Helper()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.engine.version.Address = address
+		if err := c.follow(one); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.store.Get(key).(*servingv1.Service).Status.URL.String(), string(text)
+	}
+	_, before := at("127.0.0.1:8080")
+	url, after := at("127.0.0.1:9090")
+	if url != "http://one.default.localhost:9090" || after != before {
+		t.Errorf("it is at %s, and kept\n%s\nwhere there was\n%s", url, after, before)
+	}
+}
+
+// A Service whose revision the settings do not allow any more says so after a
+// restart, and serves again once they do.
+func TestSpoiltBySettings(t *testing.T) {
+	dir := t.TempDir()
+	limited := func(most string) string {
+		return strings.Replace(settings, `initial-scale: "0"}`, `initial-scale: "0", max-scale: "`+most+`"}`, 1)
+	}
+	bounded := "---" + strings.Replace(oneService("1"), "template: {", `template: {metadata: {annotations: {autoscaling.knative.dev/min-scale: "3"}}, `, 1)
+	for _, tt := range []struct {
+		most   string
+		status corev1.ConditionStatus
+		says   string
+	}{
+		{"0", corev1.ConditionUnknown, ""},
+		{"2", corev1.ConditionFalse, "revision one-00001 cannot run: scale revision default/one-00001: min-scale 3 is above max-scale 2; change the Service or config-autoscaler"},
+		{"4", corev1.ConditionUnknown, ""},
+	} {
+		c := controlling(t, dir, limited(tt.most)+bounded)
+		ready := c.store.Get(objects.Services.Key("default", "one")).(*servingv1.Service).Status.GetCondition(apis.ConditionReady)
+		if ready.Status != tt.status || !strings.Contains(ready.Message, tt.says) {
+			t.Errorf("max-scale %s: Ready is %+v", tt.most, ready)
+		}
+		if runs := c.services[one].running["one-00001"] != nil; runs == (tt.status == corev1.ConditionFalse) {
+			t.Errorf("max-scale %s: it runs: %v", tt.most, runs)
+		}
+		c.stop()
 	}
 }

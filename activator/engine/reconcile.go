@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -71,7 +72,11 @@ func (c *control) reconcile(name types.NamespacedName, next table) []objects.Cha
 	} else if s.plan == nil { // after a restart: what was routed last
 		s.plan = route.FromStatus(ks.Status.Traffic, func(r string) bool { return s.revision(r) != nil })
 	}
+	begun, spoilt := c.staff(name, s, latest)
 	c.engine.tell(ks, latest, ready, s.plan, err)
+	if spoilt != nil {
+		markSpoilt(ks, spoilt)
+	}
 	for _, gone := range s.collect(ks, latest, c.settings.GC, now) {
 		changes = append(changes, objects.Change{Key: objects.Revisions.Key(name.Namespace, gone)})
 		c.engine.metrics.forget(name.Namespace, gone)
@@ -89,10 +94,13 @@ func (c *control) reconcile(name types.NamespacedName, next table) []objects.Cha
 		}
 	}
 	latest = s.revision(latest.Name)
-	if !equality.Semantic.DeepEqual(old, ks) {
+	switch {
+	case equality.Semantic.DeepEqual(old, ks):
+	case sameButURLs(old, ks): // each start says anew at which port it is
+		c.store.Show(c.store.Put(ks))
+	default:
 		changes = append(changes, c.store.Put(ks))
 	}
-	begun := c.staff(name, s, latest)
 	c.bound(name, byRollout)
 	for _, r := range begun { // with the bounds that they are to have
 		c.launch(r)
@@ -102,6 +110,17 @@ func (c *control) reconcile(name types.NamespacedName, next table) []objects.Cha
 	}
 	s.route(name, latest, next)
 	return changes
+}
+
+// sameButURLs is whether two states of a Service differ in where it is reached
+// alone.
+func sameButURLs(old, ks *servingv1.Service) bool {
+	old = old.DeepCopy()
+	old.Status.URL = ks.Status.URL
+	for i := range min(len(old.Status.Traffic), len(ks.Status.Traffic)) {
+		old.Status.Traffic[i].URL = ks.Status.Traffic[i].URL
+	}
+	return equality.Semantic.DeepEqual(old, ks)
 }
 
 // step is a roll-out's next one.
@@ -182,9 +201,9 @@ func (s *service) collect(ks *servingv1.Service, latest *servingv1.Revision, cfg
 }
 
 // staff gives every revision that needs one a runner, and tells each whether a
-// request can come to it. It gives those that are to be launched.
-// REQUIRES: c.mu is held.
-func (c *control) staff(name types.NamespacedName, s *service, latest *servingv1.Revision) (begun []*revision) {
+// request can come to it. It gives those that are to be launched, and why one
+// cannot run. REQUIRES: c.mu is held.
+func (c *control) staff(name types.NamespacedName, s *service, latest *servingv1.Revision) (begun []*revision, spoilt error) {
 	needed := s.needed(latest.Name)
 	for _, n := range needed {
 		if s.running[n] != nil || c.stopped {
@@ -200,6 +219,7 @@ func (c *control) staff(name types.NamespacedName, s *service, latest *servingv1
 		r, err := c.engine.newRevision(c, s, rev, spec)
 		if err != nil {
 			c.engine.log.Error("a revision cannot run", "service", name.String(), "revision", n, "err", err)
+			spoilt = fmt.Errorf("revision %s cannot run: %w", n, err)
 			continue
 		}
 		s.running[n] = r
@@ -208,7 +228,7 @@ func (c *control) staff(name types.NamespacedName, s *service, latest *servingv1
 	for n, r := range s.running {
 		r.reach(slices.Contains(needed, n))
 	}
-	return begun
+	return begun, spoilt
 }
 
 // launch lets a runner run. REQUIRES: c.mu is held.

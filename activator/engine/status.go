@@ -225,6 +225,12 @@ func markMissing(routed *servingv1.RouteStatus, ks *servingv1.Service, m *route.
 	}
 }
 
+// markSpoilt says that a revision that requests go to cannot run: its
+// annotations are none that today's settings allow.
+func markSpoilt(ks *servingv1.Service, why error) {
+	ks.GetConditionSet().Manage(&ks.Status).MarkFalse(servingv1.ServiceConditionRoutesReady, "RevisionInvalid", "%v; change the Service or config-autoscaler", why)
+}
+
 // urlOf is where a service, or one of its tags, is reached.
 func (e *Engine) urlOf(ks *servingv1.Service, tag string) *apis.URL {
 	host := hostOf(ks.Namespace, ks.Name, tag)

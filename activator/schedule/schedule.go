@@ -95,6 +95,7 @@ type Window struct {
 	Name       string
 	Floor, Cap int // 0: none
 	Closed     bool
+	DayLong    bool // it starts within a day and ends at the same time of the next
 
 	of *Schedule
 	w  *window
@@ -105,7 +106,7 @@ func (s *Schedule) Windows() []Window {
 	all := make([]Window, len(s.windows))
 	for i := range s.windows {
 		w := &s.windows[i]
-		all[i] = Window{Name: w.name, Floor: w.floor, Cap: w.cap, Closed: w.closed, of: s, w: w}
+		all[i] = Window{Name: w.name, Floor: w.floor, Cap: w.cap, Closed: w.closed, DayLong: w.cron == nil && w.start > 0 && w.end == w.start+minutesOfDay, of: s, w: w}
 	}
 	return all
 }

@@ -178,15 +178,15 @@ func TestScaleAPI(t *testing.T) {
 	}
 	var did []string
 	for _, c := range all {
-		did = append(did, fmt.Sprintf("%s by %s: %s, %v to %v %s", c.Way, c.By, c.Did, c.Old, c.New, c.Reason))
+		did = append(did, fmt.Sprintf("%s by %s: %s, %v → %v %s", c.Way, c.By, c.Did, c.Old, c.New, c.Reason))
 	}
 	uid := fmt.Sprintf("socket by uid %d: ", os.Getuid())
-	want := []string{uid + "taken back by hand, 2..3 to 0..3 ", uid + "set by hand, 1..3 to 2..3 ", uid + "set by hand, 0..3 to 1..3 first"}
+	want := []string{uid + "taken back by hand, 2 to 3 → 0 to 3 ", uid + "set by hand, 1 to 3 → 2 to 3 ", uid + "set by hand, 0 to 3 → 1 to 3 first"}
 	if strings.Join(did, "\n") != strings.Join(want, "\n") {
 		t.Errorf("on record:\n%s\nwant\n%s", strings.Join(did, "\n"), strings.Join(want, "\n"))
 	}
 	out, said, err := aisle(t, e, "audit", "byhand")
-	if err != nil || !strings.Contains(out, "taken back by hand") || !strings.Contains(out, "2..3 → 0..3") {
+	if err != nil || !strings.Contains(out, "taken back by hand") || !strings.Contains(out, "2 to 3 → 0 to 3") {
 		t.Errorf("aisle audit: %v %s%s", err, out, said)
 	}
 	if err := e.stop(patience); err != nil {

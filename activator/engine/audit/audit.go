@@ -63,14 +63,18 @@ type Bounds struct {
 	Closed bool `json:"closed,omitempty"`
 }
 
+// String says how many pods a service may have: "1 to 4", "1 or more", "closed".
 func (b Bounds) String() string {
 	if b.Closed {
 		return "closed"
 	}
 	if b.Cap == 0 {
-		return fmt.Sprintf("%d..", b.Floor)
+		return fmt.Sprintf("%d or more", b.Floor)
 	}
-	return fmt.Sprintf("%d..%d", b.Floor, b.Cap)
+	if b.Floor == b.Cap {
+		return fmt.Sprint(b.Floor)
+	}
+	return fmt.Sprintf("%d to %d", b.Floor, b.Cap)
 }
 
 // Entry is one change.

@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"aisle.dev/aisle/cmd/aisle/internal/delivery"
 	"aisle.dev/aisle/cmd/aisle/internal/screen"
@@ -93,6 +94,22 @@ func (e *exit) Error() string {
 
 func (e *exit) Unwrap() error { return e.err }
 
+// flagError says what a flag takes where it was given something else.
+func flagError(err error) error {
+	wrong, ok := errors.AsType[*pflag.InvalidValueError](err)
+	if !ok {
+		return err
+	}
+	takes := map[string]string{
+		"bool": "true or false", "duration": "a duration such as 90s, 30m or 3h", "float64": "a number",
+		"int": "a whole number", "int32": "a whole number up to 2147483647", "int64": "a whole number", "uint64": "a whole number from 0",
+	}[wrong.GetFlag().Value.Type()]
+	if takes == "" {
+		return err
+	}
+	return fmt.Errorf("--%s %.40q: use %s", wrong.GetFlag().Name, wrong.GetValue(), takes)
+}
+
 // usagef is an error of the command line.
 func usagef(format string, args ...any) error { return &exit{Usage, fmt.Errorf(format, args...)} }
 
@@ -131,7 +148,7 @@ makes one category of their answers.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exit{Usage, err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exit{Usage, flagError(err)} })
 	root.PersistentFlags().StringVar(&a.dataDir, "data-dir", "", "the engine's folder (default $AISLE_DATA_DIR, else $XDG_STATE_HOME/aisle, else ~/.local/state/aisle)")
 	a.clusterFlags(root)
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)

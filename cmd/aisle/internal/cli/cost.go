@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/csv"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -13,10 +14,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"aisle.dev/aisle/cmd/aisle/internal/cost"
 	"aisle.dev/aisle/cmd/aisle/internal/screen"
 	"aisle.dev/aisle/internal/client"
+	"aisle.dev/aisle/internal/client/objects"
 	"aisle.dev/aisle/internal/client/prometheus"
 )
 
@@ -62,6 +65,9 @@ Prices are in a YAML file; docs/prices.yaml is an example.`,
 			}
 			u, err := a.usage(cmd.Context(), f.prometheus, from, to, args)
 			if err != nil {
+				return err
+			}
+			if err := a.knownServices(cmd.Context(), u, args); err != nil {
 				return err
 			}
 			r := cost.Of(u, prices, from.Format(time.DateOnly), to.Format(time.DateOnly))
@@ -140,7 +146,7 @@ func (a *app) usage(ctx context.Context, address string, from, to time.Time, nam
 	if address == "" && a.onCluster() {
 		return client.Usage{}, usagef("a cluster's usage is in its Prometheus: say where that is with --prometheus URL")
 	}
-	namespace, usual := a.at.namespace, cmp.Or(a.at.namespace, "default")
+	namespace := a.at.namespace
 	if a.at.all {
 		namespace = ""
 	}
@@ -149,17 +155,13 @@ func (a *app) usage(ctx context.Context, address string, from, to time.Time, nam
 		if err != nil {
 			return client.Usage{}, err
 		}
-		usual = c.Namespace()
 		if !a.at.all {
-			namespace = usual
+			namespace = c.Namespace()
 		}
 	}
-	wanted := make([]string, len(names))
-	for i, name := range names {
-		wanted[i] = name
-		if !strings.Contains(name, "/") {
-			wanted[i] = usual + "/" + name
-		}
+	wanted, err := a.fullNames(names)
+	if err != nil {
+		return client.Usage{}, err
 	}
 	if address == "" {
 		dir, err := a.engineDir()
@@ -184,6 +186,53 @@ func (a *app) usage(ctx context.Context, address string, from, to time.Time, nam
 		return namespace != "" && r.Namespace != namespace
 	})
 	return u, err
+}
+
+// fullNames are services as NAMESPACE/NAME.
+func (a *app) fullNames(names []string) ([]string, error) {
+	usual := cmp.Or(a.at.namespace, "default")
+	if a.onCluster() {
+		c, err := a.cluster()
+		if err != nil {
+			return nil, err
+		}
+		usual = c.Namespace()
+	}
+	full := make([]string, len(names))
+	for i, name := range names {
+		full[i] = name
+		if !strings.Contains(name, "/") {
+			full[i] = usual + "/" + name
+		}
+	}
+	return full, nil
+}
+
+// knownServices is an error where a service that was named used nothing on
+// these days, and is not there either.
+func (a *app) knownServices(ctx context.Context, u client.Usage, names []string) error {
+	wanted, err := a.fullNames(names)
+	if err != nil {
+		return err
+	}
+	for _, name := range wanted {
+		if slices.ContainsFunc(u.Rows, func(r client.UsageRow) bool { return r.Namespace+"/"+r.Service == name }) {
+			continue
+		}
+		p, err := a.place()
+		if err != nil {
+			return err
+		}
+		namespace, service, _ := strings.Cut(name, "/")
+		_, err = objects.Get[json.RawMessage](ctx, p.Objects(), objects.Service, namespace, service)
+		if apierrors.IsNotFound(err) {
+			return fmt.Errorf("there is no service %s, and no record of one on these days; see: aisle get services -A", name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // warnOfCost tells what is wrong with a report, apart from it.

@@ -192,7 +192,8 @@ func (a *app) showDescription(d client.Description, now func() time.Time) {
 			a.out.Printf("%-11s %s\n", name, screen.Clean(text))
 		}
 	}
-	line(strings.ToUpper(d.Kind[:1])+d.Kind[1:], d.Name)
+	kind, _ := objects.Named(d.Kind) // only what has been named so is described
+	line(kind.Name, d.Name)
 	line("Namespace", d.Namespace)
 	if s := d.Service; s != nil {
 		line("URL", s.URL)

@@ -119,8 +119,8 @@ func TestChangeRows(t *testing.T) {
 		got = append(got, strings.Join(cells, " | "))
 	}
 	want := []string{
-		"1m00s | shop/title | 0..4 → 2..4 | title-by-hand: set by hand | uid 0 (socket) | Fri 2026-11-27 21:00 UTC | a sale",
-		"1h00m | shop/photo | 1.. → closed | nights: night begins | clock | - | -",
+		"1m00s | shop/title | 0 to 4 → 2 to 4 | title-by-hand: set by hand | uid 0 (socket) | Fri 2026-11-27 21:00 UTC | a sale",
+		"1h00m | shop/photo | 1 or more → closed | nights: night begins | clock | - | -",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

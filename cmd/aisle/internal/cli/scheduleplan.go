@@ -150,14 +150,15 @@ func (a *app) showPlan(p plan.Plan, format string) error {
 		p.Chart(a.out)
 		return nil
 	}
+	// A span lasts until the next one begins, and the last to the end of the range.
 	var rows [][]screen.Cell
 	for _, s := range p.Services {
 		for _, span := range s.Spans {
-			rows = append(rows, []screen.Cell{{Text: s.FullName(), Colour: screen.Bold}, {Text: moment(span.From)}, {Text: moment(span.To)},
-				{Text: fmt.Sprint(span.Floor)}, limit(span.Cap), {Text: plan.Notes(span)}, {Text: plan.Reasons(span)}})
+			rows = append(rows, []screen.Cell{{Text: s.FullName(), Colour: screen.Bold}, {Text: moment(span.From)},
+				{Text: fmt.Sprint(span.Floor)}, limit(span.Cap), {Text: plan.Notes(span)}, {Text: plan.Windows(span)}})
 		}
 	}
-	screen.Write(a.out, left("SERVICE", "FROM", "TO", ">FLOOR", ">CAP", "NOTE", "WHY"), rows)
+	screen.Write(a.out, left("SERVICE", "FROM", ">FLOOR", ">CAP", "NOTE", "WINDOWS"), rows)
 	for _, c := range p.Clock {
 		a.out.Printf("\nThe clock of %s is changed by %+g h on %s.", c.TimeZone, c.Hours, moment(c.At))
 	}

@@ -52,6 +52,9 @@ func (s Service) lint(limits Limits, knowsServices bool, now time.Time) (all []F
 				say(of.Name(), w.Name, "it never begins again: no date is left for it")
 				continue
 			}
+			if w.DayLong {
+				say(of.Name(), w.Name, "it starts and ends at the same time of day, so it holds for 24 hours; is another end meant?")
+			}
 			switch {
 			case w.Floor > 0 && s.Base.Max > 0 && w.Floor > s.Base.Max:
 				say(of.Name(), w.Name, "its floor of %d can never be met: the service's own max-scale is %d", w.Floor, s.Base.Max)

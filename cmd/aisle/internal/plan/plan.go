@@ -170,16 +170,14 @@ func (p PlannedService) FullName() string {
 	return p.Namespace + "/" + p.Name
 }
 
-// Reasons are the names of the windows that hold in a span.
+// Reasons are the names of what holds in a span: windows, those that hold early
+// said so, and the service's own bounds.
 func Reasons(s schedule.Span) string {
 	var all []string
 	for _, w := range s.Why {
-		name := w.Schedule
-		switch {
-		case name == "":
+		name := windowName(w)
+		if name == "" {
 			name = "the service's own"
-		case w.Window != "":
-			name += ": " + w.Window
 		}
 		if w.Early {
 			name += " (early)"
@@ -187,6 +185,25 @@ func Reasons(s schedule.Span) string {
 		all = append(all, name)
 	}
 	return strings.Join(all, ", ")
+}
+
+// Windows are the names of the windows that hold in a span.
+func Windows(s schedule.Span) string {
+	var all []string
+	for _, w := range s.Why {
+		if w.Schedule != "" {
+			all = append(all, windowName(w))
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+// windowName is empty for the service's own bounds.
+func windowName(w schedule.Why) string {
+	if w.Window == "" {
+		return w.Schedule
+	}
+	return w.Schedule + ": " + w.Window
 }
 
 // Notes are what there is to know of a span besides floor and cap.
