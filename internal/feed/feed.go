@@ -29,7 +29,7 @@ import (
 const MaxRecord = 4 << 20
 
 // maxIDs bounds how many ids are remembered to find one that occurs twice.
-const maxIDs = 2 << 20
+const maxIDs = 1 << 20
 
 // Format is how a file is written.
 type Format string
