@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/x509"
+	"encoding/xml"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -21,6 +24,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"aisle.dev/aisle/cmd/aisle/internal/composertest"
+	"aisle.dev/aisle/cmd/aisle/internal/stored"
 	"aisle.dev/aisle/internal/client"
 	"aisle.dev/aisle/internal/client/knative/knativetest"
 )
@@ -61,13 +65,15 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup:               setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":   exits,
-			"arrived": arrived,
-			"bytes":   writeBytes,
-			"huge":    writeHuge,
-			"serving": serving,
-			"mapped":  mapped,
-			"until":   until,
+			"exits":    exits,
+			"arrived":  arrived,
+			"bytes":    writeBytes,
+			"huge":     writeHuge,
+			"serving":  serving,
+			"mapped":   mapped,
+			"until":    until,
+			"heureka":  writeHeureka,
+			"answered": answered,
 		},
 		Condition: func(cond string) (bool, error) {
 			if cond != "built" {
@@ -259,4 +265,52 @@ func writeHuge(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: huge FILE")
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte("title\n"+strings.Repeat("x", 1<<20)+"\nA shirt\n"), 0o600))
+}
+
+// heureka N FILE: writes a feed of N items as Heureka has them, with everything
+// that its reader takes; every 10,000th has no title.
+func writeHeureka(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: heureka N FILE")
+	}
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	titles := []string{"Pánské tričko &amp; T-shirt", "Women Silver Wrist Watch", "<![CDATA[Black <b>Leather</b> Wallet]]>", "Blue Running Shoes", "Denim Jeans &#353;ed&#233;"}
+	file, err := os.Create(ts.MkAbs(args[1]))
+	ts.Check(err)
+	w := bufio.NewWriter(file)
+	fmt.Fprint(w, xml.Header, "<SHOP>\n")
+	for i := 1; i <= n; i++ {
+		title := fmt.Sprintf("<PRODUCTNAME>%s %d</PRODUCTNAME>", titles[i%len(titles)], i)
+		if i%10_000 == 0 {
+			title = ""
+		}
+		fmt.Fprintf(w, "<SHOPITEM><ITEM_ID>%d</ITEM_ID>%s<CATEGORYTEXT>Móda | Oblečení</CATEGORYTEXT><EAN>%013d</EAN><PARAM><PARAM_NAME>gender</PARAM_NAME><VAL>Men</VAL></PARAM></SHOPITEM>\n", i, title, i)
+	}
+	fmt.Fprint(w, "</SHOP>\n")
+	ts.Check(errors.Join(w.Flush(), file.Close()))
+}
+
+// answered N EXTRA FILE: the file has a category event of each of N products, and
+// of at most EXTRA of them another one.
+func answered(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: answered N EXTRA FILE")
+	}
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	extra, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	file, err := os.Open(ts.MkAbs(args[2]))
+	ts.Check(err)
+	defer file.Close()
+	seen, lines := map[string]bool{}, 0
+	ts.Check(stored.Read(file, args[2], func(a stored.Answer) error {
+		lines++
+		seen[a.ID] = true
+		return nil
+	}))
+	if len(seen) != n || lines > n+extra {
+		ts.Fatalf("%d lines about %d products: want %d, and at most %d of them twice", lines, len(seen), n, extra)
+	}
 }
