@@ -31,7 +31,7 @@ func onRecord(t *testing.T, c *control) []string {
 		if !e.Until.IsZero() {
 			until = e.Until.Format("15:04")
 		}
-		lines = append(lines, fmt.Sprintf("%s %s by %s: %s: %s: %v to %v until %s", e.Time.Format("Mon 15:04"), e.Way, e.By, e.Schedule, e.Did, e.Old, e.New, until))
+		lines = append(lines, fmt.Sprintf("%s %s by %s: %s: %s: %v → %v until %s", e.Time.Format("Mon 15:04"), e.Way, e.By, e.Schedule, e.Did, e.Old, e.New, until))
 	}
 	return lines
 }
@@ -65,13 +65,13 @@ func TestChangesAreOnRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"Mon 07:00 socket by uid 7: hours: applied: 0.. to 0.. until -",
-		"Mon 08:30 clock by : hours: office begins: 0.. to 2..4 until 18:00",
-		"Mon 08:30 tcp by ci: one-by-hand: set by hand: 2..4 to 3..4 until 09:30",
-		"Mon 09:45 clock by : one-by-hand: always ends: 3..4 to 2..4 until -",
-		"Mon 18:30 clock by : hours: office ends: 2..4 to 0.. until -",
-		"Tue 12:00 start by : : changed since an engine ran last: 0.. to 2..4 until -",
-		"Tue 12:00 socket by uid 7: hours: deleted: 2..4 to 0.. until -",
+		"Mon 07:00 socket by uid 7: hours: applied: 0 or more → 0 or more until -",
+		"Mon 08:30 clock by : hours: office begins: 0 or more → 2 to 4 until 18:00",
+		"Mon 08:30 tcp by ci: one-by-hand: set by hand: 2 to 4 → 3 to 4 until 09:30",
+		"Mon 09:45 clock by : one-by-hand: always ends: 3 to 4 → 2 to 4 until -",
+		"Mon 18:30 clock by : hours: office ends: 2 to 4 → 0 or more until -",
+		"Tue 12:00 start by : : changed since an engine ran last: 0 or more → 2 to 4 until -",
+		"Tue 12:00 socket by uid 7: hours: deleted: 2 to 4 → 0 or more until -",
 	}
 	if diff := cmp.Diff(want, onRecord(t, again)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

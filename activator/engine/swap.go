@@ -7,6 +7,7 @@ import (
 
 	"aisle.dev/aisle/activator/engine/objects"
 	"aisle.dev/aisle/activator/engine/slots"
+	"aisle.dev/aisle/activator/scale"
 	"aisle.dev/aisle/internal/manifest"
 )
 
@@ -73,10 +74,12 @@ func (c *control) swapped(r *revision) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, o := range r.givers {
-		o.yield("")
-		if !o.isReachable() { // the Service may have been changed meanwhile
-			o.lane.Refuse(errMoved)
+		if o.isReachable() { // the Service has been changed meanwhile
+			o.yield("")
+			continue
 		}
+		c.rest(o)
+		o.lane.Refuse(errMoved)
 	}
 	r.givers = nil
 }
@@ -92,14 +95,28 @@ func (c *control) swapBack(r *revision, claim *slots.Claim) {
 		case s == nil: // nobody would give the claim up
 		case o.isReachable():
 			o.comeBack(claim)
-		default: // one that was replaced before: it starts no pod for the GPUs
-			o.yield("")
+		default: // one that was replaced before
+			c.rest(o)
 		}
 	}
 	if len(r.givers) > 0 {
 		c.engine.log.Warn("GPUs are swapped back", "service", r.service, "from", r.name)
 	}
 	r.givers = nil
+}
+
+// rest ends the yield of a revision that requests do not go to any more. Its
+// decider would want the pods of before until its window is over, and they would
+// stand in line for the GPUs before those of the revision that is to have them.
+// REQUIRES: c.mu is held.
+func (c *control) rest(r *revision) {
+	d, err := scale.New(r.scaled(true), c.deciders)
+	if err == nil {
+		r.retune(d)
+	} else {
+		c.engine.log.Error("a revision keeps its old settings", "service", r.service, "revision", r.name, "err", err)
+	}
+	r.yield("")
 }
 
 // waiting is the claim of the revision's first Pending pod, or nil.

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"aisle.dev/aisle/internal/scaling"
 )
 
 // gpusDir has the services of this file. On a cluster NVIDIA's device plug-in
@@ -71,6 +73,12 @@ func TestPendingForAGPU(t *testing.T) {
 // onGPU deploys a service of a test's own whose pods need a GPU.
 func onGPU(t *testing.T, k *api, name, rollout string, env map[string]string) {
 	t.Helper()
+	onGPUs(t, k, name, rollout, "1", env)
+}
+
+// onGPUs does so with a max-scale.
+func onGPUs(t *testing.T, k *api, name, rollout, most string, env map[string]string) {
+	t.Helper()
 	type object = map[string]any
 	vars := []any{}
 	for k, v := range env {
@@ -83,7 +91,7 @@ func onGPU(t *testing.T, k *api, name, rollout string, env map[string]string) {
 	err := k.apply(t.Context(), []object{{
 		"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": object{"name": name, "annotations": annotations},
 		"spec": object{"template": object{
-			"metadata": object{"annotations": object{"autoscaling.knative.dev/min-scale": "1", "autoscaling.knative.dev/max-scale": "1"}},
+			"metadata": object{"annotations": object{"autoscaling.knative.dev/min-scale": "1", "autoscaling.knative.dev/max-scale": most}},
 			"spec": object{"timeoutSeconds": 60, "containers": []any{object{
 				"image": k.image, "env": vars, "readinessProbe": object{"httpGet": object{"path": "/readyz"}},
 				"resources": object{"limits": object{"nvidia.com/gpu": "1"}},
@@ -164,5 +172,58 @@ func TestGPUSwap(t *testing.T) {
 	}
 	if log := e.log.String(); !strings.Contains(log, "GPUs are swapped back") {
 		t.Error("the GPU was never swapped back")
+	}
+}
+
+// A schedule's floor above the GPUs leaves a pod Pending; a swap, and one that
+// is taken back, go on all the same, the floor follows the requests, and
+// without the schedule no pod is left waiting.
+func TestGPUSwapUnderASchedule(t *testing.T) {
+	t.Parallel()
+	engineOnly(t, shared, "a scheduler does it there")
+	e := newEngine(t, "", podsDir, "GPU-7")
+	p, k, c := &clocked{place: e, t: t}, e.objects(), call(t, e)
+	holds := func(revision string, waiting int) {
+		t.Helper()
+		await(t, fmt.Sprintf("one pod of %s, and %d that waits", revision, waiting), func() string {
+			all := pods(t, e, "floored")
+			pending := 0
+			for _, pod := range all {
+				if pod.Phase == "Pending" && pod.Revision == revision {
+					pending++
+				}
+			}
+			if len(all) != 1+waiting || pending != waiting {
+				return fmt.Sprintf("%+v", all)
+			}
+			return ""
+		})
+	}
+	onGPUs(t, k, "floored", "swap", "2", map[string]string{"VERSION": "1"})
+	awaitObserved(t, k, "floored", "floored-00001")
+	p.schedule("floored", scaling.Spec{Service: "floored", Windows: []scaling.Window{{Hold: floor(2)}}})
+	holds("floored-00001", 1)
+	onGPUs(t, k, "floored", "swap", "2", map[string]string{"VERSION": "2"})
+	awaitObserved(t, k, "floored", "floored-00002")
+	p.awaitStatus("floored", "of the new revision", func(s scaling.Status) bool { return s.Revision == "floored-00002" })
+	holds("floored-00002", 1)
+	onGPUs(t, k, "floored", "swap", "2", map[string]string{"VERSION": "3", "EXIT_AT_START": "7"})
+	awaitUnready(t, k, "floored", "leaving as told")
+	if r := revisionOf(t, c, "floored"); r != "floored-00002" {
+		t.Errorf("%s answered", r)
+	}
+	if err := k.remove(t.Context(), scaling.Kind, "floored", ""); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "no pod to wait", func() string {
+		for _, pod := range pods(t, e, "floored") {
+			if pod.Phase == "Pending" && pod.Revision == "floored-00002" {
+				return fmt.Sprintf("%+v", pod)
+			}
+		}
+		return ""
+	})
+	if r := revisionOf(t, c, "floored"); r != "floored-00002" {
+		t.Errorf("without the schedule %s answered", r)
 	}
 }

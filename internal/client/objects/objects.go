@@ -222,7 +222,10 @@ type Applying struct {
 	DryRun bool // the server says what would be, and changes nothing
 	Force  bool // take over fields that another manager has set
 	// Warn is told what the server warns of; nil: nobody is.
-	Warn func(text string)
+	// Versioned: an object that names the version that it was made from is
+	// applied to that one alone, and else a conflict.
+	Versioned bool
+	Warn      func(text string)
 }
 
 // HandleWarningHeader implements [rest.WarningHandler].
@@ -243,7 +246,8 @@ const (
 )
 
 // Apply makes the server's object what o says, by server-side apply. What a
-// server alone may say (status, versions) is left out of o.
+// server alone may say (status, versions) is left out of o, but for what
+// Applying.Versioned says.
 func (c *Client) Apply(ctx context.Context, k Kind, o *unstructured.Unstructured, how Applying) (*unstructured.Unstructured, Outcome, error) {
 	doing := "apply " + k.Singular() + " " + o.GetName()
 	var before *unstructured.Unstructured
@@ -254,7 +258,11 @@ func (c *Client) Apply(ctx context.Context, k Kind, o *unstructured.Unstructured
 	if err != nil && !(apierrors.IsNotFound(err) && named(err)) {
 		return nil, "", c.explain(err, doing, k)
 	}
-	text, err = json.Marshal(ours(o.Object))
+	body := ours(o.Object)
+	if version := o.GetResourceVersion(); how.Versioned && version != "" {
+		_ = unstructured.SetNestedField(body, version, "metadata", "resourceVersion") // o has metadata
+	}
+	text, err = json.Marshal(body)
 	if err != nil {
 		return nil, "", fmt.Errorf("%s: %w", doing, err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"aisle.dev/aisle/cmd/aisle/internal/screen"
@@ -175,7 +176,9 @@ func (a *app) apply() *cobra.Command {
 		Long: `Make objects what files say: Knative Services, ConfigMaps, Secrets, Brokers,
 Triggers, PingSources and ImageMaps, on this machine or on a cluster (there every
 kind that it has), by server-side apply. ConfigMaps and Secrets go first. What
-was applied stays until it is deleted, also when the engine starts again.
+was applied stays until it is deleted, also when the engine starts again. An
+object with metadata.resourceVersion is applied to that version alone: where
+somebody has changed it since, that is a conflict.
 
 With --wait it ends once everything is Ready. It fails at once where a Service
 says that it cannot become so, and at the timeout for all else, and says why.`,
@@ -237,8 +240,13 @@ func (a *app) applyAll(ctx context.Context, p place, all []object, how objects.A
 			}
 			a.err.Printf("%s: %s\n", screen.Clean(title(o.Unstructured)), screen.Clean(text))
 		}
+		how.Versioned = true
 		made, outcome, err := p.Objects().Apply(ctx, o.kind, o.Unstructured, how)
-		if apierrors.IsConflict(err) {
+		switch version := o.GetResourceVersion(); {
+		case !apierrors.IsConflict(err):
+		case version != "" && !apierrors.HasStatusCause(err, metav1.CauseTypeFieldManagerConflict):
+			err = fmt.Errorf("%w; it was made from version %.40q: read the object anew, or leave metadata.resourceVersion away to apply it all the same", err, version)
+		default:
 			err = fmt.Errorf("%w; take its fields over with --force-conflicts", err)
 		}
 		if ctx.Err() != nil {
