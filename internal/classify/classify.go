@@ -152,6 +152,7 @@ func New(o Options) (*Classifier, error) {
 	largest := spec.BatchSizes[len(spec.BatchSizes)-1]
 	c.queue = newQueue(int(c.slots.size), largest, c.workers, time.Duration(spec.MaxDelay), func() { c.metrics.dropped.Inc() })
 	c.oip = oip.Handler(c.models(), oip.Options{
+		Version: serve.Version(),
 		MaxBody: c.maxBody, Bodies: c.bodies, Timeout: c.timeout,
 		Admit: c.admit, Answered: c.metrics.answered, Logger: c.log,
 	})

@@ -192,6 +192,9 @@ func TestComposer(t *testing.T) {
 	if got.ID != "p1" || got.Category == nil || got.Category.Label != "Watches" || len(got.Legs) != 2 {
 		t.Errorf("answered %+v", got)
 	}
+	if text := c.get(t, "title", "/v2").body; !strings.Contains(text, `"name":"aisle"`) || strings.Contains(text, `"version":""`) {
+		t.Errorf("the Open Inference Protocol's server is %s", text)
+	}
 	for service, want := range map[string][]string{
 		"composer": {`aisle_composer_products_total{status="complete"}`, `aisle_composer_leg_requests_total{`, "aisle_composer_in_flight"},
 		"title":    {`model_info{`, `requests_total{code="200",route="classify"}`},

@@ -22,6 +22,7 @@ import (
 	"aisle.dev/aisle/activator/engine/slots"
 	"aisle.dev/aisle/cmd/aisle/internal/screen"
 	"aisle.dev/aisle/internal/client"
+	"aisle.dev/aisle/internal/serve"
 	"aisle.dev/aisle/internal/tracing"
 )
 
@@ -105,7 +106,7 @@ func (a *app) load(m *machine, log *slog.Logger, started func(client.Version)) (
 	}
 	o := engine.Options{
 		Manifests: m.manifests, Root: m.root, DataDir: dir, Address: m.address, GPUs: gpus,
-		Version: built(), Logger: log, Started: started,
+		Version: serve.Version(), Logger: log, Started: started,
 		SyncAlways: m.sync == "always", NATS: m.nats, EventBytes: eventBytes.Value(), EventHistory: m.eventHistory,
 		AdminAddress: m.adminAddress, AdminTokens: m.adminTokens, ScaleEvents: m.scaleEvents,
 	}

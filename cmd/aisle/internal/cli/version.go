@@ -2,38 +2,13 @@ package cli
 
 import (
 	"errors"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
 	"aisle.dev/aisle/cmd/aisle/internal/screen"
 	"aisle.dev/aisle/internal/client"
+	"aisle.dev/aisle/internal/serve"
 )
-
-// built names this program: the module's version, or the commit it was built
-// from.
-func built() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	revision, modified := "", ""
-	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision":
-			revision = s.Value[:min(12, len(s.Value))]
-		case s.Key == "vcs.modified" && s.Value == "true":
-			modified = "-modified"
-		}
-	}
-	switch {
-	case revision != "":
-		return revision + modified
-	case info.Main.Version != "":
-		return info.Main.Version
-	}
-	return "devel"
-}
 
 func (a *app) version() *cobra.Command {
 	var format string
@@ -47,7 +22,7 @@ func (a *app) version() *cobra.Command {
 			v := struct {
 				Client string          `json:"client"`
 				Engine *client.Version `json:"engine,omitempty"` // or cluster; absent: none runs
-			}{Client: built()}
+			}{Client: serve.Version()}
 			place, err := a.place()
 			if err != nil {
 				return err
