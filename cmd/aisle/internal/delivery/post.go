@@ -107,7 +107,7 @@ func (p *Poster) Check(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if p.Gateway == "" && !isLocal(p.To.Hostname()) {
+	if p.Gateway == "" && !isLocal(p.To.Hostname()) && !net.ParseIP(p.To.Hostname()).IsLoopback() {
 		if proxy, err := http.ProxyFromEnvironment(&http.Request{URL: p.To}); proxy != nil || err != nil {
 			return err
 		}
