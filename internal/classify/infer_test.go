@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -156,6 +157,31 @@ func TestInferRowsThatAreNone(t *testing.T) {
 		wg.Wait()
 		if d := cmp.Diff([]string{"[1 1]", "[2 1]", "[1 1]", "[1 1]"}, e.runs); d != "" {
 			t.Error(d)
+		}
+	})
+}
+
+// Requests that a busy core is about to queue are in the batch of the first of
+// them, though no worker was at work.
+func TestInferOnItsWay(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	served(t, tensorsOnly(1, 8), func(t *testing.T, c *Classifier, e *echo) {
+		const rounds, at = 20, 6
+		for range rounds {
+			var wg sync.WaitGroup
+			for range at {
+				wg.Go(func() {
+					if _, err := c.models()[0].Infer(t.Context(), rows([]int64{1, 1}, 1)); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+		}
+		// The first alone and the rest behind it would be two runs a round; now
+		// and then the scheduler looks at a worker sooner.
+		if len(e.runs) > rounds*3/2 {
+			t.Errorf("%d runs for %d times %d requests: %v", len(e.runs), rounds, at, e.runs)
 		}
 	})
 }
