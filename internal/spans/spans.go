@@ -63,6 +63,9 @@ func ParentOf(h http.Header) Parent {
 		return Parent{}
 	}
 	flags, _ := strconv.ParseUint(v[53:55], 16, 8) // hex digits, as seen above
+	if v[:2] == "00" && flags > 3 {                // reserved bits: OpenTelemetry takes no such header
+		return Parent{}
+	}
 	p.Sampled = flags&1 == 1
 	return p
 }

@@ -121,7 +121,7 @@ func TestNew(t *testing.T) {
 
 // FuzzParentOf: it reads what OpenTelemetry's own propagator reads.
 func FuzzParentOf(f *testing.F) {
-	for _, s := range []string{"", "00-" + traceID + "-" + spanID + "-01", "00-" + traceID + "-" + spanID + "-00", "01-" + traceID + "-" + spanID + "-01-more",
+	for _, s := range []string{"", "00-" + traceID + "-" + spanID + "-01", "00-" + traceID + "-" + spanID + "-00", "01-" + traceID + "-" + spanID + "-01-more", "00-" + traceID + "-" + spanID + "-10",
 		"ff-" + traceID + "-" + spanID + "-01", "00-" + strings.Repeat("0", 32) + "-" + spanID + "-01", "00-" + strings.ToUpper(traceID) + "-" + spanID + "-01"} {
 		f.Add(s)
 	}
